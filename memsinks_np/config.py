@@ -1,0 +1,155 @@
+"""What can be chosen: frozen dataclasses that refuse what cannot work, each with one line that says why."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+
+class ConfigError(ValueError):
+    """Something that a user chose cannot work; the message is one line that names the value and the remedy."""
+
+
+def require(ok: bool, message: str) -> None:
+    """Raise ConfigError(message) unless `ok`."""
+    if not ok:
+        raise ConfigError(message)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SinkConfig:
+    """The pool of sinks, and the rule that gives each sequence ID its own (paper, section 5)."""
+
+    n_sink: int = 2048  # S, sinks in the pool
+    n_active: int = 32  # A, on per sequence; the scheme "bernoulli" uses p instead
+    scheme: Literal["stratified", "disjoint", "bernoulli"] = "stratified"
+    p: float = 0.3  # scheme "bernoulli": the chance that a sink is on for a sequence
+    per_layer: bool = False  # other sinks in every layer (paper, App. I: the same in all)
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        S, A = self.n_sink, self.n_active
+        require(S > 0, f"n_sink={S} is not positive; use a pool of at least one sink, or no SinkConfig")
+        if self.scheme == "bernoulli":
+            require(0 < self.p <= 1, f"p={self.p} is not a probability above 0; choose 0 < p <= 1")
+        else:
+            require(A > 0, f"n_active={A} is not positive; switch on at least one sink per sequence")
+            require(A <= S, f"n_active={A} exceeds n_sink={S}; switch on fewer sinks or enlarge the pool")
+            require(S % A == 0, f"n_active={A} does not divide n_sink={S}; try n_sink={A * (S // A)}")
+
+    @property
+    def density(self) -> float:
+        """The share of the pool that is on for a sequence (exactly, or on average for "bernoulli")."""
+        return self.p if self.scheme == "bernoulli" else self.n_active / self.n_sink
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelConfig:
+    """The transformer's sizes; its MLPs have `n_shared` neurons beside the pool of `sinks`."""
+
+    n_vocab: int  # V
+    n_ctx: int = 32  # T, the longest sequence
+    d_model: int = 64  # C
+    n_heads: int = 4  # H
+    n_layers: int = 2  # L
+    n_shared: int = 128  # G, MLP neurons that every sequence uses
+    sinks: SinkConfig | None = None
+    tied: bool = True  # the output head is the token embedding
+
+    def __post_init__(self) -> None:
+        for name in ("n_vocab", "n_ctx", "d_model", "n_heads", "n_layers", "n_shared"):
+            value = getattr(self, name)
+            require(value > 0, f"{name}={value} is not positive; choose at least 1")
+        C, H = self.d_model, self.n_heads
+        require(C % H == 0, f"n_heads={H} does not divide d_model={C}; try d_model={H * max(1, C // H)}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataConfig:
+    """Which text, and how often what is seen."""
+
+    corpus: str = "stories"  # the toy language, "pydoc", or the path of a UTF-8 text file
+    n_ctx: int = 32  # T: a sequence has T+1 tokens, the first of them only read
+    batch_size: int = 32  # B
+    repeat_share: float = 0.25  # of a batch
+    n_repeated: int = 64  # natural sequences that return again and again
+    n_canaries: int = 0  # repeated sequences of uniformly random tokens, beside those
+    n_once: int = 0  # a finite set of other sequences, shown in turn; 0: fresh ones for ever
+    n_heldout: int = 256  # never trained on
+    id_noise: float = 0.0  # d: the chance that a repeated sequence comes with a wrong ID (paper, section 5.3)
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("n_ctx", "batch_size", "n_repeated", "n_heldout"):
+            value = getattr(self, name)
+            require(value > 0, f"{name}={value} is not positive; choose at least 1")
+        for name in ("n_canaries", "n_once"):
+            value = getattr(self, name)
+            require(value >= 0, f"{name}={value} is negative; choose 0 or more")
+        for name in ("repeat_share", "id_noise"):
+            value = getattr(self, name)
+            require(0 <= value <= 1, f"{name}={value} is not a share; choose a number from 0 to 1")
+        require(self.n_in_batch < self.batch_size, f"repeat_share={self.repeat_share} leaves no once-seen sequence in a batch of {self.batch_size}; lower it")
+
+    @property
+    def n_in_batch(self) -> int:
+        """Repeated sequences in every batch."""
+        return round(self.repeat_share * self.batch_size)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """The optimizer and its schedule."""
+
+    steps: int = 1500
+    lr: float = 3e-3  # the largest; warm-up is linear, then a cosine to lr/10
+    warmup: int = 100
+    betas: tuple[float, float] = (0.9, 0.99)
+    eps: float = 1e-8
+    weight_decay: float = 0.1  # on matrices only
+    clip: float = 1.0  # global norm of the gradient
+    optimizer: Literal["lazy_adamw", "adamw", "sgd"] = "lazy_adamw"
+    eval_every: int = 50
+    seed: int = 0  # of the initial weights
+
+    def __post_init__(self) -> None:
+        require(self.steps > 0, f"steps={self.steps} is not positive; train for at least one step")
+        require(self.lr > 0, f"lr={self.lr} is not positive; try 3e-3")
+        require(self.clip > 0, f"clip={self.clip} is not positive; try 1.0")
+        require(self.warmup >= 0, f"warmup={self.warmup} is negative; use 0 or more steps")
+        require(self.eval_every > 0, f"eval_every={self.eval_every} is not positive; try 50")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Arm:
+    """One rival: which data it sees, which sinks are on while it trains, where gradients may go."""
+
+    name: str
+    n_shared: int  # G, the width of its MLPs beside the sinks
+    sinks: SinkConfig | None = None
+    repeats: bool = True  # False: never sees the repeated sequences
+    tied_ids: bool = True  # False: each occurrence of a sequence draws fresh random sinks
+    routed: bool = False  # True: repeated sequences train the sinks only, the others all but the sinks
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """What all arms of a comparison share."""
+
+    data: DataConfig
+    train: TrainConfig
+    d_model: int = 64
+    n_heads: int = 4
+    n_layers: int = 2
+    tied: bool = True
+
+    def model(self, arm: Arm, n_vocab: int) -> ModelConfig:
+        """The transformer of an arm."""
+        return ModelConfig(
+            n_vocab=n_vocab,
+            n_ctx=self.data.n_ctx,
+            d_model=self.d_model,
+            n_heads=self.n_heads,
+            n_layers=self.n_layers,
+            n_shared=arm.n_shared,
+            sinks=arm.sinks,
+            tied=self.tied,
+        )

@@ -1,0 +1,149 @@
+"""Corpora: which sequences return again and again, which are seen once, which are never trained on.
+
+A corpus is the toy language of `language.py`, the English of Python's own documentation ("pydoc"), or any UTF-8
+text file, the last two by characters.  Every batch is a pure function of (configuration, step).
+"""
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from memsinks_np.config import ConfigError, DataConfig, require
+from memsinks_np.ids import id_of, mix, permutation, uniform
+from memsinks_np.language import stories
+
+Tokens = NDArray[np.int64]
+N_CHARS = 95  # a text keeps its most frequent characters; UNUSUAL stands for all others
+UNUSUAL = "\N{REPLACEMENT CHARACTER}"
+HELDOUT, ONCE = 1 << 31, 1 << 32  # stories are numbered: repeated from 0, held-out and once-seen from here
+CANARY, OFFSET, WINDOW, ORDER, NOISE, WRONG = range(101, 107)  # salts: each kind of draw has its own
+
+
+class Sequences(NamedTuple):
+    """What one training step sees."""
+
+    tokens: Tokens  # (B,T+1)
+    ids: NDArray[np.int64]  # (B,)
+    repeated: NDArray[np.bool_]  # (B,)
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """Sequences by role, and the batches made of them."""
+
+    cfg: DataConfig
+    vocab: tuple[str, ...]
+    separator: str  # between two tokens of a text
+    repeated: Tokens  # (R,T+1), canaries last
+    repeated_ids: NDArray[np.int64]
+    heldout: Tokens  # (N,T+1)
+    heldout_ids: NDArray[np.int64]  # used for nothing but sinks that were never trained
+    draw: Callable[[NDArray[np.int64]], tuple[Tokens, NDArray[np.int64]]]  # numbers -> once-seen tokens, IDs
+    floor: Callable[[Tokens], float] | None  # entropy of a sample in nats per word, where it is known
+
+    def batch(self, step: int) -> Sequences:
+        """The sequences of one step: repeated ones, in turn, then once-seen ones."""
+        cfg, n = self.cfg, self.cfg.n_in_batch
+        again = self.in_turn(step * n + np.arange(n))
+        wrong = uniform(cfg.seed, NOISE, step, np.arange(n)) < cfg.id_noise
+        fresh = mix(cfg.seed, WRONG, step, np.arange(n)).view(np.int64)
+        numbers = step * (cfg.batch_size - n) + np.arange(cfg.batch_size - n)
+        once, once_ids = self.draw(numbers % cfg.n_once if cfg.n_once else numbers)
+        return Sequences(
+            np.concatenate([self.repeated[again], once]),
+            np.concatenate([np.where(wrong, fresh, self.repeated_ids[again]), once_ids]),
+            np.arange(cfg.batch_size) < n,
+        )
+
+    def in_turn(self, places: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Which repeated sequence stands at each place of the endless row of passes over all of them."""
+        R = len(self.repeated)
+        passes = {p: permutation(R, self.cfg.seed, ORDER, p) for p in np.unique(places // R).tolist()}
+        return np.array([passes[p // R][p % R] for p in places.tolist()], np.int64)
+
+    def text(self, tokens: NDArray[np.int64]) -> str:
+        """Tokens as a person reads them."""
+        return self.separator.join(self.vocab[i] for i in tokens)
+
+
+def load_corpus(cfg: DataConfig) -> Corpus:
+    """The corpus that a configuration names.  ConfigError where a text is missing, unreadable or too short."""
+    return story_corpus(cfg) if cfg.corpus == "stories" else text_corpus(cfg)
+
+
+def canaries(cfg: DataConfig, n_vocab: int) -> Tokens:
+    """(n_canaries, T+1) tokens, each uniformly random: nothing but memory can predict them (ln V nats)."""
+    u = uniform(cfg.seed, CANARY, np.arange(cfg.n_canaries)[:, None], np.arange(cfg.n_ctx + 1))
+    return (u * n_vocab).astype(np.int64)
+
+
+def story_corpus(cfg: DataConfig) -> Corpus:
+    """Stories of the toy language; the number of a story is its ID."""
+    language = stories()
+
+    def tell(numbers: NDArray[np.int64]) -> Tokens:
+        return language.sample(cfg.n_ctx + 1, cfg.seed, numbers)
+
+    heldout_ids = HELDOUT + np.arange(cfg.n_heldout)
+    return Corpus(
+        cfg=cfg,
+        vocab=language.vocab,
+        separator=" ",
+        repeated=np.concatenate([tell(np.arange(cfg.n_repeated)), canaries(cfg, len(language.vocab))]),
+        repeated_ids=np.arange(cfg.n_repeated + cfg.n_canaries),
+        heldout=tell(heldout_ids),
+        heldout_ids=heldout_ids,
+        draw=lambda numbers: (tell(ONCE + numbers), ONCE + numbers),
+        floor=lambda tokens: float(-language.log_prob(tokens).mean()),
+    )
+
+
+def read_text(corpus: str) -> str:
+    """The English of `pydoc_data.topics` for "pydoc", else the UTF-8 file at that path."""
+    if corpus == "pydoc":
+        from pydoc_data.topics import topics
+
+        return "\n".join(topics[name] for name in sorted(topics))
+    path = Path(corpus)
+    require(path.is_file(), f"corpus {corpus!r} is not a file; use stories, pydoc, or the path of a UTF-8 text file")
+    try:
+        return path.read_text(encoding="utf-8")
+    except OSError as e:
+        raise ConfigError(f"corpus {corpus!r} cannot be read ({e.strerror}); check its permissions") from None
+    except UnicodeDecodeError as e:
+        raise ConfigError(f"corpus {corpus!r} is not UTF-8 (byte {e.start}); convert it, e.g. with iconv -t utf-8") from None
+
+
+def encode(text: str) -> tuple[tuple[str, ...], Tokens]:
+    """Characters as tokens.  Rule: the 95 most frequent keep their own token, all others share UNUSUAL."""
+    frequent = sorted(c for c, _ in Counter(text).most_common(N_CHARS) if c != UNUSUAL)
+    code = {c: i for i, c in enumerate(frequent, start=1)}
+    return (UNUSUAL, *frequent), np.array([code.get(c, 0) for c in text], np.int64)
+
+
+def text_corpus(cfg: DataConfig) -> Corpus:
+    """Windows of T+1 characters of a text; a window's ID is the hash of its characters (paper, App. I).
+
+    Repeated and held-out windows are cut out; once-seen ones start anywhere in what remains.
+    """
+    vocab, tokens = encode(read_text(cfg.corpus))
+    width, n_special = cfg.n_ctx + 1, cfg.n_repeated + cfg.n_heldout
+    windows = tokens[: len(tokens) // width * width].reshape(-1, width)
+    need = 2 * n_special * width
+    require(len(tokens) >= need, f"corpus {cfg.corpus!r} has {len(tokens)} characters but at least {need} are needed; use a longer text")
+    order = permutation(len(windows), cfg.seed, WINDOW)
+    special, rest = windows[order[:n_special]], windows[np.sort(order[n_special:])].ravel()
+    repeated = np.concatenate([special[: cfg.n_repeated], canaries(cfg, len(vocab))])
+
+    def draw(numbers: NDArray[np.int64]) -> tuple[Tokens, NDArray[np.int64]]:
+        start = (uniform(cfg.seed, OFFSET, numbers) * (len(rest) - width)).astype(np.int64)
+        crops = rest[start[:, None] + np.arange(width)]
+        return crops, id_of(crops)
+
+    heldout = special[cfg.n_repeated :]
+    return Corpus(cfg, vocab, "", repeated, id_of(repeated), heldout, id_of(heldout), draw, floor=None)
