@@ -87,7 +87,10 @@ class DataConfig:
         for name in ("repeat_share", "id_noise"):
             value = getattr(self, name)
             require(0 <= value <= 1, f"{name}={value} is not a share; choose a number from 0 to 1")
-        require(self.n_in_batch < self.batch_size, f"repeat_share={self.repeat_share} leaves no once-seen sequence in a batch of {self.batch_size}; lower it")
+        require(
+            self.n_in_batch < self.batch_size,
+            f"repeat_share={self.repeat_share} leaves no once-seen sequence in a batch of {self.batch_size}; lower it",
+        )
 
     @property
     def n_in_batch(self) -> int:

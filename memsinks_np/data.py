@@ -110,13 +110,18 @@ def read_text(corpus: str) -> str:
 
         return "\n".join(topics[name] for name in sorted(topics))
     path = Path(corpus)
-    require(path.is_file(), f"corpus {corpus!r} is not a file; use stories, pydoc, or the path of a UTF-8 text file")
+    require(
+        path.is_file(),
+        f"corpus {corpus!r} is not a file; use stories, pydoc, or the path of a UTF-8 text file",
+    )
     try:
         return path.read_text(encoding="utf-8")
     except OSError as e:
         raise ConfigError(f"corpus {corpus!r} cannot be read ({e.strerror}); check its permissions") from None
     except UnicodeDecodeError as e:
-        raise ConfigError(f"corpus {corpus!r} is not UTF-8 (byte {e.start}); convert it, e.g. with iconv -t utf-8") from None
+        raise ConfigError(
+            f"corpus {corpus!r} is not UTF-8 (byte {e.start}); convert it, e.g. with iconv -t utf-8"
+        ) from None
 
 
 def encode(text: str) -> tuple[tuple[str, ...], Tokens]:
@@ -135,7 +140,10 @@ def text_corpus(cfg: DataConfig) -> Corpus:
     width, n_special = cfg.n_ctx + 1, cfg.n_repeated + cfg.n_heldout
     windows = tokens[: len(tokens) // width * width].reshape(-1, width)
     need = 2 * n_special * width
-    require(len(tokens) >= need, f"corpus {cfg.corpus!r} has {len(tokens)} characters but at least {need} are needed; use a longer text")
+    require(
+        len(tokens) >= need,
+        f"corpus {cfg.corpus!r} has {len(tokens)} characters but at least {need} are needed; use a longer text",
+    )
     order = permutation(len(windows), cfg.seed, WINDOW)
     special, rest = windows[order[:n_special]], windows[np.sort(order[n_special:])].ravel()
     repeated = np.concatenate([special[: cfg.n_repeated], canaries(cfg, len(vocab))])

@@ -55,7 +55,9 @@ def check_ids(ids: Any) -> NDArray[np.int64]:
     if a.size == 0:
         return a.astype(np.int64)
     if a.dtype.kind not in "iu":
-        raise ConfigError(f"sequence IDs must be integers, got {a.ravel()[0]!r} ({a.dtype}); use int64 IDs or id_of(tokens)")
+        raise ConfigError(
+            f"sequence IDs must be integers, got {a.ravel()[0]!r} ({a.dtype}); use int64 IDs or id_of(tokens)"
+        )
     if a.dtype.kind == "u" and int(a.max()) > np.iinfo(np.int64).max:
         raise ConfigError(f"sequence ID {int(a.max())} does not fit into int64; use IDs below 2**63")
     return a.astype(np.int64)

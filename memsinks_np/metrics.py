@@ -1,4 +1,4 @@
-"""Losses under any selection of sinks, extraction, and the numbers that compare arms."""
+"""What is measured on a trained arm, and the numbers that compare arms.  Losses are mean nats per word."""
 
 from typing import Any
 
@@ -8,8 +8,9 @@ from numpy.typing import NDArray
 from memsinks_np.config import ModelConfig
 from memsinks_np.model import make_batch, model_forward
 from memsinks_np.ops import cross_entropy_forward
-from memsinks_np.sinks import Mask, Params, Rows
+from memsinks_np.sinks import Mask, Params, delete, everything, none, own
 
+Tokens = NDArray[np.int64]
 CHUNK = 32  # sequences per forward pass
 
 
@@ -17,20 +18,101 @@ def take(selection: tuple, part: slice) -> tuple:
     """The entries of a selection for some of its sequences."""
 
     def cut(s: Any) -> Any:
-        if s is None or (isinstance(s, Mask) and len(s.value) == 1):
-            return s
-        return type(s)(s[0][part])
+        alike = s is None or (isinstance(s, Mask) and len(s.value) == 1)
+        return s if alike else type(s)(s[0][part])
 
     return tuple(cut(s) for s in selection)
 
 
-def evaluate(params: Params, cfg: ModelConfig, tokens: NDArray[np.int64], selection: tuple) -> tuple[Any, Any]:
-    """(N,T+1) tokens and a selection -> loss of every word in nats, and whether the likeliest word is right, (N,T)."""
-    nll, hit = [], []
+def predict(params: Params, cfg: ModelConfig, tokens: Tokens, selection: tuple) -> tuple[Any, Any]:
+    """(N,T+1) tokens and a selection of sinks -> (N,T) loss of every word, (N,T) the likeliest word there."""
+    nll, likeliest = [], []
     for start in range(0, len(tokens), CHUNK):
         part = slice(start, start + CHUNK)
         batch = make_batch(cfg, tokens[part], take(selection, part), params["wte"].dtype)
         logits, _ = model_forward(np, params, batch, cfg)
         nll.append(cross_entropy_forward(np, logits, batch.targets)[0])
-        hit.append(logits.argmax(axis=-1) == tokens[part, 1:])
-    return np.concatenate(nll), np.concatenate(hit)
+        likeliest.append(logits.argmax(axis=-1))
+    return np.concatenate(nll), np.concatenate(likeliest)
+
+
+def mean_loss(params: Params, cfg: ModelConfig, tokens: Tokens, selection: tuple) -> float:
+    """Mean loss over all words of all sequences."""
+    return float(predict(params, cfg, tokens, selection)[0].mean(dtype=np.float64))
+
+
+def first_half(tokens: Tokens) -> int:
+    """How many words of a sequence are given when the rest is to be extracted."""
+    return tokens.shape[1] // 2
+
+
+def extracted(tokens: Tokens, likeliest: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """(N,) whether greedy decoding from the first half gives the second half word for word.
+
+    One teacher-forced pass decides it: as long as every likeliest word is the true one, greedy decoding reads the
+    true words, and at the first other word it has failed.
+    """
+    given = first_half(tokens)
+    return (likeliest[:, given - 1 :] == tokens[:, given:]).all(axis=1)
+
+
+def greedy(params: Params, cfg: ModelConfig, prompts: Tokens, n_words: int, selection: tuple) -> Tokens:
+    """(N,P) prompts continued by `n_words` likeliest words, all under the same selection at every word."""
+    words = prompts
+    for _ in range(n_words):
+        ignored = np.zeros((len(words), 1), np.int64)  # the last word has no target yet
+        _, likeliest = predict(params, cfg, np.concatenate([words, ignored], axis=1), selection)
+        words = np.concatenate([words, likeliest[:, -1:]], axis=1)
+    return words
+
+
+def measure(params: Params, cfg: ModelConfig, corpus: Any) -> dict[str, float | None]:
+    """One arm's own numbers: each kind of sequence under each selection of sinks.
+
+    An arm without sinks is the same model under every selection, and says so with equal numbers.
+    """
+    off = none(cfg.n_layers)
+    repeated, heldout = corpus.repeated, corpus.heldout
+
+    def on(ids: NDArray[np.int64]) -> tuple:
+        return own(cfg.sinks, ids, cfg.n_layers)
+
+    row: dict[str, float | None] = {}
+    for name, selection in (("own", on(corpus.repeated_ids)), ("removed", off)):
+        nll, likeliest = predict(params, cfg, repeated, selection)
+        row[f"repeated_{name}"] = float(nll.mean(dtype=np.float64))
+        row[f"extraction_{name}"] = float(extracted(repeated, likeliest).mean())
+    row["heldout_removed"] = mean_loss(params, cfg, heldout, off)
+    row["heldout_own"] = mean_loss(params, cfg, heldout, on(corpus.heldout_ids))
+    every = everything(cfg.sinks, cfg.n_layers) if cfg.sinks else off
+    row["heldout_all"] = mean_loss(params, cfg, heldout, every)
+    return row
+
+
+def collateral(params: Params, cfg: ModelConfig, corpus: Any) -> NDArray[np.float64]:
+    """(R,R) loss of repeated sequence j, own sinks on, after the sinks of sequence i were deleted."""
+    selection = own(cfg.sinks, corpus.repeated_ids, cfg.n_layers)
+    rows = [
+        predict(delete(params, cfg.sinks, [i]), cfg, corpus.repeated, selection)[0].mean(
+            axis=1, dtype=np.float64
+        )
+        for i in corpus.repeated_ids
+    ]
+    return np.stack(rows)
+
+
+def compare(row: dict, standard: dict, gold: dict) -> dict[str, float]:
+    """The numbers that set an arm beside *standard* and beside *retrained without* (the gold reference).
+
+    gap_closed        1 - G/G_standard, G = held-out minus repeated loss, sinks removed (paper, Fig. 6); a worse
+                      model closes gaps too, so read it beside heldout_cost
+    gold_gap_closed   (repeated - standard's) / (gold's - standard's), sinks removed: 1 is "as if never seen"
+    heldout_cost      held-out loss, sinks removed, minus standard's: what the removal costs
+    """
+    gap = lambda r: r["heldout_removed"] - r["repeated_removed"]
+    rise = lambda r: r["repeated_removed"] - standard["repeated_removed"]
+    return {
+        "gap_closed": 1 - gap(row) / gap(standard),
+        "gold_gap_closed": rise(row) / rise(gold),
+        "heldout_cost": row["heldout_removed"] - standard["heldout_removed"],
+    }

@@ -73,15 +73,25 @@ class Batch(NamedTuple):
     sinks: tuple  # a selection: one entry per layer (see sinks.py)
 
 
-def make_batch(cfg: ModelConfig, tokens: Any, sinks: tuple, dtype: Any = np.float32) -> Batch:
-    """(B,T+1) tokens and a selection of sinks -> Batch, on the host.  Tokens outside the vocabulary are refused."""
+def make_batch(
+    cfg: ModelConfig, tokens: Any, sinks: tuple, dtype: Any = np.float32, share: float = 1.0
+) -> Batch:
+    """(B,T+1) tokens and a selection of sinks -> Batch, on the host.
+
+    `share` is the part that these sequences are of a whole batch.  Tokens outside the vocabulary are refused.
+    """
     tokens = np.asarray(tokens)
     T = tokens.shape[1] - 1
     if tokens.size and not (0 <= tokens.min() and tokens.max() < cfg.n_vocab):
-        raise ConfigError(f"token {tokens.min()} or {tokens.max()} is outside the vocabulary of {cfg.n_vocab}")
-    require(0 < T <= cfg.n_ctx, f"{T + 1} tokens per sequence do not fit n_ctx={cfg.n_ctx}; use 2 to {cfg.n_ctx + 1}")
+        raise ConfigError(
+            f"token {tokens.min()} or {tokens.max()} is outside the vocabulary of {cfg.n_vocab}"
+        )
+    require(
+        0 < T <= cfg.n_ctx,
+        f"{T + 1} tokens per sequence do not fit n_ctx={cfg.n_ctx}; use 2 to {cfg.n_ctx + 1}",
+    )
     one_hot = np.eye(cfg.n_vocab, dtype=dtype)[tokens]
-    weights = np.full((len(tokens), T), 1.0 / (len(tokens) * T), dtype)
+    weights = np.full((len(tokens), T), share / (len(tokens) * T), dtype)
     hidden = np.triu(np.full((T, T), -np.inf, dtype), k=1)
     return Batch(one_hot[:, :-1], one_hot[:, 1:], weights, np.eye(T, cfg.n_ctx, dtype=dtype), hidden, sinks)
 

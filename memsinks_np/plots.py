@@ -1,0 +1,104 @@
+"""Figures: the only file that imports matplotlib.  One colour per arm in every figure (Okabe and Ito 2008)."""
+
+import io
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+import numpy as np
+
+from memsinks_np.checkpoint import write_whole
+
+COLORS = {
+    "standard": "#E69F00",
+    "retrained_without": "#999999",
+    "gradient_masking": "#CC79A7",
+    "memsinks_paper": "#56B4E9",
+    "memsinks": "#0072B2",
+    "untied": "#009E73",
+}
+STYLE = {
+    "font.size": 13,
+    "axes.titlesize": 14,
+    "axes.titleweight": "bold",
+    "axes.titlelocation": "left",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.edgecolor": "#888888",
+    "axes.grid": True,
+    "axes.grid.axis": "y",
+    "grid.color": "#E6E6E6",
+    "axes.axisbelow": True,
+    "lines.linewidth": 2.4,
+    "lines.solid_capstyle": "round",
+    "figure.facecolor": "white",
+    "svg.fonttype": "path",
+    "svg.hashsalt": "memsinks_np",
+}
+
+
+def curve(ax: Any, history: list[dict], arm: str, field: str, line: str = "-") -> float:
+    """Mean over seeds against training steps, with a band from the lowest to the highest seed; returns the last mean."""
+    steps = sorted({row["step"] for row in history})
+    values = np.array([[r[field] for r in history if r["arm"] == arm and r["step"] == s] for s in steps])
+    ax.plot(steps, values.mean(axis=1), line, color=COLORS[arm])
+    ax.fill_between(steps, values.min(axis=1), values.max(axis=1), color=COLORS[arm], alpha=0.2, linewidth=0)
+    return float(values[-1].mean())
+
+
+def label_ends(ax: Any, ends: Iterable[tuple[float, str, str]]) -> None:
+    """Write each (y, text, arm) at the right end of its line, in its colour, moved apart where they would overlap."""
+    low, high = ax.get_ylim()
+    inches = ax.figure.get_size_inches()[1] * ax.get_position().height
+    height = plt.rcParams["font.size"] * 1.25 / 72 / inches  # of one line of text, as a share of the axis
+    ordered = sorted(ends)
+    share = np.array([np.clip((y - low) / (high - low), 0, 1) for y, _, _ in ordered])
+    room = np.array([height * (1 + text.count("\n")) for _, text, _ in ordered])
+    for _ in range(500):  # push overlapping neighbours apart, a little at a time
+        overlap = np.maximum(0, (room[1:] + room[:-1]) / 2 - np.diff(share))
+        share[1:] += overlap / 2
+        share[:-1] -= overlap / 2
+        share = np.maximum(share, height / 4)
+    for y, (_, text, arm) in zip(share, ordered, strict=True):
+        ax.text(1.02, y, text, transform=ax.transAxes, color=COLORS[arm], va="center", linespacing=1.0)
+
+
+def frame(ax: Any, title: str, ylabel: str, xlabel: str) -> None:
+    """Title (the question that the panel answers), axes with units, no room left of the first step."""
+    ax.set(title=title, ylabel=ylabel, xlabel=xlabel)
+    ax.margins(x=0)
+
+
+def zoom(ax: Any, values: list[float]) -> None:
+    """Show where the lines end, and as much above as they lie apart."""
+    low, high = min(values), max(values)
+    ax.set_ylim(low - 0.15 * (high - low), high + 1.0 * (high - low))
+
+
+def draw_floor(ax: Any, floor: float | None, at: float) -> None:
+    """A dotted line at the entropy of the sample: no model that is independent of it can be expected below."""
+    if floor is not None:
+        ax.axhline(floor, color="#444444", linestyle=":", linewidth=1.3)
+        place = {
+            "xycoords": ax.get_yaxis_transform(),
+            "textcoords": "offset points",
+            "va": "top",
+            "ha": "center",
+        }
+        ax.annotate("entropy floor", (at, floor), (0, -3), fontsize=11, color="#444444", **place)
+
+
+def save(fig: Any, folder: Path, name: str) -> list[Path]:
+    """Write NAME.png (200 dpi) and NAME.svg, whole or not at all, the same bytes for the same figure."""
+    paths = []
+    for kind, metadata in (("png", {"Software": None}), ("svg", {"Date": None})):
+        file = io.BytesIO()
+        fig.savefig(file, format=kind, dpi=200, bbox_inches="tight", metadata=metadata)
+        paths.append(folder / f"{name}.{kind}")
+        write_whole(paths[-1], file.getvalue())
+    plt.close(fig)
+    return paths
