@@ -131,27 +131,42 @@ def encode(text: str) -> tuple[tuple[str, ...], Tokens]:
     return (UNUSUAL, *frequent), np.array([code.get(c, 0) for c in text], np.int64)
 
 
+def rare_windows(tokens: Tokens, width: int, n: int, seed: int) -> NDArray[np.int64]:
+    """The numbers of n windows, drawn at random, whose text stands nowhere else, at any offset."""
+    text = tokens.astype(np.uint8).tobytes()
+    chosen: list[int] = []
+    for i in permutation(len(text) // width, seed, WINDOW).tolist():
+        window = text[i * width : (i + 1) * width]
+        if text.find(window) == i * width and text.find(window, i * width + 1) < 0:
+            chosen.append(i)
+        if len(chosen) == n:
+            return np.array(chosen)
+    raise ConfigError(
+        f"the text has only {len(chosen)} windows of {width} characters that occur once, but {n} are needed; use a longer or more varied text"
+    )
+
+
 def text_corpus(cfg: DataConfig) -> Corpus:
     """Windows of T+1 characters of a text; a window's ID is the hash of its characters (paper, App. I).
 
     Repeated and held-out windows are cut out; once-seen ones start anywhere in what remains.
     """
     vocab, tokens = encode(read_text(cfg.corpus))
-    width, n_special = cfg.n_ctx + 1, cfg.n_repeated + cfg.n_heldout
-    windows = tokens[: len(tokens) // width * width].reshape(-1, width)
-    need = 2 * n_special * width
+    width, n = cfg.n_ctx + 1, cfg.n_repeated + cfg.n_heldout
+    need = 2 * n * width
     require(
         len(tokens) >= need,
         f"corpus {cfg.corpus!r} has {len(tokens)} characters but at least {need} are needed; use a longer text",
     )
-    order = permutation(len(windows), cfg.seed, WINDOW)
-    special, rest = windows[order[:n_special]], windows[np.sort(order[n_special:])].ravel()
-    repeated = np.concatenate([special[: cfg.n_repeated], canaries(cfg, len(vocab))])
+    chosen = rare_windows(tokens, width, n, cfg.seed)
+    windows = tokens[: len(tokens) // width * width].reshape(-1, width)
+    rest = np.delete(windows, chosen, axis=0).ravel()
+    repeated = np.concatenate([windows[chosen[: cfg.n_repeated]], canaries(cfg, len(vocab))])
+    heldout = windows[chosen[cfg.n_repeated :]]
 
     def draw(numbers: NDArray[np.int64]) -> tuple[Tokens, NDArray[np.int64]]:
         start = (uniform(cfg.seed, OFFSET, numbers) * (len(rest) - width)).astype(np.int64)
         crops = rest[start[:, None] + np.arange(width)]
         return crops, id_of(crops)
 
-    heldout = special[cfg.n_repeated :]
     return Corpus(cfg, vocab, "", repeated, id_of(repeated), heldout, id_of(heldout), draw, floor=None)

@@ -204,7 +204,7 @@ def draw(result: Result, folder: Path) -> list[Path]:
     what, unit = ("stories", "word") if stories else ("windows", "character")
     floor = result.summary["floor"]
     with plt.rc_context(plots.STYLE):
-        fig, axes = plt.subplots(1, 3, figsize=(15.5, 4.4), gridspec_kw={"wspace": 0.75})
+        fig, axes = plt.subplots(1, 3, figsize=(18, 4.6), gridspec_kw={"wspace": 0.9})
         for ax, title, lines, role in zip(
             axes,
             (

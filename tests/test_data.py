@@ -1,0 +1,159 @@
+"""Corpora: roles do not mix, batches are pure functions of their step, text follows its rule."""
+
+import numpy as np
+import pytest
+
+from memsinks_np.config import ConfigError, DataConfig
+from memsinks_np.data import UNUSUAL, encode, load_corpus, read_text
+from memsinks_np.ids import id_of, mix
+
+SMALL = {"n_ctx": 15, "batch_size": 16, "n_repeated": 10, "n_heldout": 20}
+
+
+@pytest.fixture(scope="module", params=["stories", "pydoc"])
+def corpus(request):
+    return load_corpus(DataConfig(corpus=request.param, **SMALL))
+
+
+def rows(tokens):
+    return {tuple(row) for row in tokens.tolist()}
+
+
+def test_batch_is_a_pure_function_of_its_step(corpus):
+    again = load_corpus(corpus.cfg)
+    for step in (3, 0, 77):
+        for a, b in zip(corpus.batch(step), again.batch(step), strict=True):
+            np.testing.assert_array_equal(a, b)
+    other = load_corpus(DataConfig(**{**SMALL, "corpus": corpus.cfg.corpus, "seed": 1}))
+    assert not rows(corpus.batch(0).tokens) & rows(other.batch(0).tokens)
+
+
+def test_a_quarter_of_every_batch_is_repeated_and_every_repeat_comes_equally_often(corpus):
+    seen = [corpus.batch(step) for step in range(50)]
+    assert all(b.repeated.tolist() == [True] * 4 + [False] * 12 for b in seen)
+    ids, counts = np.unique(np.concatenate([b.ids[b.repeated] for b in seen]), return_counts=True)
+    assert set(ids) == set(corpus.repeated_ids)
+    assert set(counts) == {20}
+    first_pass = np.concatenate([b.ids[:4] for b in seen[:5]])
+    assert len(set(first_pass[:10])) == 10
+    orders = np.concatenate([b.ids[:4] for b in seen]).reshape(20, 10)
+    assert len({tuple(o) for o in orders.tolist()}) == 20  # each pass in another order
+
+
+def test_ids_name_their_sequences(corpus):
+    named = dict(zip(corpus.repeated_ids.tolist(), map(tuple, corpus.repeated.tolist()), strict=True))
+    for step in range(5):
+        batch = corpus.batch(step)
+        for tokens, i in zip(batch.tokens[:4].tolist(), batch.ids[:4].tolist(), strict=True):
+            assert named[i] == tuple(tokens)
+    once = np.concatenate([corpus.batch(step).ids[4:] for step in range(100)])
+    assert len(set(once.tolist())) >= 0.9 * len(once)  # a text repeats itself here and there
+
+
+def test_heldout_and_repeated_sequences_are_never_seen_once(corpus):
+    once = rows(np.concatenate([corpus.batch(step).tokens[4:] for step in range(200)]))
+    assert not once & rows(corpus.heldout)
+    assert not once & rows(corpus.repeated)
+    assert not rows(corpus.heldout) & rows(corpus.repeated)
+
+
+def test_finite_set_of_once_seen_sequences_comes_in_turn(corpus):
+    finite = load_corpus(DataConfig(**{**SMALL, "corpus": corpus.cfg.corpus, "n_once": 30}))
+    ids = np.concatenate([finite.batch(step).ids[4:] for step in range(5)])
+    np.testing.assert_array_equal(ids[:30], ids[30:])
+    assert len(set(ids.tolist())) == 30
+
+
+def test_id_noise_gives_a_wrong_id_of_its_own(corpus):
+    noisy = load_corpus(DataConfig(**{**SMALL, "corpus": corpus.cfg.corpus, "id_noise": 0.3}))
+    wrong = []
+    for step in range(300):
+        a, b = noisy.batch(step), corpus.batch(step)
+        np.testing.assert_array_equal(a.tokens, b.tokens)
+        np.testing.assert_array_equal(a.ids[4:], b.ids[4:])
+        wrong += a.ids[:4][a.ids[:4] != b.ids[:4]].tolist()
+    assert len(wrong) / 1200 == pytest.approx(0.3, abs=0.04)
+    assert len(set(wrong)) == len(wrong)
+    assert not set(wrong) & set(corpus.repeated_ids.tolist())
+
+
+def test_canaries_are_uniformly_random_words(corpus):
+    with_canaries = load_corpus(DataConfig(**{**SMALL, "corpus": corpus.cfg.corpus, "n_canaries": 300}))
+    np.testing.assert_array_equal(with_canaries.repeated[:10], corpus.repeated)
+    canaries = with_canaries.repeated[10:]
+    assert canaries.shape == (300, 16)
+    V = len(corpus.vocab)
+    counts = np.bincount(canaries.ravel(), minlength=V)
+    assert len(counts) == V
+    assert np.abs(counts - 4800 / V).max() < 6 * np.sqrt(4800 / V)
+    assert len(set(with_canaries.repeated_ids.tolist())) == 310
+
+
+def test_floor_is_known_for_stories_alone(corpus):
+    if corpus.cfg.corpus == "stories":
+        assert 0.8 < corpus.floor(corpus.heldout) < 1.2
+        assert corpus.text(corpus.repeated[0][:3]).count(" ") == 2
+    else:
+        assert corpus.floor is None
+
+
+def test_text_ids_are_hashes_of_the_tokens():
+    corpus = load_corpus(DataConfig(corpus="pydoc", **SMALL))
+    np.testing.assert_array_equal(corpus.repeated_ids, id_of(corpus.repeated))
+    batch = corpus.batch(2)
+    np.testing.assert_array_equal(batch.ids, id_of(batch.tokens))
+    assert corpus.text(corpus.repeated[0]) in read_text("pydoc")
+
+
+def test_unusual_characters_share_a_token():
+    common = "".join(chr(ord("!") + i) * 3 for i in range(94))
+    vocab, tokens = encode(common + "\n" * 3 + "é☃é" + "\N{REPLACEMENT CHARACTER}")
+    assert len(vocab) == 96
+    assert vocab[0] == UNUSUAL
+    assert tokens[-4:].tolist() == [0, 0, 0, 0]
+    assert "".join(vocab[i] for i in tokens[:-4]) == common + "\n\n\n"
+
+
+def write(path, data):
+    path.write_bytes(data)
+    return str(path)
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (None, "not a file"),
+        (b"", "at least"),
+        (b"too short", "at least"),
+        (b"again and again. " * 900, "occur once"),
+        (b"\xff\xfe\x00abc" * 9999, "not UTF-8"),
+    ],
+)
+def test_unusable_texts_are_refused_in_one_line(tmp_path, data, message):
+    path = str(tmp_path / "absent.txt") if data is None else write(tmp_path / "text.txt", data)
+    with pytest.raises(ConfigError, match=message) as e:
+        load_corpus(DataConfig(corpus=path, **SMALL))
+    assert "\n" not in str(e.value)
+    assert path in str(e.value) or message == "occur once"
+
+
+def test_any_utf8_file_will_do(tmp_path):
+    text = "".join(chr(0x430 + d % 32) + "ü, "[d % 3] for d in mix(np.arange(9000)).tolist())
+    corpus = load_corpus(DataConfig(corpus=write(tmp_path / "t.txt", text.encode()), **SMALL))
+    assert corpus.text(corpus.heldout[0]) in text
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        {"n_ctx": 0},
+        {"n_repeated": 0},
+        {"n_canaries": -1},
+        {"repeat_share": 1.5},
+        {"repeat_share": 1.0},
+        {"id_noise": -0.1},
+    ],
+)
+def test_impossible_data_is_refused(bad):
+    with pytest.raises(ConfigError, match=next(iter(bad))):
+        DataConfig(**bad)

@@ -1,0 +1,121 @@
+"""The transformer: causal, well initialised, float32 where it should be."""
+
+import numpy as np
+import pytest
+
+from memsinks_np import optim, sinks
+from memsinks_np.config import ConfigError, ModelConfig, SinkConfig, TrainConfig
+from memsinks_np.model import init_params, loss_and_grads, make_batch, model_forward, token_loss
+from memsinks_np.train import sparse
+
+RNG = np.random.default_rng(7)
+CFG = ModelConfig(
+    n_vocab=50, n_ctx=12, d_model=16, n_heads=2, n_shared=24, sinks=SinkConfig(n_sink=40, n_active=8)
+)
+TOKENS = RNG.integers(50, size=(6, 13))
+
+
+def selections(cfg=CFG):
+    bernoulli = SinkConfig(n_sink=40, scheme="bernoulli")
+    ids = np.arange(6)
+    return {
+        "own": sinks.own(cfg.sinks, ids, 2),
+        "none": sinks.none(2),
+        "all": sinks.everything(cfg.sinks, 2),
+        "bernoulli": sinks.own(bernoulli, ids, 2),
+    }
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_the_first_loss_is_close_to_that_of_guessing(tied):
+    cfg = ModelConfig(n_vocab=100, n_shared=128, sinks=SinkConfig(), tied=tied)
+    tokens = RNG.integers(100, size=(32, 33))
+    batch = make_batch(cfg, tokens, sinks.own(cfg.sinks, np.arange(32), 2))
+    assert token_loss(np, init_params(cfg), batch, cfg).mean() == pytest.approx(np.log(100), rel=0.03)
+
+
+@pytest.mark.parametrize("name", selections())
+def test_causality(name):
+    """A word that changes moves the predictions after it, and none before it."""
+    params, changed = init_params(CFG), TOKENS.copy()
+    changed[:, 5] = (changed[:, 5] + 1) % 50
+    a, b = (
+        model_forward(np, params, make_batch(CFG, t, selections()[name]), CFG)[0] for t in (TOKENS, changed)
+    )
+    np.testing.assert_array_equal(a[:, :5], b[:, :5])
+    assert (a[:, 5:] != b[:, 5:]).any(axis=(0, 2)).all()
+
+
+def test_short_sequences_use_the_first_positions():
+    params = init_params(CFG)
+    whole, _ = model_forward(np, params, make_batch(CFG, TOKENS, sinks.none(2)), CFG)
+    short, _ = model_forward(np, params, make_batch(CFG, TOKENS[:, :5], sinks.none(2)), CFG)
+    np.testing.assert_allclose(short, whole[:, :4], rtol=1e-4, atol=1e-6)
+    loss, grads = loss_and_grads(np, params, make_batch(CFG, TOKENS[:, :2], sinks.none(2)), CFG)  # length 1
+    assert np.isfinite(loss)
+    assert (grads["wpe"][1:] == 0).all()
+    assert all(np.isfinite(g).all() for g in grads.values())
+
+
+def arrays(tree):
+    """All arrays in nested dicts and tuples."""
+    if isinstance(tree, np.ndarray | np.generic):
+        yield tree
+    elif isinstance(tree, dict):
+        for value in tree.values():
+            yield from arrays(value)
+    elif isinstance(tree, tuple | list):
+        for value in tree:
+            yield from arrays(value)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("name", ["own", "none", "all", "bernoulli"])
+def test_nothing_is_promoted(name, dtype):
+    """Every float in parameters, caches, gradients and optimizer state has the type that was asked for."""
+    params, selection = init_params(CFG, dtype=dtype), selections()[name]
+    batch = make_batch(CFG, TOKENS, selection, dtype)
+    _, cache = model_forward(np, params, batch, CFG)
+    loss, grads = loss_and_grads(np, params, batch, CFG)
+    grads, _ = optim.clip(np, sparse(grads, selection), 0.1)
+    state = optim.init_state(params)
+    optim.update(np, params, grads, state, TrainConfig(), 1e-3)
+    found = [
+        a.dtype for tree in (cache, loss, grads, params, state) for a in arrays(tree) if a.dtype.kind == "f"
+    ]
+    masks = {np.dtype(np.float32)} if name in ("all", "bernoulli") else set()  # 0 and 1 are exact in any type
+    assert set(found) - masks == {np.dtype(dtype)} - masks
+    assert len(found) > 50
+
+
+def test_float32_gradients_are_those_of_float64():
+    params = init_params(CFG)
+    exact = {name: w.astype(np.float64) for name, w in params.items()}
+    for name, selection in selections().items():
+        _, single = loss_and_grads(np, params, make_batch(CFG, TOKENS, selection), CFG)
+        _, double = loss_and_grads(np, exact, make_batch(CFG, TOKENS, selection, np.float64), CFG)
+        for g, h in zip(arrays(single), arrays(double), strict=True):
+            if h.dtype.kind == "f":
+                assert np.abs(g - h).max() <= 1e-4 * np.abs(h).max(), name
+
+
+@pytest.mark.parametrize(
+    ("tokens", "message"),
+    [
+        (np.full((1, 4), 50), "outside the vocabulary"),
+        (np.full((1, 4), -1), "outside"),
+        (np.zeros((1, 14), int), "n_ctx"),
+        (np.zeros((1, 1), int), "n_ctx"),
+    ],
+)
+def test_impossible_tokens_are_refused(tokens, message):
+    with pytest.raises(ConfigError, match=message):
+        make_batch(CFG, tokens, sinks.none(2))
+
+
+@pytest.mark.parametrize(
+    "bad", [{"d_model": 10, "n_heads": 4}, {"n_layers": 0}, {"n_shared": -1}, {"n_vocab": 0}]
+)
+def test_impossible_sizes_are_refused(bad):
+    with pytest.raises(ConfigError, match=next(iter(bad))):
+        ModelConfig(**({"n_vocab": 50} | bad))
