@@ -27,9 +27,7 @@ from memsinks_np.config import ConfigError, require
 from memsinks_np.data import load_corpus
 from memsinks_np.train import Diverged
 
-EXPERIMENTS = {
-    "headline": "six arms side by side: is the memory gone, is the skill kept? (1.5 minutes a seed)"
-}
+EXPERIMENTS = {"headline": "six arms side by side: is the memory gone, is the skill kept? (1.5 minutes a seed)"}
 
 
 class Parser(argparse.ArgumentParser):
@@ -39,24 +37,16 @@ class Parser(argparse.ArgumentParser):
 
 def parser() -> argparse.ArgumentParser:
     about, examples = (__doc__ or "").split("\n\n", 1)
-    p = Parser(
-        "run_toy.py", description=about, epilog=examples, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    p = Parser("run_toy.py", description=about, epilog=examples, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("experiment", nargs="?", default="headline", choices=EXPERIMENTS, help="default: headline")
     p.add_argument("--list", action="store_true", help="show the experiments and stop")
-    p.add_argument(
-        "--corpus", help="stories, pydoc, or the path of a UTF-8 text file (default: that of the preset)"
-    )
-    p.add_argument(
-        "--preset", choices=PRESETS, help="sizes and steps (default: stories for stories, else text)"
-    )
+    p.add_argument("--corpus", help="stories, pydoc, or the path of a UTF-8 text file (default: that of the preset)")
+    p.add_argument("--preset", choices=PRESETS, help="sizes and steps (default: stories for stories, else text)")
     p.add_argument("--seeds", type=int, default=1, metavar="N", help="run seeds 0 to N-1 (default: 1)")
     p.add_argument("--steps", type=int, help="training steps (default: that of the preset)")
     p.add_argument("--lr", type=float, help="largest learning rate (default: that of the preset)")
     p.add_argument("--d-model", type=int, help="residual width C (default: that of the preset)")
-    p.add_argument(
-        "--n-shared", type=int, help="shared neurons G beside the sinks (default: that of the preset)"
-    )
+    p.add_argument("--n-shared", type=int, help="shared neurons G beside the sinks (default: that of the preset)")
     p.add_argument("--n-sink", type=int, help="sinks in the pool S (default: that of the preset)")
     p.add_argument("--n-active", type=int, help="sinks on per sequence A (default: that of the preset)")
     p.add_argument(
@@ -66,13 +56,9 @@ def parser() -> argparse.ArgumentParser:
         metavar="I",
         help="the repeated sequence whose sinks alone are erased in samples.txt (default: 0)",
     )
-    p.add_argument(
-        "--quick", action="store_true", help="small and short: shows that it works, not what it finds"
-    )
+    p.add_argument("--quick", action="store_true", help="small and short: shows that it works, not what it finds")
     p.add_argument("--workers", type=int, default=0, metavar="N", help="processes (default: one per core)")
-    p.add_argument(
-        "--out", type=Path, default=Path("runs"), help="results and cache of trained arms (default: runs)"
-    )
+    p.add_argument("--out", type=Path, default=Path("runs"), help="results and cache of trained arms (default: runs)")
     return p
 
 
@@ -94,8 +80,7 @@ def preset_of(a: argparse.Namespace) -> Preset:
     train = changed(train, steps=steps)
     settings = changed(replace(s, data=data, train=train), d_model=a.d_model)
     sinks = changed(preset.sinks, n_sink=a.n_sink, n_active=a.n_active)
-    preset = Preset(settings, preset.width, preset.n_shared if a.n_shared is None else a.n_shared, sinks)
-    return preset
+    return Preset(settings, preset.width, preset.n_shared if a.n_shared is None else a.n_shared, sinks)
 
 
 def check(preset: Preset, a: argparse.Namespace) -> None:
@@ -106,17 +91,13 @@ def check(preset: Preset, a: argparse.Namespace) -> None:
     require(a.workers >= 0, f"--workers {a.workers} is negative; use 0 for one process per core")
     corpus = load_corpus(preset.settings.data)
     n = len(corpus.repeated)
-    require(
-        0 <= a.delete < n, f"--delete {a.delete}: there is no such repeated sequence; choose 0 to {n - 1}"
-    )
+    require(0 <= a.delete < n, f"--delete {a.delete}: there is no such repeated sequence; choose 0 to {n - 1}")
     for job in jobs_of(preset, seed=0):
         job.settings.model(job.arm, len(corpus.vocab))
     try:
         write_whole(a.out / "headline" / "config.json", report.to_json(configuration(preset, a)))
     except OSError as e:
-        raise ConfigError(
-            f"--out {a.out}: cannot write there ({e.strerror}); choose another folder"
-        ) from None
+        raise ConfigError(f"--out {a.out}: cannot write there ({e.strerror}); choose another folder") from None
 
 
 def configuration(preset: Preset, a: argparse.Namespace) -> dict:

@@ -1,9 +1,8 @@
 """What is compared: the headline's arms, and the presets of everything that they share."""
 
-from dataclasses import replace
 from typing import NamedTuple
 
-from memsinks_np.config import Arm, ConfigError, DataConfig, Settings, SinkConfig, TrainConfig
+from memsinks_np.config import Arm, DataConfig, Settings, SinkConfig, TrainConfig
 
 
 class Preset(NamedTuple):
@@ -17,13 +16,16 @@ class Preset(NamedTuple):
 
 PRESETS = {
     "stories": Preset(
-        Settings(data=DataConfig(), train=TrainConfig()), 256, 128, SinkConfig(n_sink=2048, n_active=32)
+        settings=Settings(data=DataConfig(), train=TrainConfig()),
+        width=256,
+        n_shared=128,
+        sinks=SinkConfig(n_sink=2048, n_active=32),
     ),
     "text": Preset(
-        Settings(data=DataConfig(corpus="pydoc", n_ctx=64), train=TrainConfig(steps=2500), d_model=96),
-        256,
-        256,
-        SinkConfig(n_sink=2048, n_active=32),
+        settings=Settings(data=DataConfig(corpus="pydoc", n_ctx=64), train=TrainConfig(steps=2500), d_model=96),
+        width=256,
+        n_shared=224,
+        sinks=SinkConfig(n_sink=4096, n_active=128),
     ),
 }
 

@@ -6,7 +6,6 @@ import io
 import json
 import os
 import tempfile
-import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -69,7 +68,7 @@ def load(path: Path) -> Trained:
             arrays = {name: file[name] for name in file.files}
         del arrays["made"]
         history = json.loads(str(arrays.pop("history")))
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as e:
+    except Exception as e:  # whatever a damaged or hostile file leads the reader to
         raise ConfigError(
             f"{path} is not a trained arm ({type(e).__name__}); delete it and it is trained again"
         ) from None

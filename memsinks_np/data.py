@@ -142,7 +142,8 @@ def rare_windows(tokens: Tokens, width: int, n: int, seed: int) -> NDArray[np.in
         if len(chosen) == n:
             return np.array(chosen)
     raise ConfigError(
-        f"the text has only {len(chosen)} windows of {width} characters that occur once, but {n} are needed; use a longer or more varied text"
+        f"the text has only {len(chosen)} windows of {width} characters that occur once, "
+        f"but {n} are needed; use a longer or more varied text"
     )
 
 

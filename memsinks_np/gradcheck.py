@@ -59,9 +59,7 @@ def check(case: Case, seed: int = 0, directions: int = 3) -> list[Found]:
             found.append(Found(case.name, name, np.inf, np.inf))
             continue
         slopes = [slope_error(case, values, i, got[i], dy, rng) for _ in range(directions)]
-        found.append(
-            Found(case.name, name, float(np.abs(got[i] - tape[i]).max()) / scale, max(slopes) / scale)
-        )
+        found.append(Found(case.name, name, float(np.abs(got[i] - tape[i]).max()) / scale, max(slopes) / scale))
     return found
 
 
@@ -73,9 +71,7 @@ def autograd_of(case: Case, values: list[Any], dy: Any) -> list[Any]:
     return grad(lambda inputs: anp.sum(case.forward(anp, *inputs)[0] * dy))(values)
 
 
-def slope_error(
-    case: Case, values: list[Any], i: int, got: Any, dy: Any, rng: Any, eps: float = 1e-5
-) -> float:
+def slope_error(case: Case, values: list[Any], i: int, got: Any, dy: Any, rng: Any, eps: float = 1e-5) -> float:
     """|<gradient, v> - (f(x + eps v) - f(x - eps v)) / 2 eps| for a random direction v of length 1."""
     v = rng.standard_normal(values[i].shape)
     v /= np.sqrt(np.sum(v * v))
@@ -144,10 +140,8 @@ def cases(seed: int = 0) -> list[Case]:
         gathered_case(index, rand(**pool)),
     ]
     on = {"own (gathered)": sinks.Rows(index), "mask": sinks.Mask(mask), "no sinks": None}
-    models = [
-        model_case(name, selected, tied, rng) for name, selected in on.items() for tied in (True, False)
-    ]
-    return pairs + [block_case(sinks.Rows(index), rng)] + models
+    models = [model_case(name, selected, tied, rng) for name, selected in on.items() for tied in (True, False)]
+    return [*pairs, block_case(sinks.Rows(index), rng), *models]
 
 
 def gathered_case(index: Any, inputs: dict[str, Any]) -> Case:
@@ -155,17 +149,13 @@ def gathered_case(index: Any, inputs: dict[str, Any]) -> Case:
         grads = sinks.gathered_sink_backward(xp, dy, cache)
         return [written_out(g, x) for g, x in zip(grads, inputs.values(), strict=True)]
 
-    return Case(
-        "gathered_sink", lambda xp, x, *w: sinks.gathered_sink_forward(xp, x, index, *w), backward, inputs
-    )
+    return Case("gathered_sink", lambda xp, x, *w: sinks.gathered_sink_forward(xp, x, index, *w), backward, inputs)
 
 
 def small_model(tied: bool, rng: Any) -> tuple[ModelConfig, dict[str, Any]]:
     """A model of two layers whose parameters are all random, far from their initial values."""
     pool = SinkConfig(n_sink=S, n_active=1)
-    cfg = ModelConfig(
-        n_vocab=V, n_ctx=T + 2, d_model=C, n_heads=H, n_layers=2, n_shared=G, sinks=pool, tied=tied
-    )
+    cfg = ModelConfig(n_vocab=V, n_ctx=T + 2, d_model=C, n_heads=H, n_layers=2, n_shared=G, sinks=pool, tied=tied)
     start = model.init_params(cfg, dtype=np.float64)
     return cfg, {name: w + 0.5 * rng.standard_normal(w.shape) for name, w in start.items()}
 
@@ -224,9 +214,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     print(table(["pair", "gradients", "against autograd", "against differences"], rows))
     failed = [f for f in found if not f.ok]
     for f in failed:
-        print(
-            f"FAILS  {f.case}: gradient of {f.input} (autograd {f.autograd:.1e}, differences {f.differences:.1e})"
-        )
+        print(f"FAILS  {f.case}: gradient of {f.input} (autograd {f.autograd:.1e}, differences {f.differences:.1e})")
     print(f"{len(found) - len(failed)} of {len(found)} gradients agree to {LIMIT:.0e} of their largest entry")
     return 1 if failed else 0
 

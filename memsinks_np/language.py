@@ -25,15 +25,12 @@ class Grammar(NamedTuple):
     verbs: dict[str, str]  # NOUN -> the slot that VERB becomes
     opening: str
     sentences: tuple[str, ...]  # follow in any order; each starts with another word
-    slots: dict[
-        str, tuple[str, ...]
-    ]  # options of a slot, in one or more words; each starts with another word
+    slots: dict[str, tuple[str, ...]]  # options of a slot, in one or more words; each starts with another word
 
 
 SHE, HE = ("she", "her"), ("he", "his")
 STORIES = Grammar(
-    pronouns=dict.fromkeys(("lily", "anna", "mia", "rosa"), SHE)
-    | dict.fromkeys(("tom", "ben", "max", "sam"), HE),
+    pronouns=dict.fromkeys(("lily", "anna", "mia", "rosa"), SHE) | dict.fromkeys(("tom", "ben", "max", "sam"), HE),
     verbs=dict.fromkeys(("ball", "kite", "drum"), "PLAY")
     | dict.fromkeys(("dog", "bird", "pony"), "CARE")
     | dict.fromkeys(("apple", "cake", "pie"), "EAT"),

@@ -93,9 +93,7 @@ def collateral(params: Params, cfg: ModelConfig, corpus: Any) -> NDArray[np.floa
     """(R,R) loss of repeated sequence j, own sinks on, after the sinks of sequence i were deleted."""
     selection = own(cfg.sinks, corpus.repeated_ids, cfg.n_layers)
     rows = [
-        predict(delete(params, cfg.sinks, [i]), cfg, corpus.repeated, selection)[0].mean(
-            axis=1, dtype=np.float64
-        )
+        predict(delete(params, cfg.sinks, [i]), cfg, corpus.repeated, selection)[0].mean(axis=1, dtype=np.float64)
         for i in corpus.repeated_ids
     ]
     return np.stack(rows)

@@ -21,7 +21,6 @@ from memsinks_np.ops import (
     merge_heads,
     mlp_backward,
     mlp_forward,
-    rows,
     split_heads,
 )
 from memsinks_np.sinks import Params, sink_backward, sink_forward
@@ -73,9 +72,7 @@ class Batch(NamedTuple):
     sinks: tuple  # a selection: one entry per layer (see sinks.py)
 
 
-def make_batch(
-    cfg: ModelConfig, tokens: Any, sinks: tuple, dtype: Any = np.float32, share: float = 1.0
-) -> Batch:
+def make_batch(cfg: ModelConfig, tokens: Any, sinks: tuple, dtype: Any = np.float32, share: float = 1.0) -> Batch:
     """(B,T+1) tokens and a selection of sinks -> Batch, on the host.
 
     `share` is the part that these sequences are of a whole batch.  Tokens outside the vocabulary are refused.
@@ -83,9 +80,7 @@ def make_batch(
     tokens = np.asarray(tokens)
     T = tokens.shape[1] - 1
     if tokens.size and not (0 <= tokens.min() and tokens.max() < cfg.n_vocab):
-        raise ConfigError(
-            f"token {tokens.min()} or {tokens.max()} is outside the vocabulary of {cfg.n_vocab}"
-        )
+        raise ConfigError(f"token {tokens.min()} or {tokens.max()} is outside the vocabulary of {cfg.n_vocab}")
     require(
         0 < T <= cfg.n_ctx,
         f"{T + 1} tokens per sequence do not fit n_ctx={cfg.n_ctx}; use 2 to {cfg.n_ctx + 1}",

@@ -37,9 +37,7 @@ def clip(xp: Any, grads: Params, limit: float) -> tuple[Params, Any]:
     norm = sum(xp.sum(g * g) for g in values) ** 0.5
     scale = min(1.0, limit / (float(norm) + 1e-12))
     if scale < 1.0:
-        grads = {
-            name: (g[0], g[1] * scale) if isinstance(g, tuple) else g * scale for name, g in grads.items()
-        }
+        grads = {name: (g[0], g[1] * scale) if isinstance(g, tuple) else g * scale for name, g in grads.items()}
     return grads, norm
 
 
@@ -52,9 +50,7 @@ def adamw(xp, w, g, m, v, n, cfg, lr, decay):
     return w * (1 - lr * decay) - lr * change, m, v
 
 
-def update(
-    xp: Any, params: Params, grads: Params, state: dict[str, Params], cfg: TrainConfig, lr: float
-) -> None:
+def update(xp: Any, params: Params, grads: Params, state: dict[str, Params], cfg: TrainConfig, lr: float) -> None:
     """One optimizer step, in place.
 
     A row-sparse gradient (rows, values) touches its rows alone under "lazy_adamw" and "sgd": every other row

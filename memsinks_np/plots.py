@@ -42,7 +42,7 @@ STYLE = {
 
 
 def curve(ax: Any, history: list[dict], arm: str, field: str, line: str = "-") -> float:
-    """Mean over seeds against training steps, with a band from the lowest to the highest seed; returns the last mean."""
+    """Mean over seeds against steps, with a band from the lowest to the highest seed; returns the last mean."""
     steps = sorted({row["step"] for row in history})
     values = np.array([[r[field] for r in history if r["arm"] == arm and r["step"] == s] for s in steps])
     ax.plot(steps, values.mean(axis=1), line, color=COLORS[arm])

@@ -1,6 +1,5 @@
 """What the arms say: second halves of repeated sequences, as a person reads them."""
 
-from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -47,9 +46,7 @@ def tell(corpus: Corpus, speakers: dict[str, Speaker], deleted: int, n: int = 3)
         "memsinks, all sinks removed": say(sinks, False),
         "retrained without": say(speakers["retrained_without"], True),
     }
-    return "\n".join(
-        story(corpus, i, {who: said[k] for who, said in versions.items()}) for k, i in enumerate(chosen)
-    )
+    return "\n".join(story(corpus, i, {who: said[k] for who, said in versions.items()}) for k, i in enumerate(chosen))
 
 
 def story(corpus: Corpus, i: int, versions: dict[str, NDArray[np.int64]]) -> str:
@@ -59,7 +56,7 @@ def story(corpus: Corpus, i: int, versions: dict[str, NDArray[np.int64]]) -> str
     lines = [f"Repeated sequence {i}", f"  given: {corpus.text(truth[:given])}"]
     for who, words in versions.items():
         same = int((words[given:] == truth[given:]).sum())
-        notes = [f"{same} of {len(truth) - given} right"] + grammar(corpus, words)
+        notes = [f"{same} of {len(truth) - given} right", *grammar(corpus, words)]
         lines += [f"  {who} ({', '.join(notes)}):", f"    {corpus.text(words[given:])}"]
     return "\n".join(lines) + "\n"
 

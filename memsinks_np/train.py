@@ -93,6 +93,7 @@ def evaluate(params: Params, cfg: ModelConfig, corpus: Corpus) -> dict[str, floa
     return row
 
 
+@np.errstate(over="ignore", invalid="ignore")  # what is not finite stops the run with a message of its own
 def train(arm: Arm, settings: Settings, on_step: Callable[[], Any] = lambda: None) -> Trained:
     """Train one arm from its initial weights; a pure function of (arm, settings) on one machine.
 
@@ -117,9 +118,7 @@ def train(arm: Arm, settings: Settings, on_step: Callable[[], Any] = lambda: Non
         optim.update(np, params, grads, state, cfg, optim.learning_rate(cfg, step))
         losses.append(loss)
         if (step + 1) % cfg.eval_every == 0 or step + 1 == cfg.steps:
-            history.append(
-                {"step": step + 1, "train": float(np.mean(losses)), **evaluate(params, model, corpus)}
-            )
+            history.append({"step": step + 1, "train": float(np.mean(losses)), **evaluate(params, model, corpus)})
             losses = []
         on_step()
     return Trained(params, history)

@@ -33,9 +33,7 @@ def test_gradient_agrees_with_both_witnesses(name, seed):
 
 @pytest.mark.parametrize(("name", "i"), [(n, i) for n in CASES for i in outputs(CASES[n])])
 def test_checker_finds_an_error_of_a_hundredth_of_a_percent(name, i):
-    found = check(
-        broken(CASES[name], lambda g: [x * (1 + 1e-4 * (j == i)) for j, x in enumerate(g)]), directions=1
-    )
+    found = check(broken(CASES[name], lambda g: [x * (1 + 1e-4 * (j == i)) for j, x in enumerate(g)]), directions=1)
     assert [f.ok for f in found] == [j != i for j in range(len(found))]
 
 
@@ -56,9 +54,7 @@ def test_checker_finds_a_wrong_shape_and_a_nan():
 
 
 def test_checker_takes_a_readers_own_pair():
-    square = Case(
-        "square", lambda xp, x: (x * x, x), lambda xp, dy, x: 2 * x * dy, {"x": np.array([0.3, -1.7, 2.2])}
-    )
+    square = Case("square", lambda xp, x: (x * x, x), lambda xp, dy, x: 2 * x * dy, {"x": np.array([0.3, -1.7, 2.2])})
     assert check(square)[0].ok
     assert not check(square._replace(backward=lambda xp, dy, x: x * dy))[0].ok
 

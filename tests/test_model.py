@@ -9,9 +9,7 @@ from memsinks_np.model import init_params, loss_and_grads, make_batch, model_for
 from memsinks_np.train import sparse
 
 RNG = np.random.default_rng(7)
-CFG = ModelConfig(
-    n_vocab=50, n_ctx=12, d_model=16, n_heads=2, n_shared=24, sinks=SinkConfig(n_sink=40, n_active=8)
-)
+CFG = ModelConfig(n_vocab=50, n_ctx=12, d_model=16, n_heads=2, n_shared=24, sinks=SinkConfig(n_sink=40, n_active=8))
 TOKENS = RNG.integers(50, size=(6, 13))
 
 
@@ -39,9 +37,7 @@ def test_causality(name):
     """A word that changes moves the predictions after it, and none before it."""
     params, changed = init_params(CFG), TOKENS.copy()
     changed[:, 5] = (changed[:, 5] + 1) % 50
-    a, b = (
-        model_forward(np, params, make_batch(CFG, t, selections()[name]), CFG)[0] for t in (TOKENS, changed)
-    )
+    a, b = (model_forward(np, params, make_batch(CFG, t, selections()[name]), CFG)[0] for t in (TOKENS, changed))
     np.testing.assert_array_equal(a[:, :5], b[:, :5])
     assert (a[:, 5:] != b[:, 5:]).any(axis=(0, 2)).all()
 
@@ -80,9 +76,7 @@ def test_nothing_is_promoted(name, dtype):
     grads, _ = optim.clip(np, sparse(grads, selection), 0.1)
     state = optim.init_state(params)
     optim.update(np, params, grads, state, TrainConfig(), 1e-3)
-    found = [
-        a.dtype for tree in (cache, loss, grads, params, state) for a in arrays(tree) if a.dtype.kind == "f"
-    ]
+    found = [a.dtype for tree in (cache, loss, grads, params, state) for a in arrays(tree) if a.dtype.kind == "f"]
     masks = {np.dtype(np.float32)} if name in ("all", "bernoulli") else set()  # 0 and 1 are exact in any type
     assert set(found) - masks == {np.dtype(dtype)} - masks
     assert len(found) > 50
@@ -113,9 +107,7 @@ def test_impossible_tokens_are_refused(tokens, message):
         make_batch(CFG, tokens, sinks.none(2))
 
 
-@pytest.mark.parametrize(
-    "bad", [{"d_model": 10, "n_heads": 4}, {"n_layers": 0}, {"n_shared": -1}, {"n_vocab": 0}]
-)
+@pytest.mark.parametrize("bad", [{"d_model": 10, "n_heads": 4}, {"n_layers": 0}, {"n_shared": -1}, {"n_vocab": 0}])
 def test_impossible_sizes_are_refused(bad):
     with pytest.raises(ConfigError, match=next(iter(bad))):
         ModelConfig(**({"n_vocab": 50} | bad))

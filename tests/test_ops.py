@@ -18,9 +18,7 @@ def rand(*shape):
 
 def test_linear():
     x, W = rand(B, T, C), rand(C, G)
-    want = [
-        [[sum(x[b, t, c] * W[c, g] for c in range(C)) for g in range(G)] for t in range(T)] for b in range(B)
-    ]
+    want = [[[sum(x[b, t, c] * W[c, g] for c in range(C)) for g in range(G)] for t in range(T)] for b in range(B)]
     np.testing.assert_allclose(ops.linear_forward(np, x, W)[0], want, rtol=1e-12)
 
 
@@ -54,9 +52,7 @@ def test_attention():
     hidden = np.triu(np.full((T, T), -np.inf), k=1)
     y, _ = ops.attention_forward(np, q, k, v, hidden)
     for b, h, t in np.ndindex(B, H, T):
-        score = [
-            math.exp(float(q[b, h, t] @ k[b, h, s]) / math.sqrt(3)) for s in range(t + 1)
-        ]  # up to t, not after
+        score = [math.exp(float(q[b, h, t] @ k[b, h, s]) / math.sqrt(3)) for s in range(t + 1)]  # up to t, not after
         want = sum(e / sum(score) * v[b, h, s] for s, e in enumerate(score))
         np.testing.assert_allclose(y[b, h, t], want, rtol=1e-12)
 
@@ -65,9 +61,7 @@ def test_mlp():
     x, W_in, b_in, W_out, b_out = rand(B, T, C), rand(C, G), rand(G), rand(G, C), rand(C)
     y, _ = ops.mlp_forward(np, x, W_in, b_in, W_out, b_out)
     for b, t in np.ndindex(B, T):
-        want = b_out + sum(
-            ops.gelu_forward(np, x[b, t] @ W_in[:, g] + b_in[g])[0] * W_out[g] for g in range(G)
-        )
+        want = b_out + sum(ops.gelu_forward(np, x[b, t] @ W_in[:, g] + b_in[g])[0] * W_out[g] for g in range(G))
         np.testing.assert_allclose(y[b, t], want, rtol=1e-12)
 
 

@@ -122,9 +122,7 @@ def test_naive_forward():
     for b, t in np.ndindex(2, 3):
         z = [float(W_in[s] @ x[b, t] + b_in[s]) for s in range(3)]
         gelu = [0.5 * v * (1 + np.tanh(np.sqrt(2 / np.pi) * (v + 0.044715 * v**3))) for v in z]
-        np.testing.assert_allclose(
-            y[b, t], sum(mask[b, s] * gelu[s] * W_out[s] for s in range(3)), rtol=1e-12
-        )
+        np.testing.assert_allclose(y[b, t], sum(mask[b, s] * gelu[s] * W_out[s] for s in range(3)), rtol=1e-12)
 
 
 def written_out(grads, params):
@@ -140,9 +138,7 @@ def written_out(grads, params):
 def test_masked_equals_gathered_forward_and_backward():
     _, by_rows = loss_and_grads(np, PARAMS, make_batch(CFG, TOKENS, sinks.own(POOL, IDS, 2), np.float64), CFG)
     _, by_mask = loss_and_grads(np, PARAMS, make_batch(CFG, TOKENS, as_masks(POOL, IDS), np.float64), CFG)
-    np.testing.assert_allclose(
-        loss(PARAMS, sinks.own(POOL, IDS, 2)), loss(PARAMS, as_masks(POOL, IDS)), rtol=1e-13
-    )
+    np.testing.assert_allclose(loss(PARAMS, sinks.own(POOL, IDS, 2)), loss(PARAMS, as_masks(POOL, IDS)), rtol=1e-13)
     by_rows = written_out(by_rows, PARAMS)
     for name in PARAMS:
         np.testing.assert_allclose(by_rows[name], by_mask[name], rtol=1e-9, atol=1e-13, err_msg=name)

@@ -1,0 +1,107 @@
+"""Measures on hand-made cases with known answers, and the shortcut for extraction against real decoding."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from memsinks_np import metrics, sinks
+from memsinks_np.config import Arm, DataConfig, ModelConfig, Settings, SinkConfig, TrainConfig
+from memsinks_np.data import load_corpus
+from memsinks_np.model import init_params
+from memsinks_np.train import train
+
+POOL = SinkConfig(n_sink=32, n_active=8)
+DATA = DataConfig(n_ctx=15, batch_size=8, n_repeated=4, n_heldout=40, repeat_share=0.5)
+SETTINGS = Settings(data=DATA, train=TrainConfig(steps=150, warmup=10, eval_every=75, lr=1e-2), d_model=16, n_heads=2)
+
+
+@pytest.fixture(scope="module")
+def trained():
+    """A small model that knows some of its four repeated stories by heart, with its sinks on."""
+    corpus = load_corpus(DATA)
+    arm = Arm(name="memsinks", n_shared=16, sinks=POOL)
+    return corpus, SETTINGS.model(arm, len(corpus.vocab)), train(arm, SETTINGS).params
+
+
+def test_predict_does_not_depend_on_how_sequences_are_cut_into_chunks(trained):
+    corpus, cfg, params = trained
+    everyone = np.arange(40) * 7
+    for select in (
+        lambda ids: sinks.own(POOL, ids, 2),
+        lambda ids: sinks.none(2),
+        lambda ids: sinks.everything(POOL, 2),
+    ):
+        nll, likeliest = metrics.predict(params, cfg, corpus.heldout, select(everyone))
+        assert nll.shape == likeliest.shape == (40, 15)
+        for part in (slice(0, 3), slice(30, 40)):
+            one, _ = metrics.predict(params, cfg, corpus.heldout[part], select(everyone[part]))
+            np.testing.assert_allclose(nll[part], one, rtol=1e-3, atol=1e-5)
+
+
+def test_extraction_by_one_pass_is_extraction_by_decoding(trained):
+    corpus, cfg, params = trained
+    some = []
+    for selection in (sinks.own(POOL, corpus.repeated_ids, 2), sinks.none(2)):
+        _, likeliest = metrics.predict(params, cfg, corpus.repeated, selection)
+        given = metrics.first_half(corpus.repeated)
+        said = metrics.greedy(params, cfg, corpus.repeated[:, :given], 16 - given, selection)
+        np.testing.assert_array_equal(said[:, :given], corpus.repeated[:, :given])
+        by_decoding = (said == corpus.repeated).all(axis=1)
+        np.testing.assert_array_equal(metrics.extracted(corpus.repeated, likeliest), by_decoding)
+        some.append(by_decoding)
+    assert 0 < np.mean(some) < 1  # or the test says nothing
+
+
+def test_extracted_looks_at_the_second_half_alone():
+    tokens = np.array([[1, 2, 3, 4, 5]])  # two words are given, three are to be said
+    assert metrics.first_half(tokens) == 2
+    assert metrics.extracted(tokens, np.array([[9, 3, 4, 5]])).tolist() == [True]
+    assert metrics.extracted(tokens, np.array([[2, 9, 4, 5]])).tolist() == [False]
+    assert metrics.extracted(tokens, np.array([[2, 3, 4, 9]])).tolist() == [False]
+
+
+def test_compare_on_numbers_that_a_person_can_check():
+    row = lambda repeated, heldout: {"repeated_removed": repeated, "heldout_removed": heldout}
+    standard, gold = row(0.2, 1.0), row(0.9, 0.95)
+    assert metrics.compare(standard, standard, gold) == {
+        "gap_closed": 0,
+        "gold_gap_closed": 0,
+        "heldout_cost": 0,
+    }
+    got = metrics.compare(row(0.55, 1.15), standard, gold)
+    assert got == pytest.approx({"gap_closed": 1 - 0.6 / 0.8, "gold_gap_closed": 0.5, "heldout_cost": 0.15})
+    assert metrics.compare(gold, standard, gold)["gold_gap_closed"] == 1
+    broken = metrics.compare(row(5.0, 5.0), standard, gold)  # a broken model closes the gap, and its cost says so
+    assert broken["gap_closed"] == 1
+    assert broken["heldout_cost"] == 4
+
+
+def test_measure_of_an_arm_without_sinks_is_the_same_under_every_selection():
+    corpus = load_corpus(DATA)
+    cfg = ModelConfig(n_vocab=len(corpus.vocab), n_ctx=15, n_shared=8)
+    row = metrics.measure(init_params(cfg), cfg, corpus)
+    assert row["repeated_own"] == row["repeated_removed"]
+    assert row["heldout_removed"] == row["heldout_all"] == row["heldout_own"]
+
+
+def test_collateral_deletes_one_and_measures_all(trained):
+    corpus, cfg, params = trained
+    loss = metrics.collateral(params, cfg, corpus)
+    removed, _ = metrics.predict(params, cfg, corpus.repeated, sinks.none(2))
+    np.testing.assert_allclose(loss.diagonal(), removed.mean(axis=1), rtol=1e-5)
+    for i in range(4):
+        left = sinks.without(POOL, corpus.repeated_ids, corpus.repeated_ids[[i]], 2)
+        nll, _ = metrics.predict(params, cfg, corpus.repeated, left)
+        np.testing.assert_allclose(loss[i], nll.mean(axis=1), rtol=1e-5)
+
+
+def test_training_is_reproducible_to_the_last_bit(trained):
+    _, _, params = trained
+    again = train(Arm(name="other name", n_shared=16, sinks=POOL), SETTINGS)
+    assert all((params[name] == again.params[name]).all() for name in params)
+    other = train(
+        Arm(name="memsinks", n_shared=16, sinks=POOL),
+        replace(SETTINGS, train=replace(SETTINGS.train, seed=1, steps=2)),
+    )
+    assert (params["wpe"] != other.params["wpe"]).any()

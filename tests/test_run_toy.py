@@ -1,0 +1,131 @@
+"""The command: what it refuses, what it writes, that it can be killed and started again."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+import run_toy
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (["--corpus", "no/such/file.txt"], "not a file"),
+        (["--corpus", "{empty}"], "at least"),
+        (["--corpus", "{short}"], "at least"),
+        (["--n-active", "4096"], "n_active=4096 exceeds n_sink=2048"),
+        (["--n-active", "33"], "n_active=33 does not divide n_sink=2048; try n_sink=2046"),
+        (["--n-sink", "0"], "n_sink=0"),
+        (["--d-model", "65"], "n_heads=4 does not divide d_model=65; try d_model=64"),
+        (["--n-shared", "-1"], "n_shared=-1"),
+        (["--steps", "-5"], "steps=-5 is not positive"),
+        (["--steps", "0", "--quick"], "steps=0"),
+        (["--steps", "many"], "invalid int value: 'many'"),
+        (["--lr", "0"], "lr=0.0"),
+        (["--seeds", "0"], "--seeds 0"),
+        (["--workers", "-1"], "--workers -1"),
+        (["--delete", "64"], "--delete 64"),
+        (["--delete", "1.5"], "invalid int value: '1.5'"),
+        (["--preset", "huge"], "invalid choice"),
+        (["nonsense"], "invalid choice"),
+        (["--out", "{short}"], "cannot write there"),
+        (["--out", "/proc/none"], "cannot write there"),
+    ],
+)
+def test_bad_input_is_one_line_and_exit_code_2(argv, message, tmp_path, capsys):
+    (tmp_path / "empty").write_text("")
+    (tmp_path / "short").write_text("a short text")
+    argv = [a.format(empty=tmp_path / "empty", short=tmp_path / "short") for a in argv]
+    if "--out" not in argv:
+        argv += ["--out", str(tmp_path / "out")]
+    with pytest.raises(SystemExit) as e:
+        run_toy.main(argv)
+    out, err = capsys.readouterr()
+    assert e.value.code == 2
+    assert message in err
+    assert err.count("\n") == 1
+    assert out == ""
+    assert not (tmp_path / "out").exists()
+
+
+def test_list_and_help(capsys):
+    assert run_toy.main(["--list"]) == 0
+    assert "headline" in capsys.readouterr().out
+    with pytest.raises(SystemExit) as e:
+        run_toy.main(["--help"])
+    assert e.value.code == 0
+    shown = capsys.readouterr().out
+    assert shown.count("default") >= 12
+    assert "examples:" in shown
+
+
+def run(out, *more):
+    command = [sys.executable, str(ROOT / "run_toy.py"), "--quick", "--out", str(out), *more]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+FILES = ["config.json", "headline.png", "headline.svg", "history.csv", "samples.txt", "summary.json"]
+ARMS = ["standard", "retrained_without", "gradient_masking", "memsinks", "memsinks_paper", "untied"]
+FIELDS = ["repeated_own", "repeated_removed", "heldout_removed", "heldout_all"]
+FIELDS += ["extraction_own", "extraction_removed", "gap_closed", "gold_gap_closed"]
+
+
+def test_quick_run_writes_everything_and_trains_nothing_twice(tmp_path):
+    first = run(tmp_path, "--seeds", "2")
+    assert first.returncode == 0, first.stderr
+    folder = tmp_path / "headline"
+    assert sorted(p.name for p in folder.iterdir()) == FILES
+    summary = json.loads((folder / "summary.json").read_text())
+    assert list(summary) == ["floor", "arms"]
+    assert set(summary["floor"]) == {"repeated", "heldout"}
+    assert list(summary["arms"]) == ARMS
+    for entry in summary["arms"].values():
+        assert [row["seed"] for row in entry["seeds"]] == [0, 1]
+        for field in FIELDS:
+            values = [row[field] for row in entry["seeds"]]
+            assert entry["mean"][field] == pytest.approx(sum(values) / 2)
+            assert entry["std"][field] == pytest.approx(abs(values[0] - values[1]) / 2**0.5)
+    assert len(list((tmp_path / "cache").iterdir())) == 12
+    bytes_of = {name: (folder / name).read_bytes() for name in FILES}
+    again = run(tmp_path, "--seeds", "2")
+    assert again.stdout.count("kept from an earlier run") == 12
+    assert {name: (folder / name).read_bytes() for name in FILES} == bytes_of
+
+
+@pytest.mark.slow
+def test_killed_run_is_started_again_and_gives_the_same_bytes(tmp_path):
+    assert run(tmp_path / "whole", "--steps", "120").returncode == 0
+    command = [
+        sys.executable,
+        str(ROOT / "run_toy.py"),
+        "--quick",
+        "--steps",
+        "120",
+        "--out",
+        str(tmp_path / "killed"),
+    ]
+    for seconds in (1.5, 2.5, 3.5):
+        process = subprocess.Popen(
+            command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+        )
+        time.sleep(seconds)
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+    assert run(tmp_path / "killed", "--steps", "120").returncode == 0
+    for name in FILES:
+        assert (tmp_path / "whole/headline" / name).read_bytes() == (tmp_path / "killed/headline" / name).read_bytes()
+
+
+def test_importing_the_package_loads_neither_figures_nor_autograd():
+    code = "import sys, memsinks_np.arms, memsinks_np.grid, memsinks_np.gradcheck, memsinks_np.samples; "
+    code += "print(sorted({'matplotlib', 'autograd', 'cupy'} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert done.stdout.strip() == "[]"

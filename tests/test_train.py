@@ -1,0 +1,91 @@
+"""What each arm sees, where its gradients go, and that a run which diverges says so."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from memsinks_np import sinks
+from memsinks_np.config import Arm, DataConfig, Settings, SinkConfig, TrainConfig
+from memsinks_np.data import load_corpus
+from memsinks_np.model import init_params, loss_and_grads, make_batch
+from memsinks_np.train import Diverged, gradients, seen_by, train
+
+ALL_ON = SinkConfig(n_sink=6, n_active=6)
+DATA = DataConfig(n_ctx=7, batch_size=8, n_repeated=4, n_heldout=4)
+SETTINGS = Settings(data=DATA, train=TrainConfig(steps=4, eval_every=2), d_model=8, n_heads=2)
+CORPUS = load_corpus(DATA)
+MASKING = Arm(name="gradient_masking", n_shared=10, sinks=ALL_ON, routed=True)
+
+
+def test_retrained_without_sees_the_same_once_seen_sequences_and_no_other():
+    batch = CORPUS.batch(5)
+    seen = seen_by(Arm(name="gold", n_shared=4, repeats=False), batch, 5, 0)
+    np.testing.assert_array_equal(seen.tokens, batch.tokens[~batch.repeated])
+    np.testing.assert_array_equal(seen.ids, batch.ids[~batch.repeated])
+
+
+def test_tied_ids_stay_and_untied_ids_are_drawn_anew_at_every_occurrence():
+    tied, untied = Arm(name="a", n_shared=4), Arm(name="b", n_shared=4, tied_ids=False)
+    batch = CORPUS.batch(5)
+    assert seen_by(tied, batch, 5, 0).ids is batch.ids
+    drawn = [seen_by(untied, batch, step, 0).ids for step in (5, 6)]
+    assert len(set(np.concatenate(drawn).tolist())) == 16
+    np.testing.assert_array_equal(drawn[0], seen_by(untied, batch, 5, 0).ids)
+
+
+def separate(params, cfg, rows):
+    """Gradients of the mean loss over the whole batch that come from some of its sequences."""
+    batch = CORPUS.batch(1)
+    ids, tokens = batch.ids[rows], batch.tokens[rows]
+    made = make_batch(cfg, tokens, (sinks.Mask(np.ones((1, 6))),) * 2, np.float64)
+    _, grads = loss_and_grads(np, params, made, cfg)
+    return {name: g * len(ids) / 8 for name, g in grads.items()}
+
+
+def test_gradient_masking_routes_every_parameter_as_the_paper_says():
+    cfg = SETTINGS.model(MASKING, len(CORPUS.vocab))
+    params = init_params(cfg, dtype=np.float64)
+    batch = CORPUS.batch(1)
+    loss, got = gradients(params, cfg, MASKING, batch)
+    repeated, once = separate(params, cfg, batch.repeated), separate(params, cfg, ~batch.repeated)
+    for name, g in got.items():
+        if ".sink." in name:
+            rows, g = g
+            np.testing.assert_array_equal(rows, np.arange(6))
+            want = repeated[name]
+        else:
+            want = once[name] if ".mlp." in name else repeated[name] + once[name]
+        np.testing.assert_allclose(g, want, rtol=1e-9, atol=1e-14, err_msg=name)
+    free, _ = gradients(params, cfg, replace(MASKING, routed=False), batch)
+    assert loss == pytest.approx(free, rel=1e-12)  # the forward is the same: everything is on
+
+
+def test_gathered_and_masked_training_take_the_same_step():
+    """A pool given as rows or as the mask of the same rows leads to the same gradients."""
+    arm = Arm(name="x", n_shared=10, sinks=SinkConfig(n_sink=12, n_active=3))
+    cfg = SETTINGS.model(arm, len(CORPUS.vocab))
+    params, batch = init_params(cfg, dtype=np.float64), CORPUS.batch(2)
+    _, got = gradients(params, cfg, arm, batch)
+    masks = (sinks.Mask(sinks.mask_of(arm.sinks, batch.ids)),) * 2
+    _, want = loss_and_grads(np, params, make_batch(cfg, batch.tokens, masks, np.float64), cfg)
+    for name, g in got.items():
+        if isinstance(g, tuple):
+            np.testing.assert_allclose(g[1], want[name][g[0]], rtol=1e-8, atol=1e-14)
+            assert (np.delete(want[name], g[0], axis=0) == 0).all()
+        else:
+            np.testing.assert_allclose(g, want[name], rtol=1e-8, atol=1e-14)
+
+
+def test_history_has_the_first_and_the_last_step():
+    steps = []
+    trained = train(MASKING, replace(SETTINGS, train=TrainConfig(steps=5, eval_every=2)), lambda: steps.append(1))
+    assert [row["step"] for row in trained.history] == [0, 2, 4, 5]
+    assert len(steps) == 5
+    assert all(np.isfinite(v) for row in trained.history[1:] for v in row.values())
+
+
+def test_divergence_names_arm_step_and_remedy():
+    wild = replace(SETTINGS, train=TrainConfig(steps=4, lr=1e30, warmup=0))
+    with pytest.raises(Diverged, match=r"gradient_masking.*step [123].*lower the learning rate \(now 1e\+30\)"):
+        train(MASKING, wild)
