@@ -9,14 +9,10 @@ examples:
 """
 
 import argparse
-import os
 import platform
 import sys
 from dataclasses import replace
 from pathlib import Path
-
-for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS"):
-    os.environ.setdefault(name, "1")  # arms run side by side, one thread each
 
 import numpy as np
 
@@ -25,6 +21,7 @@ from memsinks_np.arms import PRESETS, Preset
 from memsinks_np.checkpoint import write_whole
 from memsinks_np.config import ConfigError, require
 from memsinks_np.data import load_corpus
+from memsinks_np.process import one_blas_thread
 from memsinks_np.train import Diverged
 
 EXPERIMENTS = {"headline": "six arms side by side: is the memory gone, is the skill kept? (1.5 minutes a seed)"}
@@ -132,7 +129,8 @@ def main(argv: list[str] | None = None) -> int:
         print("\n".join(f"{name:12s} {what}" for name, what in EXPERIMENTS.items()))
         return 0
     try:
-        headline(a)
+        with one_blas_thread():
+            headline(a)
     except ConfigError as e:
         p.error(str(e))
     except Diverged as e:

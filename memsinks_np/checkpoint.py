@@ -64,7 +64,7 @@ def save(path: Path, trained: Trained, made: dict[str, Any]) -> None:
 def load(path: Path) -> Trained:
     """Read an arm.  Nothing is unpickled; a file that is not one of ours raises ConfigError."""
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with path.open("rb") as whole, np.load(whole, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
         del arrays["made"]
         history = json.loads(str(arrays.pop("history")))

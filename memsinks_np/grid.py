@@ -12,9 +12,8 @@ from tqdm import tqdm
 
 from memsinks_np import checkpoint
 from memsinks_np.config import Arm, Settings
+from memsinks_np.process import one_blas_thread
 from memsinks_np.train import Trained, train
-
-ONE_THREAD = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
 
 
 class Job(NamedTuple):
@@ -41,8 +40,9 @@ def train_once(job: Job, cache: Path, on_step: Callable[[], Any] = lambda: None)
 
 
 def start_worker(counter: Any) -> None:
-    global steps_done
+    global steps_done, limits
     steps_done = counter
+    limits = one_blas_thread()
 
 
 def work(job: Job, cache: Path, then: Callable[[Job, Trained], Any]) -> tuple[float, Any]:
@@ -62,8 +62,6 @@ def run_all(jobs: list[Job], cache: Path, then: Callable[[Job, Trained], Any], w
 
     `then` is a function at the top of a module, so that a worker can find it.
     """
-    for name in ONE_THREAD:  # inherited by the workers, which import NumPy after this
-        os.environ[name] = "1"
     context = multiprocessing.get_context("spawn")
     counter = context.Value("q", 0)
     found = [checkpoint.cache_path(cache, checkpoint.describe(*job)).exists() for job in jobs]

@@ -1,17 +1,16 @@
 """AdamW and SGD that leave a sink alone while it is off; schedule and clipping.
 
-This is the only file that writes to parameters: `update` changes `params` and `state` in place.
+This is the only file that writes to parameters.  `init_state` moves all of them but the sinks into one vector, of
+which they become views, so that a step updates that vector at once; a pool is updated row by row.
 """
 
 from math import cos, pi
 from typing import Any
 
-import numpy as np
-
 from memsinks_np.config import TrainConfig
 from memsinks_np.sinks import Params
 
-MATRICES = ("wte", "wpe", "head", "W_Q", "W_K", "W_V", "W_O", "W_in", "W_out")
+MATRICES = ("wte", "wpe", "head", "W_Q", "W_K", "W_V", "W_O", "W_in", "W_out")  # these decay
 
 
 def learning_rate(cfg: TrainConfig, step: int) -> float:
@@ -22,59 +21,91 @@ def learning_rate(cfg: TrainConfig, step: int) -> float:
     return cfg.lr * (0.1 + 0.9 * 0.5 * (1 + cos(pi * done)))
 
 
-def init_state(params: Params) -> dict[str, Params]:
-    """First and second moments, and how often each array (of the sinks: each row) has been updated."""
-    return {
-        "m": {name: np.zeros_like(w) for name, w in params.items()},
-        "v": {name: np.zeros_like(w) for name, w in params.items()},
-        "n": {name: np.zeros(len(w) if ".sink." in name else 1, w.dtype) for name, w in params.items()},
-    }
+def decays(name: str) -> bool:
+    return name.split(".")[-1] in MATRICES
 
 
-def clip(xp: Any, grads: Params, limit: float) -> tuple[Params, Any]:
-    """Scale all gradients so that their global norm is at most `limit` (Pascanu et al. 2013); returns the old norm."""
+def init_state(xp: Any, params: Params) -> dict[str, Any]:
+    """Moments and step counts, all zero.  From here on the dense parameters are views of state["vector"]["w"]."""
+    dense = [name for name in params if ".sink." not in name]
+    size = sum(params[name].size for name in dense)
+    like = xp.reshape(params[dense[0]], (-1,))[:1]
+    vector = {key: xp.zeros_like(xp.broadcast_to(like, (size,))) for key in ("w", "g", "m", "v", "decay")}
+    views: Params = {}
+    start = 0
+    for name in dense:
+        part = slice(start, start + params[name].size)
+        vector["w"][part] = xp.reshape(params[name], (-1,))
+        vector["decay"][part] = float(decays(name))
+        params[name] = xp.reshape(vector["w"][part], params[name].shape)
+        views[name] = xp.reshape(vector["g"][part], params[name].shape)
+        start = part.stop
+    pools = {}
+    for name in [name for name in params if ".sink." in name]:
+        w = params[name]
+        ones = (1,) * (len(w.shape) - 1)
+        count = xp.zeros_like(w[:, :1] if ones else w)
+        pools[name] = {"m": xp.zeros_like(w), "v": xp.zeros_like(w), "n": count}
+    return {"n": 0, "vector": vector, "gradient": views, "pools": pools}
+
+
+def clipped(xp: Any, grads: Params, limit: float) -> tuple[float, float]:
+    """The global norm of all gradients, and the factor that brings it down to `limit` (Pascanu et al. 2013)."""
     values = [g[1] if isinstance(g, tuple) else g for g in grads.values()]
-    norm = sum(xp.sum(g * g) for g in values) ** 0.5
-    scale = min(1.0, limit / (float(norm) + 1e-12))
-    if scale < 1.0:
-        grads = {name: (g[0], g[1] * scale) if isinstance(g, tuple) else g * scale for name, g in grads.items()}
-    return grads, norm
+    norm = float(sum(xp.sum(g * g) for g in values)) ** 0.5
+    return norm, min(1.0, limit / (norm + 1e-12))
 
 
 def adamw(xp, w, g, m, v, n, cfg, lr, decay):
-    """One AdamW step (Loshchilov & Hutter 2019, alg. 2); `n` counts the updates, per row where it is a column."""
-    b1, b2 = cfg.betas
-    m = b1 * m + (1 - b1) * g
-    v = b2 * v + (1 - b2) * (g * g)
-    change = (m / (1 - b1**n)) / (xp.sqrt(v / (1 - b2**n)) + cfg.eps)
-    return w * (1 - lr * decay) - lr * change, m, v
+    """One AdamW step (Loshchilov & Hutter 2019, alg. 2), in place.
 
-
-def update(xp: Any, params: Params, grads: Params, state: dict[str, Params], cfg: TrainConfig, lr: float) -> None:
-    """One optimizer step, in place.
-
-    A row-sparse gradient (rows, values) touches its rows alone under "lazy_adamw" and "sgd": every other row
-    keeps weights and moments to the last bit, and counts its own steps for the bias correction.  Under "adamw" the
-    other rows have a gradient of zero, so momentum and weight decay go on moving them.
+    `n` counts the steps including this one, `decay` is the weight decay; both may differ from row to row.
     """
-    for name, g in grads.items():
-        at: Any = ...
-        if isinstance(g, tuple):
-            at, g = g
-            if cfg.optimizer == "adamw":
-                at, g = ..., dense(params[name], at, g)
-        decay = cfg.weight_decay if name.split(".")[-1] in MATRICES else 0.0
-        w, m, v, n = params[name], state["m"][name], state["v"][name], state["n"][name]
-        if cfg.optimizer == "sgd":
-            w[at] -= lr * (g + decay * w[at])
+    b1, b2 = cfg.betas
+    m *= b1
+    m += (1 - b1) * g
+    v *= b2
+    v += (1 - b2) * (g * g)
+    size = xp.sqrt(v / (1 - b2**n))
+    size += cfg.eps
+    change = m / size
+    change *= lr / (1 - b1**n)
+    w *= 1 - lr * decay
+    w -= change
+
+
+def sgd(xp, w, g, m, v, n, cfg, lr, decay):
+    """One step of gradient descent with the same weight decay, in place; the moments stay zero."""
+    w *= 1 - lr * decay
+    w -= lr * g
+
+
+def update(xp: Any, params: Params, grads: Params, state: dict, cfg: TrainConfig, lr: float, scale: float = 1) -> None:
+    """One optimizer step along scale * grads, in place.
+
+    A pool's gradient is row-sparse, (rows, values), and touches its rows alone: every other sink keeps weights and
+    moments to the last bit, and its own step count for the bias correction.  Under "adamw" the other rows take part
+    with a gradient of zero, so momentum and weight decay go on moving them.
+    """
+    rule = sgd if cfg.optimizer == "sgd" else adamw
+    state["n"] += 1
+    dense = state["vector"]
+    for name, place in state["gradient"].items():
+        place[...] = grads[name]
+    dense["g"] *= scale
+    decay = cfg.weight_decay * dense["decay"]
+    rule(xp, dense["w"], dense["g"], dense["m"], dense["v"], state["n"], cfg, lr, decay)
+    for name, pool in state["pools"].items():
+        if name not in grads:
             continue
-        count = n[at] = n[at] + 1
-        count = count.reshape(-1, *(1,) * (w.ndim - 1)) if len(n) > 1 else count
-        w[at], m[at], v[at] = adamw(xp, w[at], g, m[at], v[at], count, cfg, lr, decay)
-
-
-def dense(like: Any, rows: Any, values: Any) -> Any:
-    """A row-sparse gradient, written out."""
-    g = np.zeros_like(like)
-    g[rows] = values
-    return g
+        rows, g = grads[name]
+        if cfg.optimizer == "adamw":
+            whole = xp.zeros_like(params[name])
+            whole[rows] = g
+            rows, g = slice(None), whole
+        on = [a[rows] for a in (params[name], pool["m"], pool["v"], pool["n"])]
+        w, m, v, n = on
+        n += 1
+        rule(xp, w, scale * g, m, v, n, cfg, lr, cfg.weight_decay * decays(name))
+        for array, changed in zip((params[name], pool["m"], pool["v"], pool["n"]), on, strict=True):
+            array[rows] = changed

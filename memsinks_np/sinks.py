@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from memsinks_np.config import SinkConfig
 from memsinks_np.ids import check_ids, mix, uniform
-from memsinks_np.ops import gelu_backward, gelu_forward, rows
+from memsinks_np.ops import gelu_backward, gelu_forward, rows, sum_rows
 
 Params = dict[str, Any]
 PLACEBO = 0x5EED  # salt of the IDs that no sequence ever has
@@ -122,13 +122,14 @@ def masked_sink_backward(xp, dy, cache):  # (B,T,C) -> dx, dW_in, db_in, dW_out
     dpost = (dy @ xp.moveaxis(W_out, 0, 1)) * mask[:, None, :]  # <- and this is its consequence: off is zero
     dpre = gelu_backward(xp, dpost, c_act)
     dW_in = xp.moveaxis(rows(xp, dpre), 0, 1) @ rows(xp, x)
-    return dpre @ W_in, dW_in, xp.sum(rows(xp, dpre), axis=0), dW_out
+    return dpre @ W_in, dW_in, sum_rows(xp, dpre), dW_out
 
 
 def gathered_sink_forward(xp, x, index, W_in, b_in, W_out):  # (B,T,C), (B,A), ... -> (B,T,C)
     """The same y from the rows that are on alone: the cost does not grow with the pool."""
     w_in, w_out = W_in[index], W_out[index]  # (B,A,C)
-    pre = x @ xp.moveaxis(w_in, 1, 2) + b_in[index][:, None, :]  # (B,T,A)
+    pre = x @ xp.moveaxis(w_in, 1, 2)  # (B,T,A)
+    pre += b_in[index][:, None, :]
     post, c_act = gelu_forward(xp, pre)
     return post @ w_out, (x, index, w_in, w_out, c_act, post)
 
@@ -141,12 +142,17 @@ def gathered_sink_backward(xp, dy, cache):  # (B,T,C) -> dx, and three row-spars
     return dpre @ w_in, (index, dw_in), (index, xp.sum(dpre, axis=1)), (index, dw_out)
 
 
-def coalesce(index, values):  # (B,A), (B,A,...) -> (U,), (U,...)
-    """A row-sparse gradient with every row once: sinks that several sequences share collect from all of them."""
-    index, values = index.ravel(), values.reshape(index.size, *values.shape[2:])
-    order = np.argsort(index, kind="stable")
-    unique, first = np.unique(index[order], return_index=True)
-    return unique, np.add.reduceat(values[order], first, axis=0)
+def coalesce(index, values):  # (B,A), [(B,A,...), ...] -> (U,), [(U,...), ...]
+    """Row-sparse gradients with every row once: sinks that several sequences share collect from all of them."""
+    unique, place = np.unique(index, return_inverse=True)
+    sums = []
+    for v in values:
+        width = v[0, 0].size
+        total = np.zeros(len(unique) * width, v.dtype)
+        at = place.reshape(-1, 1) * width + np.arange(width)  # flat: `add.at` is four times faster so than by rows
+        np.add.at(total, at.ravel(), v.ravel())
+        sums.append(total.reshape(len(unique), *v.shape[2:]))
+    return unique, sums
 
 
 def sink_forward(xp, x, selected, W_in, b_in, W_out):

@@ -1,6 +1,7 @@
 """The loop: batch -> which sinks are on -> loss and gradients -> one optimizer step -> history."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -10,9 +11,9 @@ from memsinks_np import optim
 from memsinks_np.config import Arm, ModelConfig, Settings
 from memsinks_np.data import Corpus, Sequences, load_corpus
 from memsinks_np.ids import mix
-from memsinks_np.memory import keep_freed_memory
 from memsinks_np.metrics import mean_loss
-from memsinks_np.model import init_params, loss_and_grads, make_batch
+from memsinks_np.model import SINK, init_params, loss_and_grads, make_batch
+from memsinks_np.process import one_blas_thread
 from memsinks_np.sinks import Mask, Params, coalesce, none, own
 
 UNTIED = 201  # salt of the random sinks in the control arm
@@ -39,44 +40,62 @@ def seen_by(arm: Arm, batch: Sequences, step: int, seed: int) -> Sequences:
     return Sequences(tokens, ids, repeated)
 
 
-def routes(arm: Arm, repeated: NDArray[np.bool_]) -> list[tuple[Any, str]]:
-    """Which sequences may not train which parameters: [(sequences, part of the parameter's name)].
+def parts_of(arm: Arm, repeated: NDArray[np.bool_]) -> list[tuple[NDArray[np.int64], str]]:
+    """A batch is always cut in two: [(sequences, part of the names of what they may not train)].
 
     Gradient masking (paper, section 4) keeps repeated sequences out of the shared MLP weights, its output bias
-    included, and all others out of the sinks; what lies outside the MLPs learns from everything.
+    included, and all others out of the sinks; what lies outside the MLPs learns from everything.  Elsewhere the
+    parts are two halves: small enough for the processor's cache, and work for two threads.
     """
-    return [(repeated, ".mlp."), (~repeated, ".sink.")] if arm.routed else [(slice(None), "no such part")]
+    if arm.routed:
+        return [(np.flatnonzero(repeated), ".mlp."), (np.flatnonzero(~repeated), ".sink.")]
+    return [(half, "nothing") for half in np.array_split(np.arange(len(repeated)), 2)]
 
 
-def gradients(params: Params, cfg: ModelConfig, arm: Arm, seen: Sequences) -> tuple[float, Params]:
-    """Mean loss of the sequences in nats per word, and its gradient along the arm's routes."""
-    loss, total = 0.0, {}
-    for chosen, forbidden in routes(arm, seen.repeated):
-        tokens, ids = seen.tokens[chosen], seen.ids[chosen]
-        if not len(ids):
+def gradients(params: Params, cfg: ModelConfig, arm: Arm, seen: Sequences, run: Callable = map) -> tuple[float, Params]:
+    """Mean loss of the sequences in nats per word, and its gradient along the arm's routes.
+
+    `run` maps a function over the parts of the batch, in this thread or in several; the result is the same.
+    """
+
+    def gradient_of(part: tuple[NDArray[np.int64], str]) -> tuple[float, Params]:
+        chosen, forbidden = part
+        selection = own(cfg.sinks, seen.ids[chosen], cfg.n_layers)
+        share = len(chosen) / len(seen.ids)
+        batch = make_batch(cfg, seen.tokens[chosen], selection, params["wte"].dtype, share)
+        loss, grads = loss_and_grads(np, params, batch, cfg)
+        return float(loss), {name: g for name, g in grads.items() if forbidden not in name}
+
+    parts = [part for part in parts_of(arm, seen.repeated) if len(part[0])]
+    losses, grads = zip(*run(gradient_of, parts), strict=True)
+    return sum(losses), merge(cfg, grads, own(cfg.sinks, seen.ids, cfg.n_layers))
+
+
+def merge(cfg: ModelConfig, parts: Sequence[Params], selection: tuple) -> Params:
+    """The sum of the parts' gradients; those of a pool as (rows, values), each row that was on once."""
+    dense = dict.fromkeys(name for g in parts for name in g if ".sink." not in name)
+    total: Params = {name: sum_of([g[name] for g in parts if name in g]) for name in dense}
+    for layer, selected in enumerate(selection):
+        names = [f"h{layer}.{name}" for name in SINK]
+        found = [[g[name] for g in parts if name in g] for name in names]
+        if not found[0]:
             continue
-        selection = own(cfg.sinks, ids, cfg.n_layers)
-        batch = make_batch(cfg, tokens, selection, params["wte"].dtype, share=len(ids) / len(seen.ids))
-        part, grads = loss_and_grads(np, params, batch, cfg)
-        loss += float(part)
-        for name, g in sparse(grads, selection).items():
-            if forbidden not in name:
-                total[name] = g if name not in total else total[name] + g
-    return loss, total
+        if isinstance(selected, Mask):
+            rows = np.flatnonzero(selected.value.any(axis=0))
+            values = [sum_of(of)[rows] for of in found]
+        else:
+            index = np.concatenate([index for index, _ in found[0]])
+            rows, values = coalesce(index, [np.concatenate([v for _, v in of]) for of in found])
+        total |= {name: (rows, v) for name, v in zip(names, values, strict=True)}
+    return total
 
 
-def sparse(grads: Params, selection: tuple) -> Params:
-    """The same gradients, those of the sinks as (rows, values) with each row that was on once."""
-    out = dict(grads)
-    for name, g in grads.items():
-        if ".sink." in name:
-            selected = selection[int(name.split(".")[0][1:])]
-            if isinstance(selected, Mask):
-                on = np.flatnonzero(selected.value.any(axis=0))
-                out[name] = (on, g[on])
-            else:
-                out[name] = coalesce(*g)
-    return out
+def sum_of(arrays: Sequence[Any]) -> Any:
+    """The sum in a fixed order, written into the first."""
+    first, *others = arrays
+    for other in others:
+        first += other
+    return first
 
 
 def evaluate(params: Params, cfg: ModelConfig, corpus: Corpus) -> dict[str, float]:
@@ -93,29 +112,34 @@ def evaluate(params: Params, cfg: ModelConfig, corpus: Corpus) -> dict[str, floa
     return row
 
 
-@np.errstate(over="ignore", invalid="ignore")  # what is not finite stops the run with a message of its own
-def train(arm: Arm, settings: Settings, on_step: Callable[[], Any] = lambda: None) -> Trained:
+def train(arm: Arm, settings: Settings, on_step: Callable[[], Any] = lambda: None, threads: int = 1) -> Trained:
     """Train one arm from its initial weights; a pure function of (arm, settings) on one machine.
 
+    `threads` only decides who computes the two parts of a batch, so the result does not depend on it.
     Raises Diverged where the loss or a gradient is not finite.
     """
-    keep_freed_memory()
+    with one_blas_thread(), ThreadPoolExecutor(threads) as pool:
+        return loop(arm, settings, on_step, pool.map if threads > 1 else map)
+
+
+@np.errstate(over="ignore", invalid="ignore")  # what is not finite stops the run with a message of its own
+def loop(arm: Arm, settings: Settings, on_step: Callable[[], Any], run: Callable) -> Trained:
     corpus, cfg = load_corpus(settings.data), settings.train
     model = settings.model(arm, len(corpus.vocab))
     params = init_params(model, cfg.seed)
-    state = optim.init_state(params)
+    state = optim.init_state(np, params)
     history = [{"step": 0, "train": float("nan"), **evaluate(params, model, corpus)}]
     losses = []
     for step in range(cfg.steps):
         seen = seen_by(arm, corpus.batch(step), step, cfg.seed)
-        loss, grads = gradients(params, model, arm, seen)
-        grads, norm = optim.clip(np, grads, cfg.clip)
+        loss, grads = gradients(params, model, arm, seen, run)
+        norm, scale = optim.clipped(np, grads, cfg.clip)
         if not np.isfinite(norm + loss):
             raise Diverged(
                 f"arm {arm.name}: loss {loss} and gradient norm {norm} at step {step}; "
                 f"lower the learning rate (now {cfg.lr}) or lengthen the warm-up (now {cfg.warmup} steps)"
             )
-        optim.update(np, params, grads, state, cfg, optim.learning_rate(cfg, step))
+        optim.update(np, params, grads, state, cfg, optim.learning_rate(cfg, step), scale)
         losses.append(loss)
         if (step + 1) % cfg.eval_every == 0 or step + 1 == cfg.steps:
             history.append({"step": step + 1, "train": float(np.mean(losses)), **evaluate(params, model, corpus)})

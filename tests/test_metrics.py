@@ -105,3 +105,9 @@ def test_training_is_reproducible_to_the_last_bit(trained):
         replace(SETTINGS, train=replace(SETTINGS.train, seed=1, steps=2)),
     )
     assert (params["wpe"] != other.params["wpe"]).any()
+
+
+def test_number_of_threads_does_not_change_a_bit(trained):
+    _, _, params = trained
+    two = train(Arm(name="memsinks", n_shared=16, sinks=POOL), SETTINGS, threads=2)
+    assert all((params[name] == two.params[name]).all() for name in params)

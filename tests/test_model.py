@@ -6,7 +6,7 @@ import pytest
 from memsinks_np import optim, sinks
 from memsinks_np.config import ConfigError, ModelConfig, SinkConfig, TrainConfig
 from memsinks_np.model import init_params, loss_and_grads, make_batch, model_forward, token_loss
-from memsinks_np.train import sparse
+from memsinks_np.train import merge
 
 RNG = np.random.default_rng(7)
 CFG = ModelConfig(n_vocab=50, n_ctx=12, d_model=16, n_heads=2, n_shared=24, sinks=SinkConfig(n_sink=40, n_active=8))
@@ -73,9 +73,9 @@ def test_nothing_is_promoted(name, dtype):
     batch = make_batch(CFG, TOKENS, selection, dtype)
     _, cache = model_forward(np, params, batch, CFG)
     loss, grads = loss_and_grads(np, params, batch, CFG)
-    grads, _ = optim.clip(np, sparse(grads, selection), 0.1)
-    state = optim.init_state(params)
-    optim.update(np, params, grads, state, TrainConfig(), 1e-3)
+    grads = merge(CFG, [grads], selection)
+    state = optim.init_state(np, params)
+    optim.update(np, params, grads, state, TrainConfig(), 1e-3, optim.clipped(np, grads, 0.1)[1])
     found = [a.dtype for tree in (cache, loss, grads, params, state) for a in arrays(tree) if a.dtype.kind == "f"]
     masks = {np.dtype(np.float32)} if name in ("all", "bernoulli") else set()  # 0 and 1 are exact in any type
     assert set(found) - masks == {np.dtype(dtype)} - masks

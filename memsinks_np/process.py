@@ -1,0 +1,32 @@
+"""What the process must do for NumPy to be fast: keep its memory, and leave the threads to us."""
+
+import ctypes
+from contextlib import AbstractContextManager
+from functools import lru_cache
+
+from threadpoolctl import threadpool_limits
+
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, HUGE = -1, -3, 1 << 30  # mallopt(3)
+
+
+@lru_cache
+def keep_freed_memory() -> bool:
+    """Ask glibc not to give large freed arrays back to the kernel; False, and no harm, where it is not glibc.
+
+    NumPy allocates a new array for every temporary.  By default glibc maps each large one anew, and the kernel
+    fills it with zeros, page by page, at first touch: half the time of a training step.
+    """
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (AttributeError, OSError, TypeError):
+        return False
+    return bool(mallopt(M_MMAP_THRESHOLD, HUGE) and mallopt(M_TRIM_THRESHOLD, HUGE))
+
+
+def one_blas_thread() -> AbstractContextManager:
+    """Keep freed memory, and let BLAS use one thread while this lasts: its own two are slower than two of ours.
+
+    With one thread every product is computed in the same order, so results are the same to the last bit.
+    """
+    keep_freed_memory()
+    return threadpool_limits(1)
