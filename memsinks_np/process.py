@@ -29,4 +29,4 @@ def one_blas_thread() -> AbstractContextManager:
     With one thread every product is computed in the same order, so results are the same to the last bit.
     """
     keep_freed_memory()
-    return threadpool_limits(1)
+    return threadpool_limits(1, user_api="blas")

@@ -40,48 +40,60 @@ def seen_by(arm: Arm, batch: Sequences, step: int, seed: int) -> Sequences:
     return Sequences(tokens, ids, repeated)
 
 
-def parts_of(arm: Arm, repeated: NDArray[np.bool_]) -> list[tuple[NDArray[np.int64], str]]:
-    """A batch is always cut in two: [(sequences, part of the names of what they may not train)].
+class Part(NamedTuple):
+    """Some sequences of a batch, which sinks they use, and what they may not train."""
+
+    tokens: NDArray[np.int64]  # (B,T+1)
+    selection: tuple
+    share: float  # of the whole batch
+    forbidden: str = "nothing"  # parameters with this in their name
+
+
+def parts_of(arm: Arm, cfg: ModelConfig, seen: Sequences) -> list[Part]:
+    """A batch is always cut in two.
 
     Gradient masking (paper, section 4) keeps repeated sequences out of the shared MLP weights, its output bias
     included, and all others out of the sinks; what lies outside the MLPs learns from everything.  Elsewhere the
     parts are two halves: small enough for the processor's cache, and work for two threads.
     """
     if arm.routed:
-        return [(np.flatnonzero(repeated), ".mlp."), (np.flatnonzero(~repeated), ".sink.")]
-    return [(half, "nothing") for half in np.array_split(np.arange(len(repeated)), 2)]
+        cut = [(np.flatnonzero(seen.repeated), ".mlp."), (np.flatnonzero(~seen.repeated), ".sink.")]
+    else:
+        cut = [(half, "nothing") for half in np.array_split(np.arange(len(seen.ids)), 2)]
+    return [
+        Part(seen.tokens[i], own(cfg.sinks, seen.ids[i], cfg.n_layers), len(i) / len(seen.ids), forbidden)
+        for i, forbidden in cut
+        if len(i)
+    ]
 
 
-def gradients(params: Params, cfg: ModelConfig, arm: Arm, seen: Sequences, run: Callable = map) -> tuple[float, Params]:
-    """Mean loss of the sequences in nats per word, and its gradient along the arm's routes.
+def gradients(params: Params, cfg: ModelConfig, parts: Sequence[Part], run: Callable = map) -> tuple[float, Params]:
+    """Mean loss of a batch in nats per word, and its gradient; those of a pool as (rows, values).
 
-    `run` maps a function over the parts of the batch, in this thread or in several; the result is the same.
+    `run` maps a function over the parts, in this thread or in several; the result is the same to the last bit.
     """
 
-    def gradient_of(part: tuple[NDArray[np.int64], str]) -> tuple[float, Params]:
-        chosen, forbidden = part
-        selection = own(cfg.sinks, seen.ids[chosen], cfg.n_layers)
-        share = len(chosen) / len(seen.ids)
-        batch = make_batch(cfg, seen.tokens[chosen], selection, params["wte"].dtype, share)
+    def gradient_of(part: Part) -> tuple[float, Params]:
+        batch = make_batch(cfg, part.tokens, part.selection, params["wte"].dtype, part.share)
         loss, grads = loss_and_grads(np, params, batch, cfg)
-        return float(loss), {name: g for name, g in grads.items() if forbidden not in name}
+        return float(loss), {name: g for name, g in grads.items() if part.forbidden not in name}
 
-    parts = [part for part in parts_of(arm, seen.repeated) if len(part[0])]
     losses, grads = zip(*run(gradient_of, parts), strict=True)
-    return sum(losses), merge(cfg, grads, own(cfg.sinks, seen.ids, cfg.n_layers))
+    return sum(losses), merge(cfg, grads, [part.selection for part in parts])
 
 
-def merge(cfg: ModelConfig, parts: Sequence[Params], selection: tuple) -> Params:
+def merge(cfg: ModelConfig, parts: Sequence[Params], selections: Sequence[tuple]) -> Params:
     """The sum of the parts' gradients; those of a pool as (rows, values), each row that was on once."""
     dense = dict.fromkeys(name for g in parts for name in g if ".sink." not in name)
     total: Params = {name: sum_of([g[name] for g in parts if name in g]) for name in dense}
-    for layer, selected in enumerate(selection):
+    for layer in range(cfg.n_layers):
         names = [f"h{layer}.{name}" for name in SINK]
         found = [[g[name] for g in parts if name in g] for name in names]
         if not found[0]:
             continue
-        if isinstance(selected, Mask):
-            rows = np.flatnonzero(selected.value.any(axis=0))
+        if isinstance(selections[0][layer], Mask):
+            on = [s[layer].value.any(axis=0) for s, g in zip(selections, parts, strict=True) if names[0] in g]
+            rows = np.flatnonzero(np.any(on, axis=0))
             values = [sum_of(of)[rows] for of in found]
         else:
             index = np.concatenate([index for index, _ in found[0]])
@@ -132,7 +144,7 @@ def loop(arm: Arm, settings: Settings, on_step: Callable[[], Any], run: Callable
     losses = []
     for step in range(cfg.steps):
         seen = seen_by(arm, corpus.batch(step), step, cfg.seed)
-        loss, grads = gradients(params, model, arm, seen, run)
+        loss, grads = gradients(params, model, parts_of(arm, model, seen), run)
         norm, scale = optim.clipped(np, grads, cfg.clip)
         if not np.isfinite(norm + loss):
             raise Diverged(

@@ -9,7 +9,7 @@ from memsinks_np import sinks
 from memsinks_np.config import Arm, DataConfig, Settings, SinkConfig, TrainConfig
 from memsinks_np.data import load_corpus
 from memsinks_np.model import init_params, loss_and_grads, make_batch
-from memsinks_np.train import Diverged, gradients, seen_by, train
+from memsinks_np.train import Diverged, gradients, parts_of, seen_by, train
 
 ALL_ON = SinkConfig(n_sink=6, n_active=6)
 DATA = DataConfig(n_ctx=7, batch_size=8, n_repeated=4, n_heldout=4)
@@ -47,7 +47,7 @@ def test_gradient_masking_routes_every_parameter_as_the_paper_says():
     cfg = SETTINGS.model(MASKING, len(CORPUS.vocab))
     params = init_params(cfg, dtype=np.float64)
     batch = CORPUS.batch(1)
-    loss, got = gradients(params, cfg, MASKING, batch)
+    loss, got = gradients(params, cfg, parts_of(MASKING, cfg, batch))
     repeated, once = separate(params, cfg, batch.repeated), separate(params, cfg, ~batch.repeated)
     for name, g in got.items():
         if ".sink." in name:
@@ -57,7 +57,7 @@ def test_gradient_masking_routes_every_parameter_as_the_paper_says():
         else:
             want = once[name] if ".mlp." in name else repeated[name] + once[name]
         np.testing.assert_allclose(g, want, rtol=1e-9, atol=1e-14, err_msg=name)
-    free, _ = gradients(params, cfg, replace(MASKING, routed=False), batch)
+    free, _ = gradients(params, cfg, parts_of(replace(MASKING, routed=False), cfg, batch))
     assert loss == pytest.approx(free, rel=1e-12)  # the forward is the same: everything is on
 
 
@@ -66,7 +66,7 @@ def test_gathered_and_masked_training_take_the_same_step():
     arm = Arm(name="x", n_shared=10, sinks=SinkConfig(n_sink=12, n_active=3))
     cfg = SETTINGS.model(arm, len(CORPUS.vocab))
     params, batch = init_params(cfg, dtype=np.float64), CORPUS.batch(2)
-    _, got = gradients(params, cfg, arm, batch)
+    _, got = gradients(params, cfg, parts_of(arm, cfg, batch))
     masks = (sinks.Mask(sinks.mask_of(arm.sinks, batch.ids)),) * 2
     _, want = loss_and_grads(np, params, make_batch(cfg, batch.tokens, masks, np.float64), cfg)
     for name, g in got.items():

@@ -1,0 +1,57 @@
+"""The floor: the matrix products of one training step and nothing else, into outputs that are already there."""
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+from threadpoolctl import threadpool_limits
+
+from memsinks_np.config import ModelConfig
+
+
+def products(cfg: ModelConfig, B: int, A: int) -> list[tuple[Any, Any, Any]]:
+    """[(left, right, output)] of forward and backward: projections, attention, MLP, sinks and head."""
+    rng = np.random.default_rng(0)
+    V, T, C, H, G, L = cfg.n_vocab, cfg.n_ctx, cfg.d_model, cfg.n_heads, cfg.n_shared, cfg.n_layers
+    K, N = C // H, B * T
+
+    def array(*shape: int) -> Any:
+        return rng.standard_normal(shape, dtype=np.float32)
+
+    def linear(n: int, a: int, b: int) -> list[tuple[Any, ...]]:  # y = x W, dx = dy W^T, dW = x^T dy
+        return [(array(n, a), array(a, b)), (array(n, b), array(b, a)), (array(a, n), array(n, b))]
+
+    def batched(lead: tuple[int, ...], i: int, j: int, k: int) -> list[tuple[Any, ...]]:
+        return [
+            (array(*lead, i, j), array(*lead, j, k)),
+            (array(*lead, i, k), array(*lead, k, j)),
+            (array(*lead, j, i), array(*lead, i, k)),
+        ]
+
+    block = [p for _ in range(4) for p in linear(N, C, C)]  # W_Q, W_K, W_V, W_O
+    block += batched((B, H), T, K, T) + batched((B, H), T, T, K)  # scores, values
+    block += linear(N, C, G) + linear(N, G, C)  # MLP
+    block += batched((B,), T, C, A) + batched((B,), T, A, C)  # sinks
+    pairs = block * L + linear(N, C, V)  # head
+    return [(x, y, np.empty((*x.shape[:-1], y.shape[-1]), np.float32)) for x, y in pairs]
+
+
+def floor_step(cfg: ModelConfig, B: int, A: int, threads: int) -> list[Callable[[], None]]:
+    """Ways to compute the products on that many threads: the faster one is the floor."""
+
+    def multiply(pairs: list[tuple[Any, Any, Any]]) -> None:
+        for x, y, out in pairs:
+            np.matmul(x, y, out=out)
+
+    whole = products(cfg, B, A)
+    if threads == 1:
+        return [lambda: multiply(whole)]
+    halves = [products(cfg, B // 2, A), products(cfg, B - B // 2, A)]
+    pool = ThreadPoolExecutor(threads)
+
+    def blas_threads() -> None:
+        with threadpool_limits(threads, user_api="blas"):
+            multiply(whole)
+
+    return [blas_threads, lambda: list(pool.map(multiply, halves)) and None]
