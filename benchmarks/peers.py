@@ -57,7 +57,7 @@ def ours(cfg: ModelConfig, params: Params, tokens: Any, index: Any, masked: bool
     def step() -> None:
         _, grads = gradients(params, cfg, parts, run)
         _, scale = optim.clipped(np, grads, CFG.clip)
-        optim.update(np, params, grads, state, CFG, LR, scale)
+        optim.update(np, params, grads, state, CFG, LR, scale, run)
 
     def loss_and_grads() -> tuple[float, Params]:
         loss, grads = gradients(params, cfg, parts, run)
@@ -130,7 +130,7 @@ def torch_peer(cfg: ModelConfig, params: Params, tokens: Any, index: Any, masked
         for layer in range(cfg.n_layers):
             w = lambda name, layer=layer: p[f"h{layer}.{name}"]
             a = F.layer_norm(x, (C,), w("ln1.g"), w("ln1.b"))
-            q, k, v = (heads(a @ w(name)) for name in ("W_Q", "W_K", "W_V"))
+            q, k, v = (heads(u) for u in (a @ w("W_QKV")).chunk(3, -1))
             z = F.scaled_dot_product_attention(q, k, v, is_causal=True)
             x = x + z.transpose(1, 2).flatten(2) @ w("W_O")
             x = x + mlp(F.layer_norm(x, (C,), w("ln2.g"), w("ln2.b")), w)

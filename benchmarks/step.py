@@ -85,8 +85,7 @@ def contestants(shape: Shape, threads: int) -> dict[str, Any]:
                 peers[f"{name} masked"] = maker(*args, masked=True)
     must_agree(peers)
     steps = {name: peer.step for name, peer in peers.items()}
-    for i, way in enumerate(floor_step(cfg, shape.B, shape.n_active, threads)):
-        steps[f"floor {i}"] = way
+    steps["floor"] = floor_step(cfg, shape.B, shape.n_active, threads)
     return steps
 
 
@@ -126,9 +125,6 @@ def measure(shape: Shape, threads: int, seconds: float) -> list[dict[str, Any]]:
                 time.sleep(0.02)  # the one before may have threads that still spin
                 step()
                 times[name] += [timed(step) for _ in range(BLOCK)]
-    floors = [name for name in times if name.startswith("floor")]
-    best = min(floors, key=lambda name: float(np.median(times[name])))
-    named = {("floor" if name == best else name): t for name, t in times.items() if name == best or name not in floors}
     return [
         {
             "shape": shape.name,
@@ -137,7 +133,7 @@ def measure(shape: Shape, threads: int, seconds: float) -> list[dict[str, Any]]:
             "median_ms": float(np.median(t)) * 1e3,
             "min_ms": min(t) * 1e3,
         }
-        for name, t in named.items()
+        for name, t in times.items()
     ]
 
 

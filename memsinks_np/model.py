@@ -19,9 +19,11 @@ from memsinks_np.ops import (
     linear_backward,
     linear_forward,
     merge_heads,
+    merge_heads_backward,
     mlp_backward,
     mlp_forward,
     split_heads,
+    split_heads_backward,
 )
 from memsinks_np.sinks import Params, sink_backward, sink_forward
 
@@ -47,8 +49,7 @@ def init_params(cfg: ModelConfig, seed: int = 0, dtype: Any = np.float32) -> Par
     p = {"wte": normal(V, C, std=0.05), "wpe": normal(T, C, std=0.05)}
     for layer in range(L):
         block = {"ln1.g": constant(1, C), "ln1.b": constant(0, C)}
-        block |= {name: normal(C, C, std=C**-0.5) for name in ("W_Q", "W_K", "W_V")}
-        block |= {"W_O": normal(C, C, std=residual * C**-0.5)}
+        block |= {"W_QKV": normal(C, 3 * C, std=C**-0.5), "W_O": normal(C, C, std=residual * C**-0.5)}
         block |= {"ln2.g": constant(1, C), "ln2.b": constant(0, C)}
         block |= {"mlp.W_in": normal(C, G, std=C**-0.5), "mlp.b_in": constant(0, G)}
         block |= {"mlp.W_out": normal(G, C, std=residual * C**-0.5 / 2), "mlp.b_out": constant(0, C)}
@@ -99,10 +100,8 @@ def block_params(p: Params, layer: int) -> Params:  # {"h0.W_Q": ...} -> {"W_Q":
 def block_forward(xp, x, selected, hidden, w, H):  # (B,T,C) -> (B,T,C)
     """Attention, then MLP and sinks side by side, each added to the stream (pre-LayerNorm)."""
     a, c_ln1 = layernorm_forward(xp, x, w["ln1.g"], w["ln1.b"])
-    q, c_q = linear_forward(xp, a, w["W_Q"])
-    k, c_k = linear_forward(xp, a, w["W_K"])
-    v, c_v = linear_forward(xp, a, w["W_V"])
-    z, c_att = attention_forward(xp, *(split_heads(xp, u, H) for u in (q, k, v)), hidden)
+    qkv, c_qkv = linear_forward(xp, a, w["W_QKV"])
+    z, c_att = attention_forward(xp, *split_heads(xp, qkv, H), hidden)
     o, c_o = linear_forward(xp, merge_heads(xp, z), w["W_O"])
     mid = x + o
     m, c_ln2 = layernorm_forward(xp, mid, w["ln2.g"], w["ln2.b"])
@@ -111,11 +110,11 @@ def block_forward(xp, x, selected, hidden, w, H):  # (B,T,C) -> (B,T,C)
     if selected is not None:
         s, c_sink = sink_forward(xp, m, selected, *(w[name] for name in SINK))
         out += s
-    return out, (c_ln1, c_q, c_k, c_v, c_att, c_o, c_ln2, c_mlp, c_sink, H)
+    return out, (c_ln1, c_qkv, c_att, c_o, c_ln2, c_mlp, c_sink, H)
 
 
 def block_backward(xp, dout, cache):  # (B,T,C) -> (B,T,C), {name: gradient}
-    c_ln1, c_q, c_k, c_v, c_att, c_o, c_ln2, c_mlp, c_sink, H = cache
+    c_ln1, c_qkv, c_att, c_o, c_ln2, c_mlp, c_sink, H = cache
     d: Params = {}
     dm, *d_mlp = mlp_backward(xp, dout, c_mlp)
     d |= zip(MLP, d_mlp, strict=True)
@@ -126,11 +125,9 @@ def block_backward(xp, dout, cache):  # (B,T,C) -> (B,T,C), {name: gradient}
     dmid, d["ln2.g"], d["ln2.b"] = layernorm_backward(xp, dm, c_ln2)
     dmid += dout  # forward: out = mid + y
     dz, d["W_O"] = linear_backward(xp, dmid, c_o)
-    dq, dk, dv = attention_backward(xp, split_heads(xp, dz, H), c_att)
-    da_q, d["W_Q"] = linear_backward(xp, merge_heads(xp, dq), c_q)
-    da_k, d["W_K"] = linear_backward(xp, merge_heads(xp, dk), c_k)
-    da_v, d["W_V"] = linear_backward(xp, merge_heads(xp, dv), c_v)
-    dx, d["ln1.g"], d["ln1.b"] = layernorm_backward(xp, da_q + da_k + da_v, c_ln1)
+    dq, dk, dv = attention_backward(xp, merge_heads_backward(xp, dz, H), c_att)
+    da, d["W_QKV"] = linear_backward(xp, split_heads_backward(xp, dq, dk, dv), c_qkv)
+    dx, d["ln1.g"], d["ln1.b"] = layernorm_backward(xp, da, c_ln1)
     dx += dmid  # forward: mid = x + o
     return dx, d
 
@@ -145,7 +142,7 @@ def model_forward(xp, p, batch, cfg):  # -> logits (B,T,V)
         caches.append(cache)
     n, c_lnf = layernorm_forward(xp, x, p["lnf.g"], p["lnf.b"])
     head = p["wte"] if cfg.tied else p["head"]
-    logits, c_head = linear_forward(xp, n, xp.moveaxis(head, 0, 1))
+    logits, c_head = linear_forward(xp, n, head.T)
     return logits, (c_wte, c_wpe, caches, c_lnf, c_head, cfg)
 
 
@@ -159,7 +156,7 @@ def model_backward(xp, dlogits, cache):  # (B,T,V) -> {name: gradient}
         g |= {f"h{layer}.{name}": grad for name, grad in d.items()}
     _, g["wpe"] = linear_backward(xp, xp.sum(dx, axis=0), c_wpe)  # all sequences share their positions
     _, g["wte"] = linear_backward(xp, dx, c_wte)
-    dhead = xp.moveaxis(dhead, 0, 1)
+    dhead = dhead.T
     if cfg.tied:
         g["wte"] = g["wte"] + dhead  # used twice, so its gradients add
     else:

@@ -23,15 +23,19 @@ def rows(xp, x):  # (B,T,C) -> (BT,C)
 def sum_last(xp, x):  # (...,N) -> (...,1)
     """Sum over the last axis as a product with ones: BLAS reads a short axis several times faster than `sum`."""
     x2 = rows(xp, x)
-    ones = xp.moveaxis(xp.ones_like(x2[:1, :]), 0, 1)  # (N,1)
-    return xp.reshape(x2 @ ones, (*x.shape[:-1], 1))
+    return xp.reshape(x2 @ xp.ones_like(x2[0, :]), (*x.shape[:-1], 1))
 
 
 def sum_rows(xp, x):  # (...,N) -> (N,)
     """Sum over every axis but the last, again as a product with ones."""
     x2 = rows(xp, x)
-    ones = xp.reshape(xp.ones_like(x2[:, :1]), (1, -1))  # (1,BT)
-    return xp.reshape(ones @ x2, (-1,))
+    return xp.ones_like(x2[:, 0]) @ x2
+
+
+def flip(xp, x):  # (...,I,J) -> (...,J,I)
+    """Every matrix of a stack, transposed."""
+    n = len(x.shape)
+    return xp.permute_dims(x, (*range(n - 2), n - 1, n - 2))
 
 
 def linear_forward(xp, x, W):  # (B,T,C), (C,N) -> (B,T,N)
@@ -44,8 +48,8 @@ def linear_backward(xp, dy, cache):  # (B,T,N) -> (B,T,C), (C,N)
     x, W = cache
     dy2 = rows(xp, dy)
     # forward: y[b,t] = x[b,t] @ W, so W collects from every (b, t)
-    dW = xp.moveaxis(rows(xp, x), 0, 1) @ dy2
-    dx = dy2 @ xp.moveaxis(W, 0, 1)
+    dW = rows(xp, x).T @ dy2
+    dx = dy2 @ W.T
     return xp.reshape(dx, x.shape), dW
 
 
@@ -55,19 +59,20 @@ def layernorm_forward(xp, x, g, b, eps=1e-5):  # (B,T,C), (C,), (C,) -> (B,T,C)
     xc = x - sum_last(xp, x) / C
     rstd = 1.0 / xp.sqrt(sum_last(xp, xc * xc) / C + eps)
     n = xc * rstd
-    return n * g + b, (n, rstd, g)
+    y = n * g
+    y += b
+    return y, (n, rstd, g)
 
 
 def layernorm_backward(xp, dy, cache):  # (B,T,C) -> (B,T,C), (C,), (C,)
     n, rstd, g = cache
-    C = dy.shape[-1]
-    dg, db = sum_rows(xp, dy * n), sum_rows(xp, dy)
+    dyn, C = dy * n, dy.shape[-1]
     # x reaches n along three routes: directly, through the mean, through the variance
-    dn = dy * g
-    dx = dn - sum_last(xp, dn) / C
-    dx -= n * (sum_last(xp, dn * n) / C)
+    dx = dy * g  # = dn, whose sum over the last axis is the product dy @ g
+    dx -= (dy @ g)[..., None] / C
+    dx -= n * ((dyn @ g)[..., None] / C)
     dx *= rstd
-    return dx, dg, db
+    return dx, sum_rows(xp, dyn), sum_rows(xp, dy)
 
 
 GELU_SCALE, GELU_CUBIC = sqrt(2.0 / pi), 0.044715
@@ -121,7 +126,7 @@ def attention_forward(xp, q, k, v, hidden):  # three (B,H,T,K), (T,T) -> (B,H,T,
     `hidden` is 0 where a query may look and -inf where it may not; it is data, without a gradient.
     """
     scale = q.shape[-1] ** -0.5
-    s = q @ xp.moveaxis(k, -1, -2)  # (B,H,T,T)
+    s = q @ flip(xp, k)  # (B,H,T,T)
     s *= scale
     s += hidden
     p, _ = softmax_forward(xp, s)
@@ -130,21 +135,34 @@ def attention_forward(xp, q, k, v, hidden):  # three (B,H,T,K), (T,T) -> (B,H,T,
 
 def attention_backward(xp, dy, cache):  # (B,H,T,K) -> three (B,H,T,K)
     q, k, v, p, scale = cache
-    dv = xp.moveaxis(p, -1, -2) @ dy  # forward: y = p @ v
-    dp = dy @ xp.moveaxis(v, -1, -2)
+    dv = flip(xp, p) @ dy  # forward: y = p @ v
+    dp = dy @ flip(xp, v)
     ds = softmax_backward(xp, dp, p)
     ds *= scale  # where hidden, p = 0 and so ds = 0
-    return ds @ k, xp.moveaxis(ds, -1, -2) @ q, dv  # forward: s = scale * q @ k^T
+    return ds @ k, flip(xp, ds) @ q, dv  # forward: s = scale * q @ k^T
 
 
-def split_heads(xp, x, H):  # (B,T,C) -> (B,H,T,K)
-    B, T, C = x.shape
-    return xp.moveaxis(xp.reshape(x, (B, T, H, C // H)), 2, 1)
+def split_heads(xp, qkv, H):  # (B,T,3C) -> three (B,H,T,K)
+    """Queries, keys and values of every head."""
+    B, T, N = qkv.shape
+    parts = xp.permute_dims(xp.reshape(qkv, (B, T, 3, H, N // (3 * H))), (2, 0, 3, 1, 4))
+    return parts[0, ...], parts[1, ...], parts[2, ...]
 
 
-def merge_heads(xp, x):  # (B,H,T,K) -> (B,T,C), the inverse and so also the gradient of split_heads
-    B, H, T, K = x.shape
-    return xp.reshape(xp.moveaxis(x, 1, 2), (B, T, H * K))
+def split_heads_backward(xp, dq, dk, dv):  # three (B,H,T,K) -> (B,T,3C)
+    B, H, T, K = dq.shape
+    return xp.reshape(xp.permute_dims(xp.stack([dq, dk, dv]), (1, 3, 0, 2, 4)), (B, T, 3 * H * K))
+
+
+def merge_heads(xp, z):  # (B,H,T,K) -> (B,T,C)
+    """What the heads found, side by side again."""
+    B, H, T, K = z.shape
+    return xp.reshape(xp.permute_dims(z, (0, 2, 1, 3)), (B, T, H * K))
+
+
+def merge_heads_backward(xp, dx, H):  # (B,T,C) -> (B,H,T,K)
+    B, T, C = dx.shape
+    return xp.permute_dims(xp.reshape(dx, (B, T, H, C // H)), (0, 2, 1, 3))
 
 
 def mlp_forward(xp, x, W_in, b_in, W_out, b_out):  # (B,T,C), (C,G), (G,), (G,C), (C,) -> (B,T,C)

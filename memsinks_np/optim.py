@@ -10,7 +10,7 @@ from typing import Any
 from memsinks_np.config import TrainConfig
 from memsinks_np.sinks import Params
 
-MATRICES = ("wte", "wpe", "head", "W_Q", "W_K", "W_V", "W_O", "W_in", "W_out")  # these decay
+MATRICES = ("wte", "wpe", "head", "W_QKV", "W_O", "W_in", "W_out")  # these decay
 
 
 def learning_rate(cfg: TrainConfig, step: int) -> float:
@@ -80,8 +80,10 @@ def sgd(xp, w, g, m, v, n, cfg, lr, decay):
     w -= lr * g
 
 
-def update(xp: Any, params: Params, grads: Params, state: dict, cfg: TrainConfig, lr: float, scale: float = 1) -> None:
-    """One optimizer step along scale * grads, in place.
+def update(
+    xp: Any, params: Params, grads: Params, state: dict, cfg: TrainConfig, lr: float, scale: float = 1.0, run: Any = map
+) -> None:
+    """One optimizer step along scale * grads, in place; `run` maps over the pools, in one thread or in several.
 
     A pool's gradient is row-sparse, (rows, values), and touches its rows alone: every other sink keeps weights and
     moments to the last bit, and its own step count for the bias correction.  Under "adamw" the other rows take part
@@ -95,17 +97,27 @@ def update(xp: Any, params: Params, grads: Params, state: dict, cfg: TrainConfig
     dense["g"] *= scale
     decay = cfg.weight_decay * dense["decay"]
     rule(xp, dense["w"], dense["g"], dense["m"], dense["v"], state["n"], cfg, lr, decay)
-    for name, pool in state["pools"].items():
-        if name not in grads:
-            continue
+
+    def update_pool(name: str) -> None:
+        pool = state["pools"][name]
+        arrays = (params[name], pool["m"], pool["v"], pool["n"])
         rows, g = grads[name]
         if cfg.optimizer == "adamw":
-            whole = xp.zeros_like(params[name])
-            whole[rows] = g
-            rows, g = slice(None), whole
-        on = [a[rows] for a in (params[name], pool["m"], pool["v"], pool["n"])]
+            rows, g = slice(None), written_out(xp, params[name], rows, g)
+            on = [a[rows] for a in arrays]
+        else:
+            on = [xp.take(a, rows, axis=0) for a in arrays]
         w, m, v, n = on
         n += 1
         rule(xp, w, scale * g, m, v, n, cfg, lr, cfg.weight_decay * decays(name))
-        for array, changed in zip((params[name], pool["m"], pool["v"], pool["n"]), on, strict=True):
+        for array, changed in zip(arrays, on, strict=True):
             array[rows] = changed
+
+    list(run(update_pool, [name for name in state["pools"] if name in grads]))
+
+
+def written_out(xp: Any, like: Any, rows: Any, values: Any) -> Any:
+    """A row-sparse gradient as a full array."""
+    g = xp.zeros_like(like)
+    g[rows] = values
+    return g

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from memsinks_np.config import SinkConfig
 from memsinks_np.ids import check_ids, mix, uniform
-from memsinks_np.ops import gelu_backward, gelu_forward, rows, sum_rows
+from memsinks_np.ops import flip, gelu_backward, gelu_forward, rows, sum_rows
 
 Params = dict[str, Any]
 PLACEBO = 0x5EED  # salt of the IDs that no sequence ever has
@@ -110,7 +110,7 @@ def without(cfg: SinkConfig, ids: Any, deleted: Any, n_layers: int) -> tuple:
 
 def masked_sink_forward(xp, x, mask, W_in, b_in, W_out):  # (B,T,C), (B,S), ... -> (B,T,C)
     """y = (mask * gelu(x W_in^T + b_in)) W_out: the definition (mask after GELU, before the down projection)."""
-    pre = x @ xp.moveaxis(W_in, 0, 1) + b_in  # (B,T,S)
+    pre = x @ W_in.T + b_in  # (B,T,S)
     post, c_act = gelu_forward(xp, pre)
     kept = post * mask[:, None, :]  # <- this line is the paper
     return kept @ W_out, (x, mask, W_in, W_out, c_act, kept)
@@ -118,17 +118,17 @@ def masked_sink_forward(xp, x, mask, W_in, b_in, W_out):  # (B,T,C), (B,S), ... 
 
 def masked_sink_backward(xp, dy, cache):  # (B,T,C) -> dx, dW_in, db_in, dW_out
     x, mask, W_in, W_out, c_act, kept = cache
-    dW_out = xp.moveaxis(rows(xp, kept), 0, 1) @ rows(xp, dy)  # forward: y = kept @ W_out
-    dpost = (dy @ xp.moveaxis(W_out, 0, 1)) * mask[:, None, :]  # <- and this is its consequence: off is zero
+    dW_out = rows(xp, kept).T @ rows(xp, dy)  # forward: y = kept @ W_out
+    dpost = (dy @ W_out.T) * mask[:, None, :]  # <- and this is its consequence: off is zero
     dpre = gelu_backward(xp, dpost, c_act)
-    dW_in = xp.moveaxis(rows(xp, dpre), 0, 1) @ rows(xp, x)
+    dW_in = rows(xp, dpre).T @ rows(xp, x)
     return dpre @ W_in, dW_in, sum_rows(xp, dpre), dW_out
 
 
 def gathered_sink_forward(xp, x, index, W_in, b_in, W_out):  # (B,T,C), (B,A), ... -> (B,T,C)
     """The same y from the rows that are on alone: the cost does not grow with the pool."""
     w_in, w_out = W_in[index], W_out[index]  # (B,A,C)
-    pre = x @ xp.moveaxis(w_in, 1, 2)  # (B,T,A)
+    pre = x @ flip(xp, w_in)  # (B,T,A)
     pre += b_in[index][:, None, :]
     post, c_act = gelu_forward(xp, pre)
     return post @ w_out, (x, index, w_in, w_out, c_act, post)
@@ -136,9 +136,9 @@ def gathered_sink_forward(xp, x, index, W_in, b_in, W_out):  # (B,T,C), (B,A), .
 
 def gathered_sink_backward(xp, dy, cache):  # (B,T,C) -> dx, and three row-sparse gradients (index, rows)
     x, index, w_in, w_out, c_act, post = cache
-    dw_out = xp.moveaxis(post, 1, 2) @ dy  # (B,A,C)
-    dpre = gelu_backward(xp, dy @ xp.moveaxis(w_out, 1, 2), c_act)
-    dw_in = xp.moveaxis(dpre, 1, 2) @ x
+    dw_out = flip(xp, post) @ dy  # (B,A,C)
+    dpre = gelu_backward(xp, dy @ flip(xp, w_out), c_act)
+    dw_in = flip(xp, dpre) @ x
     return dpre @ w_in, (index, dw_in), (index, xp.sum(dpre, axis=1)), (index, dw_out)
 
 

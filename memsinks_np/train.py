@@ -79,18 +79,17 @@ def gradients(params: Params, cfg: ModelConfig, parts: Sequence[Part], run: Call
         return float(loss), {name: g for name, g in grads.items() if part.forbidden not in name}
 
     losses, grads = zip(*run(gradient_of, parts), strict=True)
-    return sum(losses), merge(cfg, grads, [part.selection for part in parts])
+    return sum(losses), merge(cfg, grads, [part.selection for part in parts], run)
 
 
-def merge(cfg: ModelConfig, parts: Sequence[Params], selections: Sequence[tuple]) -> Params:
+def merge(cfg: ModelConfig, parts: Sequence[Params], selections: Sequence[tuple], run: Callable = map) -> Params:
     """The sum of the parts' gradients; those of a pool as (rows, values), each row that was on once."""
-    dense = dict.fromkeys(name for g in parts for name in g if ".sink." not in name)
-    total: Params = {name: sum_of([g[name] for g in parts if name in g]) for name in dense}
-    for layer in range(cfg.n_layers):
+
+    def pool_of(layer: int) -> Params:
         names = [f"h{layer}.{name}" for name in SINK]
         found = [[g[name] for g in parts if name in g] for name in names]
         if not found[0]:
-            continue
+            return {}
         if isinstance(selections[0][layer], Mask):
             on = [s[layer].value.any(axis=0) for s, g in zip(selections, parts, strict=True) if names[0] in g]
             rows = np.flatnonzero(np.any(on, axis=0))
@@ -98,7 +97,12 @@ def merge(cfg: ModelConfig, parts: Sequence[Params], selections: Sequence[tuple]
         else:
             index = np.concatenate([index for index, _ in found[0]])
             rows, values = coalesce(index, [np.concatenate([v for _, v in of]) for of in found])
-        total |= {name: (rows, v) for name, v in zip(names, values, strict=True)}
+        return {name: (rows, v) for name, v in zip(names, values, strict=True)}
+
+    dense = dict.fromkeys(name for g in parts for name in g if ".sink." not in name)
+    total: Params = {name: sum_of([g[name] for g in parts if name in g]) for name in dense}
+    for pool in run(pool_of, range(cfg.n_layers)):
+        total |= pool
     return total
 
 
@@ -151,7 +155,7 @@ def loop(arm: Arm, settings: Settings, on_step: Callable[[], Any], run: Callable
                 f"arm {arm.name}: loss {loss} and gradient norm {norm} at step {step}; "
                 f"lower the learning rate (now {cfg.lr}) or lengthen the warm-up (now {cfg.warmup} steps)"
             )
-        optim.update(np, params, grads, state, cfg, optim.learning_rate(cfg, step), scale)
+        optim.update(np, params, grads, state, cfg, optim.learning_rate(cfg, step), scale, run)
         losses.append(loss)
         if (step + 1) % cfg.eval_every == 0 or step + 1 == cfg.steps:
             history.append({"step": step + 1, "train": float(np.mean(losses)), **evaluate(params, model, corpus)})

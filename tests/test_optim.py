@@ -24,7 +24,7 @@ def naive_adamw(w, grads, lr, decay, cfg):
     return w
 
 
-@pytest.mark.parametrize(("name", "decay"), [("h0.W_Q", 0.1), ("wte", 0.1), ("h0.mlp.b_in", 0.0), ("h1.ln1.g", 0.0)])
+@pytest.mark.parametrize(("name", "decay"), [("h0.W_QKV", 0.1), ("wte", 0.1), ("h0.mlp.b_in", 0.0), ("h1.ln1.g", 0.0)])
 def test_dense_parameters_follow_the_published_algorithm(name, decay):
     params = {name: RNG.standard_normal((3, 2))}
     start, state = params[name].copy(), optim.init_state(np, params)
