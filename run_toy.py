@@ -111,14 +111,15 @@ def headline(a: argparse.Namespace) -> None:
     check(preset, a)
     folder, cache = a.out / "headline", a.out / "cache"
     result = exp.run(preset, a.seeds, cache, a.workers)
-    claims = exp.claims(result)
     write_whole(folder / "summary.json", report.to_json(result.summary))
     write_whole(folder / "history.csv", report.to_csv(result.history))
     write_whole(folder / "samples.txt", exp.samples(result, cache, a.delete))
     exp.draw(result, folder)
-    print(f"\n{exp.tabulate(result)}\n\n{report.tell_claims(claims)}\n")
+    print(f"\n{exp.tabulate(result)}\n")
     if a.quick:
-        print("This was --quick: too short to show anything but that the parts work together.")
+        print("This was --quick: it shows that the parts work together, and nothing else.")
+    else:
+        print(f"{report.tell_claims(exp.claims(result))}\n")
     print(f"{folder}: " + " ".join(sorted(p.name for p in folder.iterdir())))
 
 

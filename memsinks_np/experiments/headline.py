@@ -67,8 +67,10 @@ def claims(result: Result) -> list[Claim]:
     mean = {name: entry["mean"] for name, entry in result.summary["arms"].items()}
     std, sinks, gm = mean["standard"], mean["memsinks"], mean["gradient_masking"]
     untied, paper, gold = mean["untied"], mean["memsinks_paper"], mean["retrained_without"]
-    dip = lowest(result, "memsinks_paper", "repeated_removed")
-    rise = gm["heldout_removed"] - gm["heldout_own"]
+    dip = min(curve(result, "memsinks_paper", "repeated_removed").values())
+    kept, cut = (curve(result, "gradient_masking", field) for field in ("heldout_own", "heldout_removed"))
+    steps = list(kept)
+    rises = [cut[s] - kept[s] for s in (steps[round(share * (len(steps) - 1))] for share in (0.2, 0.6, 1.0))]
     return [
         Claim(
             "ordinary training memorizes what it sees repeatedly",
@@ -108,7 +110,12 @@ def claims(result: Result) -> list[Claim]:
             f"held-out {gm['heldout_all'] - std['heldout_removed']:+.3f}",
             gm["heldout_all"] > std["heldout_removed"],
         ),
-        Claim("and breaks when its sinks are removed", "paper, Fig. 3", f"held-out {rise:+.3f}", rise > 1),
+        Claim(
+            "and breaks when its sinks are removed, the more the longer it trained",
+            "paper, Fig. 3",
+            f"held-out {', '.join(f'{r:+.2f}' for r in rises)} after 20, 60, 100 % of the steps",
+            1 < rises[-1] == max(rises) and rises == sorted(rises),
+        ),
         Claim(
             "sinks that are not tied to the sequence do not isolate (control)",
             "ours",
@@ -120,16 +127,18 @@ def claims(result: Result) -> list[Claim]:
             "ours",
             f"it {number(sinks['deleted_loss'])} (never seen: {number(gold['repeated_removed'])}), "
             f"the others {sinks['deleted_others_up']:+.3f}",
-            sinks["deleted_others_up"] <= 0.02,
+            sinks["deleted_others_up"] <= 0.02 and abs(sinks["deleted_loss"] - gold["repeated_removed"]) <= 0.1,
         ),
     ]
 
 
-def lowest(result: Result, arm: str, field: str) -> float:
-    """The lowest value of a mean curve over training."""
-    points = [row for row in result.history if row["arm"] == arm]
-    steps = {row["step"] for row in points}
-    return min(over_seeds([{field: p[field]} for p in points if p["step"] == s])["mean"][field] for s in steps)
+def curve(result: Result, arm: str, field: str) -> dict[int, float]:
+    """Step -> mean over seeds."""
+    points: dict[int, list[dict]] = {}
+    for row in result.history:
+        if row["arm"] == arm:
+            points.setdefault(row["step"], []).append({field: row[field]})
+    return {step: over_seeds(rows)["mean"][field] for step, rows in points.items()}
 
 
 COLUMNS = {
@@ -171,7 +180,7 @@ GONE = [
     ("retrained_without", "repeated_removed", "-", "never saw them"),
     ("memsinks", "repeated_removed", "-", "sinks removed"),
     ("memsinks", "repeated_own", ":", "own sinks on"),
-    ("memsinks_paper", "repeated_removed", "-", "removed, g=.7 p=.3"),
+    ("memsinks_paper", "repeated_removed", "-", "paper's, removed"),
     ("untied", "repeated_removed", "-", "untied, removed"),
     ("standard", "repeated_removed", "-", "standard"),
 ]
@@ -179,7 +188,7 @@ KEPT = [
     ("gradient_masking", "heldout_own", "-", "gradient masking"),
     ("untied", "heldout_removed", "-", "untied, removed"),
     ("standard", "heldout_removed", "-", "standard"),
-    ("memsinks_paper", "heldout_removed", "-", "removed, g=.7 p=.3"),
+    ("memsinks_paper", "heldout_removed", "-", "paper's, removed"),
     ("memsinks", "heldout_removed", "-", "sinks removed"),
     ("retrained_without", "heldout_removed", "-", "never saw repeats"),
 ]
@@ -196,7 +205,7 @@ def draw(result: Result, folder: Path) -> list[Path]:
     what, unit = ("stories", "word") if stories else ("windows", "character")
     floor = result.summary["floor"]
     with plt.rc_context(plots.STYLE):
-        fig, axes = plt.subplots(1, 3, figsize=(18, 4.6), gridspec_kw={"wspace": 0.9})
+        fig, axes = plt.subplots(1, 3, figsize=(14.5, 4.4), gridspec_kw={"wspace": 1.05})
         for ax, title, lines, role in zip(
             axes,
             (
