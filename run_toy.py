@@ -18,6 +18,7 @@ import numpy as np
 
 from memsinks_np import __version__, report
 from memsinks_np.arms import PRESETS, Preset
+from memsinks_np.backend import BACKENDS, namespace
 from memsinks_np.checkpoint import write_whole
 from memsinks_np.config import ConfigError, require
 from memsinks_np.data import load_corpus
@@ -53,6 +54,7 @@ def parser() -> argparse.ArgumentParser:
         metavar="I",
         help="the repeated sequence whose sinks alone are erased in samples.txt (default: 0)",
     )
+    p.add_argument("--backend", choices=BACKENDS, help="where the arrays live (default: numpy)")
     p.add_argument("--quick", action="store_true", help="small and short: shows that it works, not what it finds")
     p.add_argument("--workers", type=int, default=0, metavar="N", help="processes (default: one per core)")
     p.add_argument("--out", type=Path, default=Path("runs"), help="results and cache of trained arms (default: runs)")
@@ -69,7 +71,7 @@ def preset_of(a: argparse.Namespace) -> Preset:
     preset = PRESETS[a.preset or ("text" if a.corpus not in (None, "stories") else "stories")]
     s, steps = preset.settings, a.steps
     data = changed(s.data, corpus=a.corpus)
-    train = changed(s.train, lr=a.lr)
+    train = changed(s.train, lr=a.lr, backend=a.backend)
     if a.quick:
         steps = 40 if steps is None else steps
         data = replace(data, n_repeated=8, n_heldout=16)
@@ -86,6 +88,7 @@ def check(preset: Preset, a: argparse.Namespace) -> None:
 
     require(a.seeds > 0, f"--seeds {a.seeds} is not positive; run at least one seed")
     require(a.workers >= 0, f"--workers {a.workers} is negative; use 0 for one process per core")
+    namespace(preset.settings.train.backend)
     corpus = load_corpus(preset.settings.data)
     n = len(corpus.repeated)
     require(0 <= a.delete < n, f"--delete {a.delete}: there is no such repeated sequence; choose 0 to {n - 1}")

@@ -112,6 +112,7 @@ class TrainConfig:
     optimizer: Literal["lazy_adamw", "adamw", "sgd"] = "lazy_adamw"
     eval_every: int = 50
     seed: int = 0  # of the initial weights
+    backend: Literal["numpy", "cupy"] = "numpy"
 
     def __post_init__(self) -> None:
         require(self.steps > 0, f"steps={self.steps} is not positive; train for at least one step")

@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from memsinks_np.backend import namespace_of, to_device, to_host
 from memsinks_np.config import ModelConfig
 from memsinks_np.model import make_batch, model_forward
 from memsinks_np.ops import cross_entropy_forward
@@ -26,13 +27,14 @@ def take(selection: tuple, part: slice) -> tuple:
 
 def predict(params: Params, cfg: ModelConfig, tokens: Tokens, selection: tuple) -> tuple[Any, Any]:
     """(N,T+1) tokens and a selection of sinks -> (N,T) loss of every word, (N,T) the likeliest word there."""
-    nll, likeliest = [], []
+    xp, nll, likeliest = namespace_of(params["wte"]), [], []
     for start in range(0, len(tokens), CHUNK):
         part = slice(start, start + CHUNK)
         batch = make_batch(cfg, tokens[part], take(selection, part), params["wte"].dtype)
-        logits, _ = model_forward(np, params, batch, cfg)
-        nll.append(cross_entropy_forward(np, logits, batch.targets)[0])
-        likeliest.append(logits.argmax(axis=-1))
+        batch = to_device(xp, batch)
+        logits, _ = model_forward(xp, params, batch, cfg)
+        nll.append(to_host(cross_entropy_forward(xp, logits, batch.targets)[0]))
+        likeliest.append(to_host(xp.argmax(logits, axis=-1)))
     return np.concatenate(nll), np.concatenate(likeliest)
 
 

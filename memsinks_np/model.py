@@ -86,10 +86,12 @@ def make_batch(cfg: ModelConfig, tokens: Any, sinks: tuple, dtype: Any = np.floa
         0 < T <= cfg.n_ctx,
         f"{T + 1} tokens per sequence do not fit n_ctx={cfg.n_ctx}; use 2 to {cfg.n_ctx + 1}",
     )
-    one_hot = np.eye(cfg.n_vocab, dtype=dtype)[tokens]
+    one_hot = np.eye(cfg.n_vocab, dtype=dtype)
     weights = np.full((len(tokens), T), share / (len(tokens) * T), dtype)
     hidden = np.triu(np.full((T, T), -np.inf, dtype), k=1)
-    return Batch(one_hot[:, :-1], one_hot[:, 1:], weights, np.eye(T, cfg.n_ctx, dtype=dtype), hidden, sinks)
+    return Batch(
+        one_hot[tokens[:, :-1]], one_hot[tokens[:, 1:]], weights, np.eye(T, cfg.n_ctx, dtype=dtype), hidden, sinks
+    )
 
 
 def block_params(p: Params, layer: int) -> Params:  # {"h0.W_Q": ...} -> {"W_Q": ...}

@@ -8,7 +8,7 @@ from math import cos, pi
 from typing import Any
 
 from memsinks_np.config import TrainConfig
-from memsinks_np.sinks import Params
+from memsinks_np.sinks import Mask, Params
 
 MATRICES = ("wte", "wpe", "head", "W_QKV", "W_O", "W_in", "W_out")  # these decay
 
@@ -86,8 +86,9 @@ def update(
     """One optimizer step along scale * grads, in place; `run` maps over the pools, in one thread or in several.
 
     A pool's gradient is row-sparse, (rows, values), and touches its rows alone: every other sink keeps weights and
-    moments to the last bit, and its own step count for the bias correction.  Under "adamw" the other rows take part
-    with a gradient of zero, so momentum and weight decay go on moving them.
+    moments to the last bit, and its own step count for the bias correction.  (Where arrays cannot be indexed by
+    rows, it is the Mask of the sinks that were on, (S,), and the full gradient.)  Under "adamw" the other rows take
+    part with a gradient of zero, so momentum and weight decay go on moving them.
     """
     rule = sgd if cfg.optimizer == "sgd" else adamw
     state["n"] += 1
@@ -103,15 +104,23 @@ def update(
         arrays = (params[name], pool["m"], pool["v"], pool["n"])
         rows, g = grads[name]
         if cfg.optimizer == "adamw":
-            rows, g = slice(None), written_out(xp, params[name], rows, g)
-            on = [a[rows] for a in arrays]
+            g = g if isinstance(rows, Mask) else written_out(xp, params[name], rows, g)
+            on = arrays
+        elif isinstance(rows, Mask):
+            on = [a + 0.0 for a in arrays]  # copies
         else:
             on = [xp.take(a, rows, axis=0) for a in arrays]
         w, m, v, n = on
         n += 1
         rule(xp, w, scale * g, m, v, n, cfg, lr, cfg.weight_decay * decays(name))
+        if on is arrays:
+            return
         for array, changed in zip(arrays, on, strict=True):
-            array[rows] = changed
+            if isinstance(rows, Mask):
+                awake = xp.reshape(rows.value, (-1, *(1,) * (len(array.shape) - 1))) > 0
+                array[...] = xp.where(awake, changed, array)
+            else:
+                array[rows] = changed
 
     list(run(update_pool, [name for name in state["pools"] if name in grads]))
 

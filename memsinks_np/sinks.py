@@ -142,15 +142,15 @@ def gathered_sink_backward(xp, dy, cache):  # (B,T,C) -> dx, and three row-spars
     return dpre @ w_in, (index, dw_in), (index, xp.sum(dpre, axis=1)), (index, dw_out)
 
 
-def coalesce(index, values):  # (B,A), [(B,A,...), ...] -> (U,), [(U,...), ...]
+def coalesce(xp, index, values):  # (B,A), [(B,A,...), ...] -> (U,), [(U,...), ...]
     """Row-sparse gradients with every row once: sinks that several sequences share collect from all of them."""
-    unique, place = np.unique(index, return_inverse=True)
+    unique, place = xp.unique(index, return_inverse=True)
     sums = []
     for v in values:
         width = v[0, 0].size
-        total = np.zeros(len(unique) * width, v.dtype)
-        at = place.reshape(-1, 1) * width + np.arange(width)  # flat: `add.at` is four times faster so than by rows
-        np.add.at(total, at.ravel(), v.ravel())
+        total = xp.zeros(len(unique) * width, dtype=v.dtype)
+        at = place.reshape(-1, 1) * width + xp.arange(width)  # flat: `add.at` is four times faster so than by rows
+        xp.add.at(total, at.ravel(), v.ravel())
         sums.append(total.reshape(len(unique), *v.shape[2:]))
     return unique, sums
 

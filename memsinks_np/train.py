@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memsinks_np import optim
+from memsinks_np.backend import namespace, namespace_of, to_device, to_host
 from memsinks_np.config import Arm, ModelConfig, Settings
 from memsinks_np.data import Corpus, Sequences, load_corpus
 from memsinks_np.ids import mix
@@ -73,16 +74,20 @@ def gradients(params: Params, cfg: ModelConfig, parts: Sequence[Part], run: Call
     `run` maps a function over the parts, in this thread or in several; the result is the same to the last bit.
     """
 
+    xp = namespace_of(params["wte"])
+
     def gradient_of(part: Part) -> tuple[float, Params]:
         batch = make_batch(cfg, part.tokens, part.selection, params["wte"].dtype, part.share)
-        loss, grads = loss_and_grads(np, params, batch, cfg)
+        loss, grads = loss_and_grads(xp, params, to_device(xp, batch), cfg)
         return float(loss), {name: g for name, g in grads.items() if part.forbidden not in name}
 
     losses, grads = zip(*run(gradient_of, parts), strict=True)
-    return sum(losses), merge(cfg, grads, [part.selection for part in parts], run)
+    return sum(losses), merge(xp, cfg, grads, [part.selection for part in parts], run)
 
 
-def merge(cfg: ModelConfig, parts: Sequence[Params], selections: Sequence[tuple], run: Callable = map) -> Params:
+def merge(
+    xp: Any, cfg: ModelConfig, parts: Sequence[Params], selections: Sequence[tuple], run: Callable = map
+) -> Params:
     """The sum of the parts' gradients; those of a pool as (rows, values), each row that was on once."""
 
     def pool_of(layer: int) -> Params:
@@ -92,11 +97,11 @@ def merge(cfg: ModelConfig, parts: Sequence[Params], selections: Sequence[tuple]
             return {}
         if isinstance(selections[0][layer], Mask):
             on = [s[layer].value.any(axis=0) for s, g in zip(selections, parts, strict=True) if names[0] in g]
-            rows = np.flatnonzero(np.any(on, axis=0))
+            rows = to_device(xp, np.flatnonzero(np.any(on, axis=0)))
             values = [sum_of(of)[rows] for of in found]
         else:
-            index = np.concatenate([index for index, _ in found[0]])
-            rows, values = coalesce(index, [np.concatenate([v for _, v in of]) for of in found])
+            index = xp.concatenate([index for index, _ in found[0]])
+            rows, values = coalesce(xp, index, [xp.concatenate([v for _, v in of]) for of in found])
         return {name: (rows, v) for name, v in zip(names, values, strict=True)}
 
     dense = dict.fromkeys(name for g in parts for name in g if ".sink." not in name)
@@ -128,37 +133,44 @@ def evaluate(params: Params, cfg: ModelConfig, corpus: Corpus) -> dict[str, floa
     return row
 
 
-def train(arm: Arm, settings: Settings, on_step: Callable[[], Any] = lambda: None, threads: int = 1) -> Trained:
+def train(
+    arm: Arm,
+    settings: Settings,
+    on_step: Callable[[], Any] = lambda: None,
+    threads: int = 1,
+    xp: Any = None,
+) -> Trained:
     """Train one arm from its initial weights; a pure function of (arm, settings) on one machine.
 
-    `threads` only decides who computes the two parts of a batch, so the result does not depend on it.
+    `threads` only decides who computes the two parts of a batch, so the result does not depend on it.  The
+    arithmetic happens in `xp`, by default that of the configured backend; what comes back are host arrays.
     Raises Diverged where the loss or a gradient is not finite.
     """
     with one_blas_thread(), ThreadPoolExecutor(threads) as pool:
-        return loop(arm, settings, on_step, pool.map if threads > 1 else map)
+        return loop(arm, settings, on_step, pool.map if threads > 1 else map, xp or namespace(settings.train.backend))
 
 
 @np.errstate(over="ignore", invalid="ignore")  # what is not finite stops the run with a message of its own
-def loop(arm: Arm, settings: Settings, on_step: Callable[[], Any], run: Callable) -> Trained:
+def loop(arm: Arm, settings: Settings, on_step: Callable[[], Any], run: Callable, xp: Any) -> Trained:
     corpus, cfg = load_corpus(settings.data), settings.train
     model = settings.model(arm, len(corpus.vocab))
-    params = init_params(model, cfg.seed)
-    state = optim.init_state(np, params)
+    params = to_device(xp, init_params(model, cfg.seed))
+    state = optim.init_state(xp, params)
     history = [{"step": 0, "train": float("nan"), **evaluate(params, model, corpus)}]
     losses = []
     for step in range(cfg.steps):
         seen = seen_by(arm, corpus.batch(step), step, cfg.seed)
         loss, grads = gradients(params, model, parts_of(arm, model, seen), run)
-        norm, scale = optim.clipped(np, grads, cfg.clip)
+        norm, scale = optim.clipped(xp, grads, cfg.clip)
         if not np.isfinite(norm + loss):
             raise Diverged(
                 f"arm {arm.name}: loss {loss} and gradient norm {norm} at step {step}; "
                 f"lower the learning rate (now {cfg.lr}) or lengthen the warm-up (now {cfg.warmup} steps)"
             )
-        optim.update(np, params, grads, state, cfg, optim.learning_rate(cfg, step), scale, run)
+        optim.update(xp, params, grads, state, cfg, optim.learning_rate(cfg, step), scale, run)
         losses.append(loss)
         if (step + 1) % cfg.eval_every == 0 or step + 1 == cfg.steps:
             history.append({"step": step + 1, "train": float(np.mean(losses)), **evaluate(params, model, corpus)})
             losses = []
         on_step()
-    return Trained(params, history)
+    return Trained(to_host(params), history)

@@ -73,7 +73,7 @@ def test_nothing_is_promoted(name, dtype):
     batch = make_batch(CFG, TOKENS, selection, dtype)
     _, cache = model_forward(np, params, batch, CFG)
     loss, grads = loss_and_grads(np, params, batch, CFG)
-    grads = merge(CFG, [grads], [selection])
+    grads = merge(np, CFG, [grads], [selection])
     state = optim.init_state(np, params)
     optim.update(np, params, grads, state, TrainConfig(), 1e-3, optim.clipped(np, grads, 0.1)[1])
     found = [a.dtype for tree in (cache, loss, grads, params, state) for a in arrays(tree) if a.dtype.kind == "f"]

@@ -35,6 +35,8 @@ ROOT = Path(__file__).parent.parent
         (["--delete", "64"], "--delete 64"),
         (["--delete", "1.5"], "invalid int value: '1.5'"),
         (["--preset", "huge"], "invalid choice"),
+        (["--backend", "tpu"], "invalid choice"),
+        (["--backend", "cupy"], "backend cupy"),
         (["nonsense"], "invalid choice"),
         (["--out", "{short}"], "cannot write there"),
         (["--out", "/proc/none"], "cannot write there"),

@@ -129,7 +129,7 @@ def written_out(grads, params):
     out = dict(grads)
     for name, g in grads.items():
         if isinstance(g, tuple):
-            rows, values = sinks.coalesce(g[0], [g[1]])
+            rows, values = sinks.coalesce(np, g[0], [g[1]])
             out[name] = np.zeros_like(params[name])
             out[name][rows] = values[0]
     return out
@@ -156,7 +156,7 @@ def test_a_sink_that_is_off_gets_a_gradient_of_exactly_zero():
 
 def test_coalesce_sums_what_sequences_share():
     values = np.arange(12.0).reshape(3, 2, 2)
-    rows, (matrix, bias) = sinks.coalesce(np.array([[3, 1], [1, 3], [0, 3]]), [values, values[..., 0]])
+    rows, (matrix, bias) = sinks.coalesce(np, np.array([[3, 1], [1, 3], [0, 3]]), [values, values[..., 0]])
     assert rows.tolist() == [0, 1, 3]
     assert matrix.tolist() == [[8, 9], [2 + 4, 3 + 5], [0 + 6 + 10, 1 + 7 + 11]]
     assert bias.tolist() == [8, 6, 16]

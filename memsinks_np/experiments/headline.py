@@ -205,7 +205,7 @@ def draw(result: Result, folder: Path) -> list[Path]:
     what, unit = ("stories", "word") if stories else ("windows", "character")
     floor = result.summary["floor"]
     with plt.rc_context(plots.STYLE):
-        fig, axes = plt.subplots(1, 3, figsize=(14.5, 4.4), gridspec_kw={"wspace": 1.05})
+        fig, axes = plt.subplots(1, 3, figsize=(14.5, 4.4), gridspec_kw={"wspace": 1.15})
         for ax, title, lines, role in zip(
             axes,
             (

@@ -1,0 +1,54 @@
+"""Where arrays live: the only file that says "cupy".
+
+Tokens, IDs, masks and initial weights are drawn by NumPy on the host and cross to the device here, so that a seed
+means the same everywhere.  A namespace `xp` is a module: numpy, or cupy on a CUDA device.
+"""
+
+import importlib
+import sys
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+from memsinks_np.config import ConfigError, require
+
+BACKENDS = ("numpy", "cupy")
+
+
+def namespace(name: str) -> ModuleType:
+    """The array namespace of that name; ConfigError where it cannot work here."""
+    require(name in BACKENDS, f"backend {name!r} is unknown; choose one of {', '.join(BACKENDS)}")
+    if name == "numpy":
+        return np
+    try:
+        cupy = importlib.import_module("cupy")
+    except ImportError:
+        raise ConfigError('backend cupy is not installed; python -m pip install -e ".[gpu]", or use numpy') from None
+    require(cupy.is_available(), "backend cupy finds no CUDA device here; use numpy")  # it imports without one
+    return cupy
+
+
+def namespace_of(array: Any) -> ModuleType:
+    """The namespace that made an array."""
+    return sys.modules[type(array).__module__.partition(".")[0]]
+
+
+def to_device(xp: ModuleType, tree: Any) -> Any:
+    """Arrays in nested dicts and tuples, moved from the host into `xp`."""
+    if isinstance(tree, np.ndarray):
+        return tree if xp is np else xp.asarray(tree)
+    if isinstance(tree, dict):
+        return {key: to_device(xp, value) for key, value in tree.items()}
+    if isinstance(tree, tuple):
+        moved = [to_device(xp, value) for value in tree]
+        return type(tree)(*moved) if hasattr(tree, "_fields") else tuple(moved)
+    return tree
+
+
+def to_host(tree: Any) -> Any:
+    """The way back."""
+    if isinstance(tree, dict):
+        return {key: to_host(value) for key, value in tree.items()}
+    xp = namespace_of(tree)
+    return tree if xp is np else xp.asnumpy(tree)
