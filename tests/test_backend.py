@@ -38,9 +38,7 @@ def one_step(xp, put, dtype):
     return float(loss), grads, params
 
 
-@pytest.mark.parametrize(
-    ("device", "dtype"), [("device1", np.float64), ("device1", np.float32), ("no_float64", np.float32)]
-)
+@pytest.mark.parametrize("device", ["device1", "device1 in float64", "no_float64"])
 def test_reference_path_is_portable(device):
     """array_api_strict's devices refuse implicit conversion and fancy indices; the second has no float64 at all."""
     strict = pytest.importorskip("array_api_strict")
