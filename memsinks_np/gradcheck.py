@@ -1,221 +1,127 @@
-"""Witnesses for every gradient: our algebra against autograd on the same forward, and against differences.
+"""Check a hand-written gradient before you trust it: our algebra against up to four witnesses.
 
-    python -m memsinks_np.gradcheck
+    python -m memsinks_np.gradcheck                    every pair of this package
+    python -m memsinks_np.gradcheck --op attention     one of them
 
-Sizes are small, odd and unequal, so that no transposed axis fits by accident.  Inputs and upstream gradients are
-random, never 0 or 1: under a gradient of ones softmax's backward is zero, and any formula would pass.
+From Python, on a pair of your own:
+
+    check(Case("square", lambda xp, x: (x * x, x), lambda xp, dy, x: 2 * x * dy, {"x": np.array([0.3, -1.7])}))
+
+The upstream gradient is random: under one of ones softmax's backward is zero, and any formula would pass.
 """
 
 import argparse
+import json
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from memsinks_np import model, ops, sinks
-from memsinks_np.config import ModelConfig, SinkConfig
+from memsinks_np import witnesses
+from memsinks_np.backend import BACKENDS, namespace, to_device, to_host
+from memsinks_np.config import ConfigError
+from memsinks_np.gradcases import Case, cases
 from memsinks_np.report import table
 
-LIMIT = 1e-6
-B, T, C, H, K, G, S, V = 3, 5, 6, 2, 3, 4, 7, 11
-
-
-class Case(NamedTuple):
-    """A pair to check: `backward(xp, dy, cache)` gives one gradient for each of `inputs`, by name."""
-
-    name: str
-    forward: Callable[..., tuple[Any, Any]]
-    backward: Callable[..., Any]
-    inputs: dict[str, Any]
+LIMITS = {"autograd": 1e-12, "differences": 1e-6, "complex step": 1e-12, "pytorch": 1e-12}  # in float64
+FLOAT32_LIMIT = 1e-4
 
 
 class Found(NamedTuple):
-    """The largest errors of one gradient, relative to its largest entry."""
+    """One gradient's largest error against each witness, relative to the gradient's largest entry."""
 
     case: str
     input: str
-    autograd: float
-    differences: float
+    errors: dict[str, float]
+    at_least: float = 0.0  # the error that its dtype is allowed in any case
 
     @property
     def ok(self) -> bool:
-        return max(self.autograd, self.differences) <= LIMIT  # False for NaN
+        return all(error <= max(LIMITS[who], self.at_least) for who, error in self.errors.items())  # False for NaN
 
 
-def check(case: Case, seed: int = 0, directions: int = 3) -> list[Found]:
-    """Check one pair in float64.  Usable on a pair of your own: it needs no more than a Case."""
+def check(case: Case, seed: int = 0, directions: int = 3, dtype: Any = np.float64, xp: Any = np) -> list[Found]:
+    """Check one pair: its backward in `dtype` and `xp`, the witnesses in float64 on the host.
+
+    Raises nothing about wrong gradients: a wrong shape or a NaN is an infinite error.
+    """
     rng = np.random.default_rng(seed)
-    names, values = list(case.inputs), list(case.inputs.values())
-    y, cache = case.forward(np, *values)
+    values = [np.asarray(v, dtype).astype(np.float64) for v in case.inputs.values()]
+    y, cache = case.forward(xp, *to_device(xp, tuple(v.astype(dtype) for v in values)))
     dy = rng.standard_normal(y.shape)
-    got = case.backward(np, dy, cache)
-    got = [np.asarray(g) for g in (got if isinstance(got, tuple | list) else (got,))]
-    tape = autograd_of(case, values, dy)
+    got = case.backward(xp, to_device(xp, dy.astype(dtype)), cache)
+    got = [np.asarray(to_host(g)) for g in (got if isinstance(got, tuple | list) else (got,))]
+    tapes = {"autograd": witnesses.autograd(case.forward, values, dy)}
+    if witnesses.torch_installed():
+        tapes["pytorch"] = witnesses.torch(case.forward, values, dy)
+    allowed = FLOAT32_LIMIT if dtype == np.float32 else 0.0
     found = []
-    for i, name in enumerate(names):
-        scale = float(np.abs(tape[i]).max())
-        if got[i].shape != values[i].shape:
-            found.append(Found(case.name, name, np.inf, np.inf))
+    for i, name in enumerate(case.inputs):
+        if got[i].shape != values[i].shape or not np.isfinite(got[i]).all():
+            found.append(Found(case.name, name, {"autograd": np.inf}, allowed))
             continue
-        slopes = [slope_error(case, values, i, got[i], dy, rng) for _ in range(directions)]
-        found.append(Found(case.name, name, float(np.abs(got[i] - tape[i]).max()) / scale, max(slopes) / scale))
+        scale = float(np.abs(tapes["autograd"][i]).max())
+        errors = {who: float(np.abs(got[i] - tape[i]).max()) / scale for who, tape in tapes.items()}
+        errors |= {"differences": 0.0, "complex step": 0.0}
+        for _ in range(directions):
+            v = rng.standard_normal(values[i].shape)
+            v /= np.sqrt(np.sum(v * v))
+            ours = float(np.sum(got[i] * v))
+            for who, slope in (("differences", witnesses.central_slope), ("complex step", witnesses.complex_slope)):
+                errors[who] = max(errors[who], abs(ours - slope(case.forward, values, i, dy, v)) / scale)
+        found.append(Found(case.name, name, errors, allowed))
     return found
 
 
-def autograd_of(case: Case, values: list[Any], dy: Any) -> list[Any]:
-    """Gradients of <dy, forward(inputs)> from autograd's tape."""
-    import autograd.numpy as anp
-    from autograd import grad
-
-    return grad(lambda inputs: anp.sum(case.forward(anp, *inputs)[0] * dy))(values)
-
-
-def slope_error(case: Case, values: list[Any], i: int, got: Any, dy: Any, rng: Any, eps: float = 1e-5) -> float:
-    """|<gradient, v> - (f(x + eps v) - f(x - eps v)) / 2 eps| for a random direction v of length 1."""
-    v = rng.standard_normal(values[i].shape)
-    v /= np.sqrt(np.sum(v * v))
-
-    def f(e: float) -> float:
-        nudged = [x + e * v if j == i else x for j, x in enumerate(values)]
-        return float(np.sum(case.forward(np, *nudged)[0] * dy))
-
-    return abs(float(np.sum(got * v)) - (f(eps) - f(-eps)) / (2 * eps))
+def parser() -> argparse.ArgumentParser:
+    p = argparse.ArgumentParser(
+        prog="python -m memsinks_np.gradcheck",
+        description="Check every hand-written gradient against autograd, central differences, the complex step and, "
+        "where it is installed, PyTorch.",
+    )
+    p.add_argument("--op", help="only the pairs with this in their name (default: all)")
+    p.add_argument("--seed", type=int, default=0, help="of all random numbers (default: 0)")
+    p.add_argument("--dtype", choices=["float64", "float32"], default="float64", help="of ours (default: float64)")
+    p.add_argument("--backend", choices=BACKENDS, default="numpy", help="of ours (default: numpy)")
+    p.add_argument("--each", action="store_true", help="a row for every gradient, not only for every pair")
+    p.add_argument("--json", action="store_true", help="print every gradient's errors as JSON")
+    return p
 
 
-# The pairs of this package
-
-
-def written_out(grad: Any, like: Any) -> Any:
-    """A row-sparse gradient (rows, values) as a full array; a full one as it is."""
-    if not isinstance(grad, tuple):
-        return grad
-    out = np.zeros_like(like)
-    np.add.at(out, *grad)
-    return out
-
-
-def cases(seed: int = 0) -> list[Case]:
-    """Every forward/backward pair of the package, and whole models."""
-    rng = np.random.default_rng(seed)
-
-    def rand(**shapes: tuple[int, ...]) -> dict[str, Any]:
-        return {name: rng.standard_normal(shape) for name, shape in shapes.items()}
-
-    target = np.eye(V)[rng.integers(V, size=(B, T))]
-    hidden = np.triu(np.full((T, T), -np.inf), k=1)
-    heads = {"q": (B, H, T, K), "k": (B, H, T, K), "v": (B, H, T, K)}
-    pool = {"x": (B, T, C), "W_in": (S, C), "b_in": (S,), "W_out": (S, C)}
-    mask = np.array([[1, 0, 1, 0, 1, 0, 0], [0, 1, 1, 0, 0, 0, 1], [0.3, 0.3, 0, 0.3, 0, 0, 0.3]])
-    index = np.array([[0, 2, 4], [1, 2, 6], [4, 5, 2]])  # sink 2 is shared by all, sink 3 is off
-    pairs = [
-        Case("linear", ops.linear_forward, ops.linear_backward, rand(x=(B, T, C), W=(C, G))),
-        Case("layernorm", ops.layernorm_forward, ops.layernorm_backward, rand(x=(B, T, C), g=(C,), b=(C,))),
-        Case("gelu", ops.gelu_forward, ops.gelu_backward, rand(x=(B, T, G))),
-        Case("softmax", ops.softmax_forward, ops.softmax_backward, rand(s=(B, H, T, T))),
-        Case(
-            "attention",
-            lambda xp, *qkv: ops.attention_forward(xp, *qkv, hidden),
-            ops.attention_backward,
-            rand(**heads),
-        ),
-        Case(
-            "mlp",
-            ops.mlp_forward,
-            ops.mlp_backward,
-            rand(x=(B, T, C), W_in=(C, G), b_in=(G,), W_out=(G, C), b_out=(C,)),
-        ),
-        Case(
-            "cross_entropy",
-            lambda xp, z: ops.cross_entropy_forward(xp, z, target),
-            ops.cross_entropy_backward,
-            rand(logits=(B, T, V)),
-        ),
-        Case(
-            "masked_sink",
-            lambda xp, x, *w: sinks.masked_sink_forward(xp, x, mask, *w),
-            sinks.masked_sink_backward,
-            rand(**pool),
-        ),
-        gathered_case(index, rand(**pool)),
+def tell(found: list[Found], each: bool) -> str:
+    """A row per pair (or per gradient): the largest error against each witness."""
+    groups: dict[tuple[str, ...], list[Found]] = {}
+    for f in found:
+        groups.setdefault((f.case, f.input) if each else (f.case,), []).append(f)
+    who = [w for w in LIMITS if any(w in f.errors for f in found)]
+    rows = [
+        [", ".join(key), str(len(of)), *(f"{max(f.errors.get(w, 0.0) for f in of):.1e}" for w in who)]
+        for key, of in groups.items()
     ]
-    on = {"own (gathered)": sinks.Rows(index), "mask": sinks.Mask(mask), "no sinks": None}
-    models = [model_case(name, selected, tied, rng) for name, selected in on.items() for tied in (True, False)]
-    return [*pairs, block_case(sinks.Rows(index), rng), *models]
-
-
-def gathered_case(index: Any, inputs: dict[str, Any]) -> Case:
-    def backward(xp: Any, dy: Any, cache: Any) -> list[Any]:
-        grads = sinks.gathered_sink_backward(xp, dy, cache)
-        return [written_out(g, x) for g, x in zip(grads, inputs.values(), strict=True)]
-
-    return Case("gathered_sink", lambda xp, x, *w: sinks.gathered_sink_forward(xp, x, index, *w), backward, inputs)
-
-
-def small_model(tied: bool, rng: Any) -> tuple[ModelConfig, dict[str, Any]]:
-    """A model of two layers whose parameters are all random, far from their initial values."""
-    pool = SinkConfig(n_sink=S, n_active=1)
-    cfg = ModelConfig(n_vocab=V, n_ctx=T + 2, d_model=C, n_heads=H, n_layers=2, n_shared=G, sinks=pool, tied=tied)
-    start = model.init_params(cfg, dtype=np.float64)
-    return cfg, {name: w + 0.5 * rng.standard_normal(w.shape) for name, w in start.items()}
-
-
-def block_case(selected: Any, rng: Any) -> Case:
-    cfg, params = small_model(True, rng)
-    hidden = np.triu(np.full((T, T), -np.inf), k=1)
-    weights = model.block_params(params, 0)
-    inputs = {"x": rng.standard_normal((B, T, C)), **weights}
-
-    def forward(xp: Any, x: Any, *w: Any) -> tuple[Any, Any]:
-        return model.block_forward(xp, x, selected, hidden, dict(zip(weights, w, strict=True)), cfg.n_heads)
-
-    def backward(xp: Any, dy: Any, cache: Any) -> list[Any]:
-        dx, grads = model.block_backward(xp, dy, cache)
-        return [dx, *(written_out(grads[name], w) for name, w in weights.items())]
-
-    return Case("block", forward, backward, inputs)
-
-
-def model_case(name: str, selected: Any, tied: bool, rng: Any) -> Case:
-    """From every parameter to the loss of every word."""
-    cfg, params = small_model(tied, rng)
-    if selected is None:
-        params = sinks.prune(params)
-    batch = model.make_batch(cfg, rng.integers(V, size=(B, T + 1)), (selected,) * cfg.n_layers, np.float64)
-
-    def forward(xp: Any, *values: Any) -> tuple[Any, Any]:
-        logits, c_model = model.model_forward(xp, dict(zip(params, values, strict=True)), batch, cfg)
-        nll, c_nll = ops.cross_entropy_forward(xp, logits, batch.targets)
-        return nll, (c_model, c_nll)
-
-    def backward(xp: Any, dnll: Any, cache: Any) -> list[Any]:
-        c_model, c_nll = cache
-        grads = model.model_backward(xp, ops.cross_entropy_backward(xp, dnll, c_nll), c_model)
-        return [written_out(grads[n], w) for n, w in params.items()]
-
-    return Case(f"model, {name}, {'tied' if tied else 'untied'} head", forward, backward, params)
+    return table(["pair", "gradients", *who], rows)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    p = argparse.ArgumentParser(
-        prog="python -m memsinks_np.gradcheck",
-        description="Check every hand-written gradient against autograd and central differences, in float64.",
-    )
-    p.add_argument("--seed", type=int, default=0, help="of all random numbers (default: 0)")
+    p = parser()
     a = p.parse_args(argv)
-    found = [row for case in cases(a.seed) for row in check(case, a.seed)]
-    worst: dict[str, list[Found]] = {}
-    for row in found:
-        worst.setdefault(row.case, []).append(row)
-    rows = [
-        [case, str(len(of)), f"{max(f.autograd for f in of):.1e}", f"{max(f.differences for f in of):.1e}"]
-        for case, of in worst.items()
-    ]
-    print(table(["pair", "gradients", "against autograd", "against differences"], rows))
+    chosen = [case for case in cases(a.seed) if (a.op or "") in case.name]
+    if not chosen:
+        p.exit(2, f"--op {a.op!r} is in no name; choose from {', '.join(c.name for c in cases(a.seed))}\n")
+    try:
+        xp = namespace(a.backend)
+    except ConfigError as e:
+        p.exit(2, f"{e}\n")
+    found = [f for case in chosen for f in check(case, a.seed, dtype=np.dtype(a.dtype), xp=xp)]
     failed = [f for f in found if not f.ok]
+    if a.json:
+        print(json.dumps([{"pair": f.case, "gradient": f.input, "ok": f.ok, **f.errors} for f in found], indent=1))
+        return 1 if failed else 0
+    print(tell(found, a.each))
     for f in failed:
-        print(f"FAILS  {f.case}: gradient of {f.input} (autograd {f.autograd:.1e}, differences {f.differences:.1e})")
-    print(f"{len(found) - len(failed)} of {len(found)} gradients agree to {LIMIT:.0e} of their largest entry")
+        errors = ", ".join(f"{w} {e:.1e}" for w, e in f.errors.items())
+        print(f"FAILS  {f.case}: gradient of {f.input} ({errors})")
+    print(f"{len(found) - len(failed)} of {len(found)} gradients agree with every witness")
     return 1 if failed else 0
 
 

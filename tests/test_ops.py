@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from memsinks_np import ops
-from memsinks_np.gradcheck import cases
+from memsinks_np.gradcases import cases
 
 RNG = np.random.default_rng(3)
 B, T, C, H, G, V = 2, 5, 6, 2, 7, 4

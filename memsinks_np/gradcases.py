@@ -1,0 +1,163 @@
+"""Every forward/backward pair of the package, ready to be checked (see gradcheck.py).
+
+Sizes are small, odd and unequal, so that no transposed axis fits by accident.  Inputs are random, never 0 or 1.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from memsinks_np import model, ops, sinks
+from memsinks_np.backend import to_device, to_host
+from memsinks_np.config import ModelConfig, SinkConfig
+
+B, T, C, H, K, G, S, V = 3, 5, 6, 2, 3, 4, 7, 11
+
+
+class Case(NamedTuple):
+    """A pair to check: `backward(xp, dy, cache)` gives one gradient for each of `inputs`, by name.
+
+    What the forward needs beside its inputs (masks, targets) is data, moved with `to_device(xp, ...)`.
+    """
+
+    name: str
+    forward: Callable[..., tuple[Any, Any]]
+    backward: Callable[..., Any]
+    inputs: dict[str, Any]
+
+
+def written_out(grad: Any, like: Any) -> Any:
+    """A row-sparse gradient (rows, values) as a full array; a full one as it is."""
+    if not isinstance(grad, tuple):
+        return to_host(grad)
+    rows, values = to_host(grad[0]), to_host(grad[1])
+    out = np.zeros_like(like)
+    np.add.at(out, rows, values)
+    return out
+
+
+def cases(seed: int = 0) -> list[Case]:
+    """Every forward/backward pair of the package, and whole models."""
+    rng = np.random.default_rng(seed)
+
+    def rand(**shapes: tuple[int, ...]) -> dict[str, Any]:
+        return {name: rng.standard_normal(shape) for name, shape in shapes.items()}
+
+    target = np.eye(V)[rng.integers(V, size=(B, T))]
+    hidden = np.triu(np.full((T, T), -np.inf), k=1)
+    heads = {"q": (B, H, T, K), "k": (B, H, T, K), "v": (B, H, T, K)}
+    pool = {"x": (B, T, C), "W_in": (S, C), "b_in": (S,), "W_out": (S, C)}
+    mask = np.array([[1, 0, 1, 0, 1, 0, 0], [0, 1, 1, 0, 0, 0, 1], [0.3, 0.3, 0, 0.3, 0, 0, 0.3]])
+    index = np.array([[0, 2, 4], [1, 2, 6], [4, 5, 2]])  # sink 2 is shared by all, sink 3 is off
+    pairs = [
+        Case("linear", ops.linear_forward, ops.linear_backward, rand(x=(B, T, C), W=(C, G))),
+        Case("layernorm", ops.layernorm_forward, ops.layernorm_backward, rand(x=(B, T, C), g=(C,), b=(C,))),
+        Case("gelu", ops.gelu_forward, ops.gelu_backward, rand(x=(B, T, G))),
+        split_heads_case(rand(qkv=(B, T, 3 * C))),
+        Case(
+            "merge_heads",
+            lambda xp, z: (ops.merge_heads(xp, z), None),
+            lambda xp, dy, cache: ops.merge_heads_backward(xp, dy, H),
+            rand(z=(B, H, T, K)),
+        ),
+        Case("softmax", ops.softmax_forward, ops.softmax_backward, rand(s=(B, H, T, T))),
+        Case(
+            "attention",
+            lambda xp, *qkv: ops.attention_forward(xp, *qkv, to_device(xp, hidden)),
+            ops.attention_backward,
+            rand(**heads),
+        ),
+        Case(
+            "mlp",
+            ops.mlp_forward,
+            ops.mlp_backward,
+            rand(x=(B, T, C), W_in=(C, G), b_in=(G,), W_out=(G, C), b_out=(C,)),
+        ),
+        Case(
+            "cross_entropy",
+            lambda xp, z: ops.cross_entropy_forward(xp, z, to_device(xp, target)),
+            ops.cross_entropy_backward,
+            rand(logits=(B, T, V)),
+        ),
+        Case(
+            "masked_sink",
+            lambda xp, x, *w: sinks.masked_sink_forward(xp, x, to_device(xp, mask), *w),
+            sinks.masked_sink_backward,
+            rand(**pool),
+        ),
+        gathered_case(index, rand(**pool)),
+    ]
+    on = {"own (gathered)": sinks.Rows(index), "mask": sinks.Mask(mask), "no sinks": None}
+    models = [model_case(name, selected, tied, rng) for name, selected in on.items() for tied in (True, False)]
+    return [*pairs, block_case(sinks.Rows(index), rng), *models]
+
+
+def split_heads_case(inputs: dict[str, Any]) -> Case:
+    def forward(xp: Any, qkv: Any) -> tuple[Any, Any]:
+        return xp.stack(ops.split_heads(xp, qkv, H)), None
+
+    def backward(xp: Any, dy: Any, cache: Any) -> Any:
+        return ops.split_heads_backward(xp, dy[0, ...], dy[1, ...], dy[2, ...])
+
+    return Case("split_heads", forward, backward, inputs)
+
+
+def gathered_case(index: Any, inputs: dict[str, Any]) -> Case:
+    def backward(xp: Any, dy: Any, cache: Any) -> list[Any]:
+        grads = sinks.gathered_sink_backward(xp, dy, cache)
+        return [written_out(g, x) for g, x in zip(grads, inputs.values(), strict=True)]
+
+    return Case(
+        "gathered_sink",
+        lambda xp, x, *w: sinks.gathered_sink_forward(xp, x, to_device(xp, index), *w),
+        backward,
+        inputs,
+    )
+
+
+def small_model(tied: bool, rng: Any) -> tuple[ModelConfig, dict[str, Any]]:
+    """A model of two layers whose parameters are all random, far from their initial values."""
+    pool = SinkConfig(n_sink=S, n_active=1)
+    cfg = ModelConfig(n_vocab=V, n_ctx=T + 2, d_model=C, n_heads=H, n_layers=2, n_shared=G, sinks=pool, tied=tied)
+    start = model.init_params(cfg, dtype=np.float64)
+    return cfg, {name: w + 0.5 * rng.standard_normal(w.shape) for name, w in start.items()}
+
+
+def block_case(selected: Any, rng: Any) -> Case:
+    cfg, params = small_model(True, rng)
+    hidden = np.triu(np.full((T, T), -np.inf), k=1)
+    weights = model.block_params(params, 0)
+    inputs = {"x": rng.standard_normal((B, T, C)), **weights}
+
+    def forward(xp: Any, x: Any, *w: Any) -> tuple[Any, Any]:
+        return model.block_forward(
+            xp, x, *to_device(xp, (selected, hidden)), dict(zip(weights, w, strict=True)), cfg.n_heads
+        )
+
+    def backward(xp: Any, dy: Any, cache: Any) -> list[Any]:
+        dx, grads = model.block_backward(xp, dy, cache)
+        return [dx, *(written_out(grads[name], w) for name, w in weights.items())]
+
+    return Case("block", forward, backward, inputs)
+
+
+def model_case(name: str, selected: Any, tied: bool, rng: Any) -> Case:
+    """From every parameter to the loss of every word."""
+    cfg, params = small_model(tied, rng)
+    if selected is None:
+        params = sinks.prune(params)
+    batch = model.make_batch(cfg, rng.integers(V, size=(B, T + 1)), (selected,) * cfg.n_layers, np.float64)
+
+    def forward(xp: Any, *values: Any) -> tuple[Any, Any]:
+        moved = to_device(xp, batch)
+        logits, c_model = model.model_forward(xp, dict(zip(params, values, strict=True)), moved, cfg)
+        nll, c_nll = ops.cross_entropy_forward(xp, logits, moved.targets)
+        return nll, (c_model, c_nll)
+
+    def backward(xp: Any, dnll: Any, cache: Any) -> list[Any]:
+        c_model, c_nll = cache
+        grads = model.model_backward(xp, ops.cross_entropy_backward(xp, dnll, c_nll), c_model)
+        return [written_out(grads[n], w) for n, w in params.items()]
+
+    return Case(f"model, {name}, {'tied' if tied else 'untied'} head", forward, backward, params)

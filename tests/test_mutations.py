@@ -1,0 +1,142 @@
+"""Single faults, planted in every backward: the checker kills each; none survives.
+
+Each backward is mutated in place, one fault at a time: a sum, difference or product keeps one side only (a lost
+term, scale or mask), a sum becomes a difference, a transpose is dropped, the operands of a matrix product are
+swapped, an in-place step is left out (a dropped route), a tuple's gradients change places, an axis moves.
+"""
+
+import ast
+import inspect
+import textwrap
+from types import FunctionType
+
+import numpy as np
+import pytest
+
+from memsinks_np import model, ops, sinks, witnesses
+from memsinks_np.gradcases import cases
+
+CASES = {case.name: case for case in cases()}
+DENSE, GATHERED = "model, mask, tied head", "model, own (gathered), untied head"
+BACKWARDS = {
+    ops.linear_backward: ["linear"],
+    ops.layernorm_backward: ["layernorm"],
+    ops.gelu_backward: ["gelu"],
+    ops.softmax_backward: ["softmax"],
+    ops.attention_backward: ["attention"],
+    ops.mlp_backward: ["mlp"],
+    ops.cross_entropy_backward: ["cross_entropy"],
+    ops.split_heads_backward: ["split_heads"],
+    ops.merge_heads_backward: ["merge_heads"],
+    sinks.masked_sink_backward: ["masked_sink"],
+    sinks.gathered_sink_backward: ["gathered_sink"],
+    model.block_backward: ["block"],
+    model.model_backward: [DENSE, GATHERED],
+}
+
+
+def edits(node):
+    """Every single fault at one node, as (what, replacement)."""
+    if isinstance(node, ast.BinOp):
+        yield f"only {ast.unparse(node.left)} of {ast.unparse(node)}", node.left
+        yield f"only {ast.unparse(node.right)} of {ast.unparse(node)}", node.right
+        if isinstance(node.op, ast.MatMult):
+            yield f"swapped {ast.unparse(node)}", ast.BinOp(node.right, ast.MatMult(), node.left)
+        other = {ast.Add: ast.Sub, ast.Sub: ast.Add, ast.Mult: ast.Div, ast.Div: ast.Mult}.get(type(node.op))
+        if other:
+            yield f"{other.__name__} in {ast.unparse(node)}", ast.BinOp(node.left, other(), node.right)
+    if isinstance(node, ast.Attribute) and node.attr == "T":
+        yield f"no transpose in {ast.unparse(node)}", node.value
+    if isinstance(node, ast.Call) and ast.unparse(node.func) == "flip":
+        yield f"no transpose in {ast.unparse(node)}", node.args[1]
+    if isinstance(node, ast.AugAssign):
+        yield f"without {ast.unparse(node)}", ast.Pass()
+    if isinstance(node, ast.keyword) and node.arg == "axis":
+        yield f"another {ast.unparse(node)}", ast.keyword("axis", ast.Constant(int(ast.unparse(node.value) == "0")))
+    if isinstance(node, ast.Constant) and isinstance(node.value, int | float) and not isinstance(node.value, bool):
+        yield f"{node.value} + 1", ast.Constant(node.value + 1)
+    if (
+        isinstance(node, ast.List | ast.Tuple)
+        and isinstance(getattr(node, "ctx", None), ast.Load)
+        and len(node.elts) > 1
+    ):
+        for i in range(len(node.elts) - 1):
+            elts = [*node.elts[:i], node.elts[i + 1], node.elts[i], *node.elts[i + 2 :]]
+            yield f"places {i} and {i + 1} of {ast.unparse(node)}", type(node)(elts, ast.Load())
+
+
+def mutants(function):
+    """(what was done, code object) for every single fault in a function."""
+    source = textwrap.dedent(inspect.getsource(function))
+    total = len(list(ast.walk(ast.parse(source))))
+    for i in range(total):
+        k = 0
+        while True:
+            tree = ast.parse(source)
+            target = list(ast.walk(tree))[i]
+            found = list(edits(target))
+            if k >= len(found):
+                break
+            what, replacement = found[k]
+            tree = Replace(target, replacement).visit(tree)
+            space = {}
+            exec(compile(ast.fix_missing_locations(tree), function.__name__, "exec"), function.__globals__, space)
+            yield what, space[function.__name__].__code__
+            k += 1
+
+
+class Replace(ast.NodeTransformer):
+    def __init__(self, target, replacement):
+        self.target, self.replacement = target, replacement
+
+    def visit(self, node):
+        return self.replacement if node is self.target else super().visit(node)
+
+
+def killed(case, tape, dy, cache):
+    """Whether a witness sees the fault (here autograd's tape; an exception is a sighting too)."""
+    try:
+        got = case.backward(np, dy, cache)
+        got = got if isinstance(got, tuple | list) else (got,)
+        if len(got) != len(tape):
+            return True
+        for g, want in zip(got, tape, strict=True):
+            if np.shape(g) != want.shape or not np.abs(g - want).max() <= 1e-9 * np.abs(want).max():
+                return True
+    except Exception:
+        return True
+    return False
+
+
+@pytest.mark.parametrize("function", BACKWARDS, ids=lambda f: f.__name__)
+def test_every_planted_fault_is_found(function: FunctionType, record_property):
+    prepared = []
+    for name in BACKWARDS[function]:
+        case, values = CASES[name], list(CASES[name].inputs.values())
+        y, cache = case.forward(np, *values)
+        dy = np.random.default_rng(1).standard_normal(y.shape)
+        prepared.append((case, witnesses.autograd(case.forward, values, dy), dy, cache))
+    assert not any(killed(*p) for p in prepared)  # unharmed, it lives
+    whole, survivors, planted = function.__code__, [], 0
+    for what, code in mutants(function):
+        planted += 1
+        function.__code__ = code
+        try:
+            with np.errstate(all="ignore"):
+                if not any(killed(*p) for p in prepared):
+                    survivors.append(what)
+        finally:
+            function.__code__ = whole
+    record_property("planted", planted)
+    assert planted >= 2
+    assert survivors == []
+
+
+def test_every_backward_of_the_package_is_mutated():
+    found = {
+        f
+        for module in (ops, sinks, model)
+        for name, f in vars(module).items()
+        if name.endswith("_backward") and f.__module__ == module.__name__
+    }
+    assert found - set(BACKWARDS) == {sinks.sink_backward}  # it only calls one of two that are
