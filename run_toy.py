@@ -57,6 +57,9 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--backend", choices=BACKENDS, help="where the arrays live (default: numpy)")
     p.add_argument("--quick", action="store_true", help="small and short: shows that it works, not what it finds")
     p.add_argument("--workers", type=int, default=0, metavar="N", help="processes (default: one per core)")
+    p.add_argument(
+        "--threads", type=int, default=1, metavar="N", help="threads per process; never changes a result (default: 1)"
+    )
     p.add_argument("--out", type=Path, default=Path("runs"), help="results and cache of trained arms (default: runs)")
     return p
 
@@ -89,6 +92,7 @@ def check(preset: Preset, a: argparse.Namespace) -> None:
     require(a.seeds > 0, f"--seeds {a.seeds} is not positive; run at least one seed")
     require(a.workers >= 0, f"--workers {a.workers} is negative; use 0 for one process per core")
     namespace(preset.settings.train.backend)
+    require(a.threads > 0, f"--threads {a.threads} is not positive; use at least one thread")
     corpus = load_corpus(preset.settings.data)
     n = len(corpus.repeated)
     require(0 <= a.delete < n, f"--delete {a.delete}: there is no such repeated sequence; choose 0 to {n - 1}")
@@ -113,7 +117,7 @@ def headline(a: argparse.Namespace) -> None:
     preset = preset_of(a)
     check(preset, a)
     folder, cache = a.out / "headline", a.out / "cache"
-    result = exp.run(preset, a.seeds, cache, a.workers)
+    result = exp.run(preset, a.seeds, cache, a.workers, a.threads)
     write_whole(folder / "summary.json", report.to_json(result.summary))
     write_whole(folder / "history.csv", report.to_csv(result.history))
     write_whole(folder / "samples.txt", exp.samples(result, cache, a.delete))

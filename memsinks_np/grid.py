@@ -28,13 +28,13 @@ def n_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def train_once(job: Job, cache: Path, on_step: Callable[[], Any] = lambda: None) -> Trained:
+def train_once(job: Job, cache: Path, on_step: Callable[[], Any] = lambda: None, threads: int = 1) -> Trained:
     """The trained arm: from the cache if it lies there, else trained now and put there."""
     made = checkpoint.describe(*job)
     path = checkpoint.cache_path(cache, made)
     if path.exists():
         return checkpoint.load(path)
-    trained = train(*job, on_step)
+    trained = train(*job, on_step, threads)
     checkpoint.save(path, trained, made)
     return trained
 
@@ -45,7 +45,7 @@ def start_worker(counter: Any) -> None:
     limits = one_blas_thread()
 
 
-def work(job: Job, cache: Path, then: Callable[[Job, Trained], Any]) -> tuple[float, Any]:
+def work(job: Job, cache: Path, then: Callable[[Job, Trained], Any], threads: int) -> tuple[float, Any]:
     """In a worker: train, then reduce what was trained to what the caller wants; returns (seconds, that)."""
     start = time.perf_counter()
 
@@ -53,11 +53,13 @@ def work(job: Job, cache: Path, then: Callable[[Job, Trained], Any]) -> tuple[fl
         with steps_done.get_lock():
             steps_done.value += 1
 
-    trained = train_once(job, cache, count)
+    trained = train_once(job, cache, count, threads)
     return time.perf_counter() - start, then(job, trained)
 
 
-def run_all(jobs: list[Job], cache: Path, then: Callable[[Job, Trained], Any], workers: int = 0) -> list[Any]:
+def run_all(
+    jobs: list[Job], cache: Path, then: Callable[[Job, Trained], Any], workers: int = 0, threads: int = 1
+) -> list[Any]:
     """`then(job, trained arm)` for every job, in the order of `jobs`; both run in worker processes.
 
     `then` is a function at the top of a module, so that a worker can find it.
@@ -71,7 +73,7 @@ def run_all(jobs: list[Job], cache: Path, then: Callable[[Job, Trained], Any], w
     pool = futures.ProcessPoolExecutor(workers or n_cores(), context, start_worker, (counter,))
     with pool, tqdm(total=steps, unit=" steps", disable=None, smoothing=0.05) as bar:
         try:
-            running = {pool.submit(work, jobs[i], cache, then): i for i in order}
+            running = {pool.submit(work, jobs[i], cache, then, threads): i for i in order}
             results: dict[int, Any] = {}
             for future in watched(running, counter, bar):
                 i = running[future]

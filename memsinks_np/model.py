@@ -25,7 +25,7 @@ from memsinks_np.ops import (
     split_heads,
     split_heads_backward,
 )
-from memsinks_np.sinks import Params, sink_backward, sink_forward
+from memsinks_np.sinks import Params, Rows, sink_backward, sink_forward
 
 MLP = ("mlp.W_in", "mlp.b_in", "mlp.W_out", "mlp.b_out")
 SINK = ("sink.W_in", "sink.b_in", "sink.W_out")
@@ -76,7 +76,8 @@ class Batch(NamedTuple):
 def make_batch(cfg: ModelConfig, tokens: Any, sinks: tuple, dtype: Any = np.float32, share: float = 1.0) -> Batch:
     """(B,T+1) tokens and a selection of sinks -> Batch, on the host.
 
-    `share` is the part that these sequences are of a whole batch.  Tokens outside the vocabulary are refused.
+    `share` is the part that these sequences are of a whole batch.  Tokens outside the vocabulary and sinks outside
+    the pool are refused here, since a device would wrap such an index silently.
     """
     tokens = np.asarray(tokens)
     T = tokens.shape[1] - 1
@@ -86,6 +87,12 @@ def make_batch(cfg: ModelConfig, tokens: Any, sinks: tuple, dtype: Any = np.floa
         0 < T <= cfg.n_ctx,
         f"{T + 1} tokens per sequence do not fit n_ctx={cfg.n_ctx}; use 2 to {cfg.n_ctx + 1}",
     )
+    for selected in sinks:
+        if isinstance(selected, Rows) and selected.index.size:
+            S, index = cfg.sinks.n_sink if cfg.sinks else 0, selected.index
+            require(
+                0 <= index.min() and index.max() < S, f"sink {index.min()} or {index.max()} is outside the pool of {S}"
+            )
     one_hot = np.eye(cfg.n_vocab, dtype=dtype)
     weights = np.full((len(tokens), T), share / (len(tokens) * T), dtype)
     hidden = np.triu(np.full((T, T), -np.inf, dtype), k=1)

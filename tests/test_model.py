@@ -107,6 +107,23 @@ def test_impossible_tokens_are_refused(tokens, message):
         make_batch(CFG, tokens, sinks.none(2))
 
 
+@pytest.mark.parametrize("index", [-1, 40])
+def test_sinks_outside_the_pool_are_refused_on_the_host(index):
+    with pytest.raises(ConfigError, match="outside the pool of 40"):
+        make_batch(CFG, TOKENS, (sinks.Rows(np.full((6, 8), index)),) * 2)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_logits_of_ten_thousand_leave_loss_and_gradients_finite(dtype):
+    params = init_params(CFG, dtype=dtype)
+    params["wte"] = params["wte"] * 1e5
+    batch = make_batch(CFG, TOKENS, selections()["own"], dtype)
+    logits, _ = model_forward(np, params, batch, CFG)
+    assert np.abs(logits).max() > 1e4
+    loss, grads = loss_and_grads(np, params, batch, CFG)
+    assert all(np.isfinite(a).all() for a in (loss, *arrays(grads)))
+
+
 @pytest.mark.parametrize("bad", [{"d_model": 10, "n_heads": 4}, {"n_layers": 0}, {"n_shared": -1}, {"n_vocab": 0}])
 def test_impossible_sizes_are_refused(bad):
     with pytest.raises(ConfigError, match=next(iter(bad))):

@@ -32,6 +32,7 @@ ROOT = Path(__file__).parent.parent
         (["--lr", "0"], "lr=0.0"),
         (["--seeds", "0"], "--seeds 0"),
         (["--workers", "-1"], "--workers -1"),
+        (["--threads", "0"], "--threads 0"),
         (["--delete", "64"], "--delete 64"),
         (["--delete", "1.5"], "invalid int value: '1.5'"),
         (["--preset", "huge"], "invalid choice"),
@@ -97,7 +98,7 @@ def test_quick_run_writes_everything_and_trains_nothing_twice(tmp_path):
             assert entry["std"][field] == pytest.approx(abs(values[0] - values[1]) / 2**0.5)
     assert len(list((tmp_path / "cache").iterdir())) == 12
     bytes_of = {name: (folder / name).read_bytes() for name in FILES}
-    again = run(tmp_path, "--seeds", "2")
+    again = run(tmp_path, "--seeds", "2", "--workers", "1", "--threads", "2")
     assert again.stdout.count("kept from an earlier run") == 12
     assert {name: (folder / name).read_bytes() for name in FILES} == bytes_of
 

@@ -46,10 +46,10 @@ def measure(job: Job, trained: Trained) -> dict[str, Any]:
     return {"row": row, "history": trained.history, "floor": floor}
 
 
-def run(preset: Preset, seeds: int, cache: Path, workers: int = 0) -> Result:
+def run(preset: Preset, seeds: int, cache: Path, workers: int = 0, threads: int = 1) -> Result:
     """Train every arm for seeds 0 to `seeds`-1 (or find it in the cache) and measure it."""
     jobs = [job for seed in range(seeds) for job in jobs_of(preset, seed)]
-    found = run_all(jobs, cache, measure, workers)
+    found = run_all(jobs, cache, measure, workers, threads)
     of = {(job.arm.name, job.settings.train.seed): one for job, one in zip(jobs, found, strict=True)}
     rows: dict[str, list] = {}
     history = []
