@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from memsinks_np import __version__, report
-from memsinks_np.arms import PRESETS, Preset
+from memsinks_np.arms import PRESETS, Preset, jobs_of
 from memsinks_np.backend import BACKENDS, namespace
 from memsinks_np.checkpoint import write_whole
 from memsinks_np.config import ConfigError, require
@@ -87,8 +87,6 @@ def preset_of(a: argparse.Namespace) -> Preset:
 
 def check(preset: Preset, a: argparse.Namespace) -> None:
     """Find now, before anything is trained, whatever would fail later."""
-    from memsinks_np.experiments.headline import jobs_of
-
     require(a.seeds > 0, f"--seeds {a.seeds} is not positive; run at least one seed")
     require(a.workers >= 0, f"--workers {a.workers} is negative; use 0 for one process per core")
     namespace(preset.settings.train.backend)

@@ -1,8 +1,10 @@
 """What is compared: the headline's arms, and the presets of everything that they share."""
 
+from dataclasses import replace
 from typing import NamedTuple
 
 from memsinks_np.config import Arm, DataConfig, Settings, SinkConfig, TrainConfig
+from memsinks_np.grid import Job
 
 
 class Preset(NamedTuple):
@@ -56,3 +58,11 @@ def headline_arms(preset: Preset) -> list[Arm]:
         ),
         Arm(name="untied", n_shared=preset.n_shared, sinks=preset.sinks, tied_ids=False),
     ]
+
+
+def jobs_of(preset: Preset, seed: int) -> list[Job]:
+    """The headline's arms under one seed, which chooses the data, the initial weights and the sinks."""
+    s = preset.settings
+    s = replace(s, data=replace(s.data, seed=seed), train=replace(s.train, seed=seed))
+    arms = headline_arms(preset)
+    return [Job(replace(a, sinks=a.sinks and replace(a.sinks, seed=seed)), s) for a in arms]

@@ -101,6 +101,19 @@ def collateral(params: Params, cfg: ModelConfig, corpus: Any) -> NDArray[np.floa
     return np.stack(rows)
 
 
+NO_DELETION = {"deleted_loss": None, "deleted_others_up": None}
+
+
+def deletion(params: Params, cfg: ModelConfig, corpus: Any) -> dict[str, float | None]:
+    """Delete the sinks of one repeated sequence, for each in turn: its own loss then, and the rise of the others'."""
+    if cfg.sinks is None:
+        return dict(NO_DELETION)
+    loss = collateral(params, cfg, corpus)
+    before = mean_loss(params, cfg, corpus.repeated, own(cfg.sinks, corpus.repeated_ids, cfg.n_layers))
+    others = (loss.sum() - loss.trace()) / (loss.size - len(loss))
+    return {"deleted_loss": float(loss.trace() / len(loss)), "deleted_others_up": float(others) - before}
+
+
 def compare(row: dict, standard: dict, gold: dict) -> dict[str, float]:
     """The numbers that set an arm beside *standard* and beside *retrained without* (the gold reference).
 

@@ -99,30 +99,32 @@ def update(
     decay = cfg.weight_decay * dense["decay"]
     rule(xp, dense["w"], dense["g"], dense["m"], dense["v"], state["n"], cfg, lr, decay)
 
-    def update_pool(name: str) -> None:
-        pool = state["pools"][name]
-        arrays = (params[name], pool["m"], pool["v"], pool["n"])
-        rows, g = grads[name]
-        if cfg.optimizer == "adamw":
-            g = g if isinstance(rows, Mask) else written_out(xp, params[name], rows, g)
-            on = arrays
-        elif isinstance(rows, Mask):
-            on = [a + 0.0 for a in arrays]  # copies
-        else:
-            on = [xp.take(a, rows, axis=0) for a in arrays]
-        w, m, v, n = on
-        n += 1
-        rule(xp, w, scale * g, m, v, n, cfg, lr, cfg.weight_decay * decays(name))
-        if on is arrays:
-            return
-        for array, changed in zip(arrays, on, strict=True):
-            if isinstance(rows, Mask):
-                awake = xp.reshape(rows.value, (-1, *(1,) * (len(array.shape) - 1))) > 0
-                array[...] = xp.where(awake, changed, array)
-            else:
-                array[rows] = changed
+    def update_one(name: str) -> None:
+        decay = cfg.weight_decay * decays(name)
+        update_pool(xp, params[name], grads[name], state["pools"][name], rule, cfg, lr, decay, scale)
 
-    list(run(update_pool, [name for name in state["pools"] if name in grads]))
+    list(run(update_one, [name for name in state["pools"] if name in grads]))
+
+
+def update_pool(xp, w, grad, pool, rule, cfg, lr, decay, scale):
+    """One step for the rows of a pool that were on, in place: taken out, updated, put back."""
+    rows, g = grad
+    arrays = (w, pool["m"], pool["v"], pool["n"])
+    masked = isinstance(rows, Mask)
+    if cfg.optimizer == "adamw":
+        on, g = arrays, g if masked else written_out(xp, w, rows, g)
+    else:
+        on = [a + 0.0 if masked else xp.take(a, rows, axis=0) for a in arrays]
+    on[3][...] += 1
+    rule(xp, on[0], scale * g, *on[1:], cfg, lr, decay)
+    if on is arrays:
+        return
+    for array, changed in zip(arrays, on, strict=True):
+        if masked:
+            awake = xp.reshape(rows.value, (-1, *(1,) * (len(array.shape) - 1))) > 0
+            array[...] = xp.where(awake, changed, array)
+        else:
+            array[rows] = changed
 
 
 def written_out(xp: Any, like: Any, rows: Any, values: Any) -> Any:

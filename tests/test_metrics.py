@@ -96,6 +96,16 @@ def test_collateral_deletes_one_and_measures_all(trained):
         np.testing.assert_allclose(loss[i], nll.mean(axis=1), rtol=1e-5)
 
 
+def test_deletion_is_the_mean_over_all_sequences(trained):
+    corpus, cfg, params = trained
+    loss = metrics.collateral(params, cfg, corpus)
+    own, _ = metrics.predict(params, cfg, corpus.repeated, sinks.own(POOL, corpus.repeated_ids, 2))
+    got = metrics.deletion(params, cfg, corpus)
+    assert got["deleted_loss"] == pytest.approx(np.mean([loss[i, i] for i in range(4)]))
+    rises = [loss[i, j] - own[j].mean() for i in range(4) for j in range(4) if i != j]
+    assert got["deleted_others_up"] == pytest.approx(np.mean(rises), abs=1e-6)
+
+
 def test_training_is_reproducible_to_the_last_bit(trained):
     _, _, params = trained
     again = train(Arm(name="other name", n_shared=16, sinks=POOL), SETTINGS)

@@ -1,13 +1,12 @@
 """The rivals side by side: is the memory gone, is the skill kept, and is forced isolation a mirage?"""
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import matplotlib.pyplot as plt
 
 from memsinks_np import metrics, plots
-from memsinks_np.arms import Preset, headline_arms
+from memsinks_np.arms import Preset, jobs_of
 from memsinks_np.data import load_corpus
 from memsinks_np.grid import Job, run_all, train_once
 from memsinks_np.report import Claim, number, over_seeds, spread, table
@@ -24,23 +23,13 @@ class Result(NamedTuple):
     history: list[dict[str, Any]]  # one row per arm, seed and evaluation
 
 
-def jobs_of(preset: Preset, seed: int) -> list[Job]:
-    """The headline's arms under one seed, which chooses the data, the initial weights and the sinks."""
-    s = preset.settings
-    s = replace(s, data=replace(s.data, seed=seed), train=replace(s.train, seed=seed))
-    arms = headline_arms(preset)
-    return [Job(replace(a, sinks=a.sinks and replace(a.sinks, seed=seed)), s) for a in arms]
-
-
 def measure(job: Job, trained: Trained) -> dict[str, Any]:
     """In a worker: an arm's numbers and history."""
     corpus = load_corpus(job.settings.data)
     model = job.settings.model(job.arm, len(corpus.vocab))
-    row = metrics.measure(trained.params, model, corpus) | {"deleted_loss": None, "deleted_others_up": None}
-    if job.arm.sinks and job.arm.tied_ids and not job.arm.routed:  # deleting one sequence's sinks has a meaning
-        loss = metrics.collateral(trained.params, model, corpus)
-        row["deleted_loss"] = float(loss.trace() / len(loss))
-        row["deleted_others_up"] = float((loss.sum() - loss.trace()) / (loss.size - len(loss))) - row["repeated_own"]
+    row = metrics.measure(trained.params, model, corpus)
+    tied = job.arm.tied_ids and not job.arm.routed  # else deleting one sequence's sinks has no meaning
+    row |= metrics.deletion(trained.params, model, corpus) if tied else metrics.NO_DELETION
     known = corpus.floor or (lambda tokens: None)
     floor = {"repeated": known(corpus.repeated), "heldout": known(corpus.heldout)}
     return {"row": row, "history": trained.history, "floor": floor}
