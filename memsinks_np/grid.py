@@ -84,9 +84,9 @@ def run_all(
                     + ("kept from an earlier run" if found[i] else f"{seconds:5.1f} s")
                 )
         except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            for process in list((pool._processes or {}).values()):
+            for process in list(pool._processes.values()):  # they would finish their arms first
                 process.terminate()
+            pool.shutdown(wait=False, cancel_futures=True)
             raise
     return [results[i] for i in range(len(jobs))]
 

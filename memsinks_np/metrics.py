@@ -12,7 +12,8 @@ from memsinks_np.ops import cross_entropy_forward
 from memsinks_np.sinks import Mask, Params, delete, everything, none, own
 
 Tokens = NDArray[np.int64]
-CHUNK = 32  # sequences per forward pass
+CHUNK = 32  # sequences per forward pass, fewer where masks make a large pool expensive
+MASKED_CELLS = 1 << 21  # neurons x words that one masked layer may hold at once
 
 
 def take(selection: tuple, part: slice) -> tuple:
@@ -28,8 +29,11 @@ def take(selection: tuple, part: slice) -> tuple:
 def predict(params: Params, cfg: ModelConfig, tokens: Tokens, selection: tuple) -> tuple[Any, Any]:
     """(N,T+1) tokens and a selection of sinks -> (N,T) loss of every word, (N,T) the likeliest word there."""
     xp, nll, likeliest = namespace_of(params["wte"]), [], []
-    for start in range(0, len(tokens), CHUNK):
-        part = slice(start, start + CHUNK)
+    chunk = CHUNK
+    if any(isinstance(s, Mask) for s in selection):
+        chunk = max(1, min(CHUNK, MASKED_CELLS // selection[0].value.shape[1] // tokens.shape[1]))
+    for start in range(0, len(tokens), chunk):
+        part = slice(start, start + chunk)
         batch = make_batch(cfg, tokens[part], take(selection, part), params["wte"].dtype)
         batch = to_device(xp, batch)
         logits, _ = model_forward(xp, params, batch, cfg)
