@@ -68,8 +68,8 @@ class Batch(NamedTuple):
     inputs: Any  # (B,T,V) one-hot words
     targets: Any  # (B,T,V) one-hot next words
     weights: Any  # (B,T) how much each word counts in the loss; they sum to 1 over a whole batch
-    positions: Any  # (T,n_ctx) one-hot positions
-    hidden: Any  # (T,T) 0 where a query may look, -inf where it may not
+    positions: Any  # (T,n_ctx) one-hot positions, or (B,T,n_ctx) where sequences differ (packing.py)
+    hidden: Any  # (T,T) 0 where a query may look, -inf where it may not, or (B,1,T,T) where sequences differ
     sinks: tuple  # a selection: one entry per layer (see sinks.py)
 
 
@@ -163,7 +163,9 @@ def model_backward(xp, dlogits, cache):  # (B,T,V) -> {name: gradient}
     for layer in reversed(range(cfg.n_layers)):
         dx, d = block_backward(xp, dx, caches[layer])
         g |= {f"h{layer}.{name}": grad for name, grad in d.items()}
-    _, g["wpe"] = linear_backward(xp, xp.sum(dx, axis=0), c_wpe)  # all sequences share their positions
+    positions, _ = c_wpe
+    shared = len(positions.shape) == 2  # all sequences have the same positions, which collect from all of them
+    _, g["wpe"] = linear_backward(xp, xp.sum(dx, axis=0) if shared else dx, c_wpe)
     _, g["wte"] = linear_backward(xp, dx, c_wte)
     dhead = dhead.T
     if cfg.tied:

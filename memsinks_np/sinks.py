@@ -34,7 +34,7 @@ class Rows(NamedTuple):
 class Mask(NamedTuple):
     """A factor for every sink of the pool: 1 is on, 0 is off."""
 
-    value: Any  # (B,S), or (1,S) for all sequences alike
+    value: Any  # (B,S), or (1,S) for all sequences alike, or (B,T,S) for every token its own (packing.py)
 
 
 # 1. From sequence IDs to sinks
@@ -108,18 +108,19 @@ def without(cfg: SinkConfig, ids: Any, deleted: Any, n_layers: int) -> tuple:
 # 2. The sinks' forward and backward: W_in (S,C), b_in (S,), W_out (S,C), one row per sink
 
 
-def masked_sink_forward(xp, x, mask, W_in, b_in, W_out):  # (B,T,C), (B,S), ... -> (B,T,C)
+def masked_sink_forward(xp, x, mask, W_in, b_in, W_out):  # (B,T,C), (B,S) or (B,T,S), ... -> (B,T,C)
     """y = (mask * gelu(x W_in^T + b_in)) W_out: the definition (mask after GELU, before the down projection)."""
     pre = x @ W_in.T + b_in  # (B,T,S)
     post, c_act = gelu_forward(xp, pre)
-    kept = post * mask[:, None, :]  # <- this line is the paper
+    mask = mask if len(mask.shape) == 3 else mask[:, None, :]  # one for a sequence holds at all of its positions
+    kept = post * mask  # <- this line is the paper
     return kept @ W_out, (x, mask, W_in, W_out, c_act, kept)
 
 
 def masked_sink_backward(xp, dy, cache):  # (B,T,C) -> dx, dW_in, db_in, dW_out
     x, mask, W_in, W_out, c_act, kept = cache
     dW_out = rows(xp, kept).T @ rows(xp, dy)  # forward: y = kept @ W_out
-    dpost = (dy @ W_out.T) * mask[:, None, :]  # <- and this is its consequence: off is zero
+    dpost = (dy @ W_out.T) * mask  # <- and this is its consequence: off is zero
     dpre = gelu_backward(xp, dpost, c_act)
     dW_in = rows(xp, dpre).T @ rows(xp, x)
     return dpre @ W_in, dW_in, sum_rows(xp, dpre), dW_out

@@ -96,7 +96,8 @@ def merge(
         if not found[0]:
             return {}
         if isinstance(selections[0][layer], Mask):
-            on = [s[layer].value.any(axis=0) for s, g in zip(selections, parts, strict=True) if names[0] in g]
+            masks = [s[layer].value for s, g in zip(selections, parts, strict=True) if names[0] in g]
+            on = [mask.reshape(-1, mask.shape[-1]).any(axis=0) for mask in masks]
             rows = to_device(xp, np.flatnonzero(np.any(on, axis=0)))
             values = [sum_of(of)[rows] for of in found]
         else:
