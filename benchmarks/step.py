@@ -194,7 +194,7 @@ def main(argv: list[str] | None = None) -> int:
     names = a.shapes or (["default"] if a.quick else [s.name for s in SHAPES])
     with one_blas_thread():
         chosen = [s for s in SHAPES if s.name in names]
-        rows = [row for s in chosen for t in a.threads for row in measure(s, t, 0.2 if a.quick else 2.0)]
+        rows = [row for s in chosen for t in a.threads for row in measure(s, t, 0.2 if a.quick else 1.0)]
         share = selection_share(rows)
     print(tell(rows, max(a.threads)))
     if share == share:
