@@ -19,6 +19,7 @@ import numpy as np
 from threadpoolctl import threadpool_info
 from tqdm import tqdm
 
+from benchmarks.draw import draw
 from benchmarks.floor import floor_step
 from benchmarks.peers import Peer, autograd_peer, jax_peer, ours, torch_peer
 from memsinks_np import __version__
@@ -200,6 +201,7 @@ def main(argv: list[str] | None = None) -> int:
     if share == share:
         print(f"choosing the sinks of a batch takes {share:.1%} of the step at a pool of 65,536")
     write_whole(a.out / "step.json", to_json({"rows": rows, "machine": machine(), "selection_share": share}))
+    draw(rows, max(a.threads), a.out)
     return 0
 
 

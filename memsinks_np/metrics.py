@@ -75,10 +75,11 @@ def greedy(params: Params, cfg: ModelConfig, prompts: Tokens, n_words: int, sele
 def measure(params: Params, cfg: ModelConfig, corpus: Any) -> dict[str, float | None]:
     """One arm's own numbers: each kind of sequence under each selection of sinks.
 
-    An arm without sinks is the same model under every selection, and says so with equal numbers.
+    An arm without sinks is the same model under every selection, and says so with equal numbers.  Canaries have
+    numbers of their own, None where there are none.
     """
     off = none(cfg.n_layers)
-    repeated, heldout = corpus.repeated, corpus.heldout
+    repeated, heldout, natural = corpus.repeated, corpus.heldout, corpus.cfg.n_repeated
 
     def on(ids: NDArray[np.int64]) -> tuple:
         return own(cfg.sinks, ids, cfg.n_layers)
@@ -86,8 +87,9 @@ def measure(params: Params, cfg: ModelConfig, corpus: Any) -> dict[str, float | 
     row: dict[str, float | None] = {}
     for name, selection in (("own", on(corpus.repeated_ids)), ("removed", off)):
         nll, likeliest = predict(params, cfg, repeated, selection)
-        row[f"repeated_{name}"] = float(nll.mean(dtype=np.float64))
-        row[f"extraction_{name}"] = float(extracted(repeated, likeliest).mean())
+        row[f"repeated_{name}"] = float(nll[:natural].mean(dtype=np.float64))
+        row[f"extraction_{name}"] = float(extracted(repeated, likeliest)[:natural].mean())
+        row[f"canary_{name}"] = float(nll[natural:].mean(dtype=np.float64)) if len(nll) > natural else None
     row["heldout_removed"] = mean_loss(params, cfg, heldout, off)
     row["heldout_own"] = mean_loss(params, cfg, heldout, on(corpus.heldout_ids))
     every = everything(cfg.sinks, cfg.n_layers) if cfg.sinks else off

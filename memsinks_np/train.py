@@ -121,10 +121,10 @@ def sum_of(arrays: Sequence[Any]) -> Any:
 
 
 def evaluate(params: Params, cfg: ModelConfig, corpus: Corpus) -> dict[str, float]:
-    """Losses on repeated and held-out sequences, with the sinks of their own IDs and without sinks."""
-    row = {}
+    """Losses on repeated (natural) and held-out sequences, with the sinks of their own IDs and without sinks."""
+    row, natural = {}, slice(corpus.cfg.n_repeated)
     for role, tokens, ids in (
-        ("repeated", corpus.repeated, corpus.repeated_ids),
+        ("repeated", corpus.repeated[natural], corpus.repeated_ids[natural]),
         ("heldout", corpus.heldout, corpus.heldout_ids),
     ):
         row[f"{role}_removed"] = mean_loss(params, cfg, tokens, none(cfg.n_layers))

@@ -85,6 +85,16 @@ def test_measure_of_an_arm_without_sinks_is_the_same_under_every_selection():
     assert row["heldout_removed"] == row["heldout_all"] == row["heldout_own"]
 
 
+def test_canaries_have_numbers_of_their_own(trained):
+    corpus, cfg, params = trained
+    with_canaries = load_corpus(replace(DATA, n_canaries=3))
+    row, without = metrics.measure(params, cfg, with_canaries), metrics.measure(params, cfg, corpus)
+    for name in ("repeated_own", "extraction_own", "repeated_removed", "heldout_removed"):
+        assert row[name] == pytest.approx(without[name], rel=1e-4)
+    assert row["canary_own"] > 3  # random words that this model has never seen
+    assert without["canary_own"] is None
+
+
 def test_collateral_deletes_one_and_measures_all(trained):
     corpus, cfg, params = trained
     loss = metrics.collateral(params, cfg, corpus)

@@ -31,7 +31,7 @@ def measure(job: Job, trained: Trained) -> dict[str, Any]:
     tied = job.arm.tied_ids and not job.arm.routed  # else deleting one sequence's sinks has no meaning
     row |= metrics.deletion(trained.params, model, corpus) if tied else metrics.NO_DELETION
     known = corpus.floor or (lambda tokens: None)
-    floor = {"repeated": known(corpus.repeated), "heldout": known(corpus.heldout)}
+    floor = {"repeated": known(corpus.repeated[: corpus.cfg.n_repeated]), "heldout": known(corpus.heldout)}
     return {"row": row, "history": trained.history, "floor": floor}
 
 
@@ -149,7 +149,8 @@ def tabulate(result: Result) -> str:
         for name, entry in result.summary["arms"].items()
     ]
     floor = result.summary["floor"]
-    rows.append(["entropy floor", number(floor["repeated"]), "", number(floor["heldout"]), *[""] * 5])
+    if floor["heldout"] is not None:
+        rows.append(["entropy floor", number(floor["repeated"]), "", number(floor["heldout"]), *[""] * 5])
     return table(["arm", *COLUMNS.values()], rows)
 
 
