@@ -11,8 +11,10 @@ examples:
 import argparse
 import platform
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -36,17 +38,23 @@ class Parser(argparse.ArgumentParser):
 def parser() -> argparse.ArgumentParser:
     about, examples = (__doc__ or "").split("\n\n", 1)
     p = Parser("run_toy.py", description=about, epilog=examples, formatter_class=argparse.RawDescriptionHelpFormatter)
+
+    def default(value: Callable[[Preset], Any]) -> str:
+        return "(default: " + ", ".join(f"{value(preset)} for {name}" for name, preset in PRESETS.items()) + ")"
+
     p.add_argument("experiment", nargs="?", default="headline", choices=EXPERIMENTS, help="default: headline")
     p.add_argument("--list", action="store_true", help="show the experiments and stop")
-    p.add_argument("--corpus", help="stories, pydoc, or the path of a UTF-8 text file (default: that of the preset)")
+    p.add_argument(
+        "--corpus", help="stories, pydoc, or the path of a UTF-8 text file " + default(lambda p: p.settings.data.corpus)
+    )
     p.add_argument("--preset", choices=PRESETS, help="sizes and steps (default: stories for stories, else text)")
     p.add_argument("--seeds", type=int, default=1, metavar="N", help="run seeds 0 to N-1 (default: 1)")
-    p.add_argument("--steps", type=int, help="training steps (default: that of the preset)")
-    p.add_argument("--lr", type=float, help="largest learning rate (default: that of the preset)")
-    p.add_argument("--d-model", type=int, help="residual width C (default: that of the preset)")
-    p.add_argument("--n-shared", type=int, help="shared neurons G beside the sinks (default: that of the preset)")
-    p.add_argument("--n-sink", type=int, help="sinks in the pool S (default: that of the preset)")
-    p.add_argument("--n-active", type=int, help="sinks on per sequence A (default: that of the preset)")
+    p.add_argument("--steps", type=int, help="training steps " + default(lambda p: p.settings.train.steps))
+    p.add_argument("--lr", type=float, help="largest learning rate " + default(lambda p: p.settings.train.lr))
+    p.add_argument("--d-model", type=int, help="residual width C " + default(lambda p: p.settings.d_model))
+    p.add_argument("--n-shared", type=int, help="shared neurons G beside the sinks " + default(lambda p: p.n_shared))
+    p.add_argument("--n-sink", type=int, help="sinks in the pool S " + default(lambda p: p.sinks.n_sink))
+    p.add_argument("--n-active", type=int, help="sinks on per sequence A " + default(lambda p: p.sinks.n_active))
     p.add_argument(
         "--delete",
         type=int,
