@@ -75,6 +75,36 @@ def test_damaged_files_are_refused_in_one_line(tmp_path):
         assert "\n" not in str(e.value)
 
 
+class Trap:
+    """Unpickling it leaves a file behind."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return open, (str(self.path), "w")
+
+
+def test_nothing_is_unpickled(tmp_path):
+    arm = tmp_path / "arm.npz"
+    np.savez(arm, made="{}", history="[]", wte=np.array([Trap(tmp_path / "executed")], dtype=object))
+    with pytest.raises(ConfigError, match="is not a trained arm"):
+        checkpoint.load(arm)
+    assert not (tmp_path / "executed").exists()
+
+
+def test_a_file_appears_by_renaming_or_not_at_all(tmp_path, monkeypatch):
+    def crash(part, path):
+        assert part.read_text() == "new"  # complete before it gets its name
+        raise OSError(5, "crash")
+
+    checkpoint.write_whole(tmp_path / "a", "old")
+    monkeypatch.setattr(checkpoint.os, "replace", crash)
+    with pytest.raises(OSError, match="crash"):
+        checkpoint.write_whole(tmp_path / "a", "new")
+    assert (tmp_path / "a").read_text() == "old"
+
+
 def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatch):
     path = tmp_path / "summary.json"
     checkpoint.write_whole(path, "old")

@@ -57,6 +57,31 @@ def test_heldout_and_repeated_sequences_are_never_seen_once(corpus):
     assert not rows(corpus.heldout) & rows(corpus.repeated)
 
 
+def random_text(tmp_path, n):
+    letters = "abcdefghijklmnopqrstuvwxyz ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+    path = tmp_path / "text.txt"
+    path.write_text("".join(letters[i] for i in (mix(7, np.arange(n)) % np.uint64(53)).tolist()))
+    return str(path)
+
+
+def test_no_crop_of_a_text_is_a_window_that_was_cut_out(tmp_path):
+    """A text so short that 20,000 once-seen crops start at every place there is."""
+    cfg = DataConfig(corpus=random_text(tmp_path, 1000), n_ctx=15, batch_size=16, n_repeated=4, n_heldout=6)
+    corpus = load_corpus(cfg)
+    crops, _ = corpus.draw(np.arange(20_000))
+    assert len(rows(crops)) > 700
+    assert not rows(crops) & (rows(corpus.repeated) | rows(corpus.heldout))
+
+
+def test_windows_that_are_cut_out_stand_nowhere_else(tmp_path):
+    path = random_text(tmp_path, 2000)
+    text = read_text(path)
+    with open(path, "w") as file:
+        file.write(text + text[5:])  # everything but the beginning comes twice, at other places of the grid
+    with pytest.raises(ConfigError, match="only 1 windows"):
+        load_corpus(DataConfig(corpus=path, n_ctx=15, batch_size=16, n_repeated=4, n_heldout=6))
+
+
 def test_finite_set_of_once_seen_sequences_comes_in_turn(corpus):
     finite = load_corpus(DataConfig(**{**SMALL, "corpus": corpus.cfg.corpus, "n_once": 30}))
     ids = np.concatenate([finite.batch(step).ids[4:] for step in range(5)])
