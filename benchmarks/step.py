@@ -67,7 +67,7 @@ def sinks_of(shape: Shape) -> np.ndarray:
     return np.stack([np.sort(rng.permutation(shape.n_sink)[: shape.n_active]) for _ in range(shape.B)])
 
 
-def contestants(shape: Shape, threads: int) -> dict[str, Any]:
+def contestants(shape: Shape, threads: int, peers_too: bool) -> dict[str, Any]:
     """Everything that is timed for one shape: name -> a function that takes one step."""
     cfg, index = shape.model(), sinks_of(shape)
     params = init_params(cfg)
@@ -76,11 +76,11 @@ def contestants(shape: Shape, threads: int) -> dict[str, Any]:
     args = (cfg, params, tokens, index)
     peers = {OURS: ours(*args, masked=False, run=run)}
     small = shape.n_sink <= LARGEST_MASKED
-    if small:
+    if small and peers_too:
         peers[MASKED] = ours(*args, masked=True, run=run)
         peers["autograd"] = autograd_peer(*args)
     for name, maker in (("torch", torch_peer), ("jax", jax_peer)):
-        if installed(name):
+        if installed(name) and peers_too:
             peers[f"{name} gathered"] = maker(*args, masked=False)
             if small:
                 peers[f"{name} masked"] = maker(*args, masked=True)
@@ -113,10 +113,11 @@ def set_threads(threads: int) -> None:
         torch.set_num_threads(threads)
 
 
-def measure(shape: Shape, threads: int, seconds: float) -> list[dict[str, Any]]:
+def measure(shape: Shape, threads: int, seconds: float, peers_too: bool = True) -> list[dict[str, Any]]:
     """Rows of one shape: every contestant once, in turn, again and again for about `seconds` each."""
-    set_threads(threads)
-    steps = contestants(shape, threads)
+    if peers_too:
+        set_threads(threads)
+    steps = contestants(shape, threads, peers_too)
     times: dict[str, list[float]] = {name: [] for name in steps}
     slow = {name: max(timed(step) for _ in range(2)) for name, step in steps.items()}
     label = f"{shape.name}, {threads} thread{'s' * (threads > 1)}"
@@ -188,14 +189,16 @@ def cpu_lines() -> list[str]:
 def main(argv: list[str] | None = None) -> int:
     p = argparse.ArgumentParser(prog="python -m benchmarks.step", description=(__doc__ or "").split("\n")[0])
     p.add_argument("--quick", action="store_true", help="the default shape alone, few repetitions")
+    p.add_argument("--alone", action="store_true", help="without the peers, whose libraries slow down what runs beside")
     p.add_argument("--shapes", nargs="*", choices=[s.name for s in SHAPES], help="default: all")
     p.add_argument("--threads", type=int, nargs="*", default=[1, 2], help="default: 1 2")
     p.add_argument("--out", type=Path, default=Path("runs/benchmarks"), help="default: runs/benchmarks")
     a = p.parse_args(argv)
     names = a.shapes or (["default"] if a.quick else [s.name for s in SHAPES])
+    seconds = 0.2 if a.quick else 1.0
     with one_blas_thread():
         chosen = [s for s in SHAPES if s.name in names]
-        rows = [row for s in chosen for t in a.threads for row in measure(s, t, 0.2 if a.quick else 1.0)]
+        rows = [row for s in chosen for t in a.threads for row in measure(s, t, seconds, not a.alone)]
         share = selection_share(rows)
     print(tell(rows, max(a.threads)))
     if share == share:
