@@ -15,7 +15,20 @@ from memsinks_np.config import Arm, ConfigError, Settings
 from memsinks_np.data import read_text
 from memsinks_np.train import Trained
 
-TRAINING = ("config", "ids", "language", "data", "ops", "sinks", "model", "optim", "metrics", "train")
+TRAINING = [
+    "config",
+    "ids",
+    "language",
+    "data",
+    "ops",
+    "sinks",
+    "model",
+    "optim",
+    "metrics",
+    "backend",
+    "process",
+    "train",
+]
 
 
 def write_whole(path: Path, data: bytes | str) -> None:
