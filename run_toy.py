@@ -25,6 +25,7 @@ from memsinks_np.checkpoint import write_whole
 from memsinks_np.config import ConfigError, require
 from memsinks_np.data import load_corpus
 from memsinks_np.process import one_blas_thread
+from memsinks_np.samples import require_sequence
 from memsinks_np.train import Diverged
 
 EXPERIMENTS = {"headline": "six arms side by side: is the memory gone, is the skill kept? (1.5 minutes a seed)"}
@@ -100,8 +101,7 @@ def check(preset: Preset, a: argparse.Namespace) -> None:
     namespace(preset.settings.train.backend)
     require(a.threads > 0, f"--threads {a.threads} is not positive; use at least one thread")
     corpus = load_corpus(preset.settings.data)
-    n = len(corpus.repeated)
-    require(0 <= a.delete < n, f"--delete {a.delete}: there is no such repeated sequence; choose 0 to {n - 1}")
+    require_sequence(corpus, a.delete)
     for job in jobs_of(preset, seed=0):
         job.settings.model(job.arm, len(corpus.vocab))
     try:

@@ -40,12 +40,7 @@ def halves(cfg: ModelConfig, tokens: Any, index: Any, masked: bool) -> list[Part
 
 
 def written_out(grads: Params, params: Params) -> Params:
-    out = dict(grads)
-    for name, g in grads.items():
-        if isinstance(g, tuple):
-            out[name] = np.zeros_like(params[name])
-            out[name][g[0]] = g[1]
-    return out
+    return {name: optim.written_out(np, params[name], *g) if isinstance(g, tuple) else g for name, g in grads.items()}
 
 
 def ours(cfg: ModelConfig, params: Params, tokens: Any, index: Any, masked: bool, run: Callable) -> Peer:

@@ -40,9 +40,9 @@ def train_once(job: Job, cache: Path, on_step: Callable[[], Any] = lambda: None,
 
 
 def start_worker(counter: Any) -> None:
-    global steps_done, limits
+    global steps_done
     steps_done = counter
-    limits = one_blas_thread()
+    one_blas_thread()  # for as long as the worker lives
 
 
 def work(job: Job, cache: Path, then: Callable[[Job, Trained], Any], threads: int) -> tuple[float, Any]:

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from memsinks_np.config import ConfigError, ModelConfig
+from memsinks_np.config import ModelConfig, require
 from memsinks_np.data import Corpus
 from memsinks_np.metrics import first_half, greedy
 from memsinks_np.sinks import Params, delete, none, own
@@ -18,15 +18,18 @@ class Speaker(NamedTuple):
     cfg: ModelConfig
 
 
+def require_sequence(corpus: Corpus, i: int) -> None:
+    """ConfigError unless there is a repeated sequence of that number."""
+    n = len(corpus.repeated)
+    require(0 <= i < n, f"--delete {i}: there is no such repeated sequence; choose 0 to {n - 1}")
+
+
 def tell(corpus: Corpus, speakers: dict[str, Speaker], deleted: int, n: int = 3) -> str:
     """The true second half of `n` repeated sequences, and what each arm says when it is given the first half.
 
     `deleted` is the repeated sequence whose sinks alone are erased in one of the versions; it is shown first.
     """
-    if not 0 <= deleted < len(corpus.repeated):
-        raise ConfigError(
-            f"--delete {deleted}: there is no such repeated sequence; choose 0 to {len(corpus.repeated) - 1}"
-        )
+    require_sequence(corpus, deleted)
     chosen = [deleted, *(i for i in range(len(corpus.repeated)) if i != deleted)][:n]
     ids = corpus.repeated_ids[chosen]
     given = first_half(corpus.repeated)

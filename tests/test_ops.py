@@ -78,6 +78,8 @@ def test_large_scores_do_not_overflow():
     nll, cache = ops.cross_entropy_forward(np, z, np.eye(3)[[[1]]])
     assert nll == 2e4
     assert np.isfinite(ops.cross_entropy_backward(np, np.ones((1, 1)), cache)).all()
+    p, _ = ops.softmax_forward(np, np.array([[1e4, 1e4 - 1, -1e4], [-1e4, -np.inf, -1e4]]))
+    np.testing.assert_allclose(p, [[1 / (1 + np.exp(-1)), 1 / (1 + np.exp(1)), 0], [0.5, 0, 0.5]], rtol=1e-12)
 
 
 @pytest.mark.parametrize("case", cases(), ids=lambda c: c.name)

@@ -78,7 +78,8 @@ def claims(result: Result) -> list[Claim]:
             "removing the sinks removes the memory, as if the sequences had never been seen",
             "ours; paper, Fig. 4b: largely",
             f"gold-gap closed {number(sinks['gold_gap_closed'])}, {sinks['extraction_removed']:.0%} extracted",
-            abs(sinks["gold_gap_closed"] - 1) <= 0.03,
+            abs(sinks["gold_gap_closed"] - 1) <= 0.03
+            and sinks["extraction_removed"] <= gold["extraction_removed"] + 0.02,
         ),
         Claim(
             "and costs nothing on new text, against ordinary training",
