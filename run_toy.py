@@ -3,12 +3,18 @@
 examples:
   python run_toy.py                        the headline: six arms, one seed
   python run_toy.py --seeds 3              the same over three seeds, with the spread
+  python run_toy.py --list                 every experiment: the paper's figures, and questions of ours
+  python run_toy.py fig3 fig5 --seeds 3    some of them
+  python run_toy.py all                    all of them
+  python run_toy.py claims                 what was claimed so far, and what holds, in one table
   python run_toy.py --quick                a few seconds, to see that everything works
   python run_toy.py --corpus pydoc         real English, by characters (longer)
   python run_toy.py --corpus my_text.txt   your own text
 """
 
 import argparse
+import importlib
+import json
 import platform
 import sys
 from collections.abc import Callable
@@ -19,16 +25,18 @@ from typing import Any
 import numpy as np
 
 from memsinks_np import __version__, report
-from memsinks_np.arms import PRESETS, Preset, jobs_of
+from memsinks_np.arms import PRESETS, Preset, jobs_of, quick
 from memsinks_np.backend import BACKENDS, namespace
 from memsinks_np.checkpoint import write_whole
 from memsinks_np.config import ConfigError, require
 from memsinks_np.data import load_corpus
+from memsinks_np.experiments import EXPERIMENTS, Plan
+from memsinks_np.grid import Grid, WorkerDied
 from memsinks_np.process import one_blas_thread
 from memsinks_np.samples import require_sequence
 from memsinks_np.train import Diverged
 
-EXPERIMENTS = {"headline": "six arms side by side: is the memory gone, is the skill kept? (1.5 minutes a seed)"}
+NAMES = [*EXPERIMENTS, "all", "claims"]
 
 
 class Parser(argparse.ArgumentParser):
@@ -43,8 +51,10 @@ def parser() -> argparse.ArgumentParser:
     def default(value: Callable[[Preset], Any]) -> str:
         return "(default: " + ", ".join(f"{value(preset)} for {name}" for name, preset in PRESETS.items()) + ")"
 
-    p.add_argument("experiment", nargs="?", default="headline", choices=EXPERIMENTS, help="default: headline")
-    p.add_argument("--list", action="store_true", help="show the experiments and stop")
+    p.add_argument(
+        "names", nargs="*", metavar="NAME", help="experiments (see --list), all, or claims (default: headline)"
+    )
+    p.add_argument("--list", action="store_true", help="show the experiments with the minutes that they take, and stop")
     p.add_argument(
         "--corpus", help="stories, pydoc, or the path of a UTF-8 text file " + default(lambda p: p.settings.data.corpus)
     )
@@ -69,6 +79,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument(
         "--threads", type=int, default=1, metavar="N", help="threads per process; never changes a result (default: 1)"
     )
+    p.add_argument("--scheduler", metavar="ADDRESS", help="run on a dask cluster, e.g. tcp://host:8786")
     p.add_argument("--out", type=Path, default=Path("runs"), help="results and cache of trained arms (default: runs)")
     return p
 
@@ -81,20 +92,15 @@ def changed(config, **changes):
 def preset_of(a: argparse.Namespace) -> Preset:
     """The preset with the command line's changes; ConfigError where they cannot work."""
     preset = PRESETS[a.preset or ("text" if a.corpus not in (None, "stories") else "stories")]
-    s, steps = preset.settings, a.steps
-    data = changed(s.data, corpus=a.corpus)
-    train = changed(s.train, lr=a.lr, backend=a.backend)
-    if a.quick:
-        steps = 40 if steps is None else steps
-        data = replace(data, n_repeated=8, n_heldout=16)
-        train = replace(train, warmup=10, eval_every=10)
-    train = changed(train, steps=steps)
-    settings = changed(replace(s, data=data, train=train), d_model=a.d_model)
+    preset = quick(preset) if a.quick else preset
+    s = preset.settings
+    train = changed(s.train, steps=a.steps, lr=a.lr, backend=a.backend)
+    settings = changed(replace(s, data=changed(s.data, corpus=a.corpus), train=train), d_model=a.d_model)
     sinks = changed(preset.sinks, n_sink=a.n_sink, n_active=a.n_active)
     return Preset(settings, preset.width, preset.n_shared if a.n_shared is None else a.n_shared, sinks)
 
 
-def check(preset: Preset, a: argparse.Namespace) -> None:
+def check(names: list[str], preset: Preset, a: argparse.Namespace) -> None:
     """Find now, before anything is trained, whatever would fail later."""
     require(a.seeds > 0, f"--seeds {a.seeds} is not positive; run at least one seed")
     require(a.workers >= 0, f"--workers {a.workers} is negative; use 0 for one process per core")
@@ -105,7 +111,8 @@ def check(preset: Preset, a: argparse.Namespace) -> None:
     for job in jobs_of(preset, seed=0):
         job.settings.model(job.arm, len(corpus.vocab))
     try:
-        write_whole(a.out / "headline" / "config.json", report.to_json(configuration(preset, a)))
+        for name in names:
+            write_whole(a.out / name / "config.json", report.to_json(configuration(preset, a)))
     except OSError as e:
         raise ConfigError(f"--out {a.out}: cannot write there ({e.strerror}); choose another folder") from None
 
@@ -116,38 +123,67 @@ def configuration(preset: Preset, a: argparse.Namespace) -> dict:
     return {"seeds": a.seeds, "preset": report.plain(preset), "versions": versions}
 
 
-def headline(a: argparse.Namespace) -> None:
-    """Train, measure, tell, draw."""
-    from memsinks_np.experiments import headline as exp
+def module_of(name: str) -> Any:
+    return importlib.import_module(f"memsinks_np.experiments.{name}")
 
-    preset = preset_of(a)
-    check(preset, a)
-    folder, cache = a.out / "headline", a.out / "cache"
-    result = exp.run(preset, a.seeds, cache, a.workers, a.threads)
-    write_whole(folder / "summary.json", report.to_json(result.summary))
-    write_whole(folder / "history.csv", report.to_csv(result.history))
-    write_whole(folder / "samples.txt", exp.samples(result, cache, a.delete))
+
+def experiment(name: str, plan: Plan, folder: Path) -> None:
+    """Train, measure, tell, draw."""
+    exp = module_of(name)
+    result = exp.run(plan)
+    claims = exp.claims(result)
+    write_whole(folder / "result.json", report.to_json(result))
+    write_whole(folder / "claims.json", report.to_json([claim._asdict() for claim in claims]))
+    for file, text in exp.files(result).items() if hasattr(exp, "files") else ():
+        write_whole(folder / file, text)
     exp.draw(result, folder)
     print(f"\n{exp.tabulate(result)}\n")
-    if a.quick:
+    if plan.quick:
         print("This was --quick: it shows that the parts work together, and nothing else.")
     else:
-        print(f"{report.tell_claims(exp.claims(result))}\n")
+        print(f"{report.tell_claims(claims)}\n")
     print(f"{folder}: " + " ".join(sorted(p.name for p in folder.iterdir())))
+
+
+def gathered_claims(out: Path) -> str:
+    """The claims of every experiment that has results in `out`, as one Markdown table."""
+    found = {name: out / name / "claims.json" for name in EXPERIMENTS}
+    claims = {n: [report.Claim(**c) for c in json.loads(p.read_text())] for n, p in found.items() if p.exists()}
+    require(bool(claims), f"--out {out}: no experiment has results there; run python run_toy.py all first")
+    return report.tabulate_claims(claims)
+
+
+def run(a: argparse.Namespace) -> None:
+    """What the command line asks for."""
+    names = list(dict.fromkeys(a.names or ["headline"]))
+    for name in names:
+        require(name in NAMES, f"{name!r} is not an experiment; choose from {', '.join(NAMES)}")
+    if names == ["claims"]:
+        return print(gathered_claims(a.out))
+    names = list(EXPERIMENTS) if "all" in names else [name for name in names if name != "claims"]
+    preset = preset_of(a)
+    check(names, preset, a)
+    plan = Plan(preset, a.seeds, a.quick, Grid(a.out / "cache", a.workers, a.threads, a.scheduler), a.delete)
+    for name in names:
+        if len(names) > 1:
+            print(f"\n# {name}: {EXPERIMENTS[name].what}\n", flush=True)
+        experiment(name, plan, a.out / name)
+    return None
 
 
 def main(argv: list[str] | None = None) -> int:
     p = parser()
     a = p.parse_args(argv)
     if a.list:
-        print("\n".join(f"{name:12s} {what}" for name, what in EXPERIMENTS.items()))
+        rows = [(name, e.what, e.source, f"{e.minutes:g}") for name, e in EXPERIMENTS.items()]
+        print("\n".join(f"{name:10s} {minutes:>4s} min  {what} ({source})" for name, what, source, minutes in rows))
         return 0
     try:
         with one_blas_thread():
-            headline(a)
+            run(a)
     except ConfigError as e:
         p.error(str(e))
-    except Diverged as e:
+    except (Diverged, WorkerDied) as e:
         p.exit(1, f"run_toy.py: {e}\n")
     except KeyboardInterrupt:
         p.exit(130, "\nrun_toy.py: interrupted; finished arms are kept, the same command continues\n")

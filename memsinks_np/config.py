@@ -55,9 +55,11 @@ class ModelConfig:
     tied: bool = True  # the output head is the token embedding
 
     def __post_init__(self) -> None:
-        for name in ("n_vocab", "n_ctx", "d_model", "n_heads", "n_layers", "n_shared"):
+        for name in ("n_vocab", "n_ctx", "d_model", "n_heads", "n_layers"):
             value = getattr(self, name)
             require(value > 0, f"{name}={value} is not positive; choose at least 1")
+        least = 0 if self.sinks else 1  # with a pool, all neurons may lie in it
+        require(self.n_shared >= least, f"n_shared={self.n_shared} is too small; choose at least {least}")
         C, H = self.d_model, self.n_heads
         require(C % H == 0, f"n_heads={H} does not divide d_model={C}; try d_model={H * max(1, C // H)}")
 
@@ -75,6 +77,7 @@ class DataConfig:
     n_once: int = 0  # a finite set of other sequences, shown in turn; 0: fresh ones for ever
     n_heldout: int = 256  # never trained on
     id_noise: float = 0.0  # d: the chance that a repeated sequence comes with a wrong ID (paper, section 5.3)
+    shuffled: bool = True  # repeated sequences return in a new order in every pass; False: always in the same
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -111,6 +114,7 @@ class TrainConfig:
     clip: float = 1.0  # global norm of the gradient
     optimizer: Literal["lazy_adamw", "adamw", "sgd"] = "lazy_adamw"
     eval_every: int = 50
+    watch: bool = False  # note the loss of the first repeated sequence after every step
     seed: int = 0  # of the initial weights
     backend: Literal["numpy", "cupy"] = "numpy"
 
@@ -131,7 +135,8 @@ class Arm:
     sinks: SinkConfig | None = None
     repeats: bool = True  # False: never sees the repeated sequences
     tied_ids: bool = True  # False: each occurrence of a sequence draws fresh random sinks
-    routed: bool = False  # True: repeated sequences train the sinks only, the others all but the sinks
+    routing: Literal["free", "gradient_masking", "sgtm"] = "free"  # what each kind of sequence may train (train.py)
+    labelled: float = 1.0  # routing "sgtm": the share of all sequences of which it is known whether they are repeated
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -63,6 +63,8 @@ class Corpus:
     def in_turn(self, places: NDArray[np.int64]) -> NDArray[np.int64]:
         """Which repeated sequence stands at each place of the endless row of passes over all of them."""
         R = len(self.repeated)
+        if not self.cfg.shuffled:
+            return places % R
         passes = {p: permutation(R, self.cfg.seed, ORDER, p) for p in np.unique(places // R).tolist()}
         return np.array([passes[p // R][p % R] for p in places.tolist()], np.int64)
 

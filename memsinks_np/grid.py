@@ -1,19 +1,31 @@
-"""Many arms at once: one process each, one BLAS thread per process, what is finished is kept."""
+"""Many arms at once, here or on a cluster: what is finished is kept, and found again by what made it."""
 
 import concurrent.futures as futures
+import hashlib
+import json
 import multiprocessing
 import os
+import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import AbstractContextManager, contextmanager
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from tqdm import tqdm
 
 from memsinks_np import checkpoint
-from memsinks_np.config import Arm, Settings
+from memsinks_np.config import Arm, ConfigError, Settings
 from memsinks_np.process import one_blas_thread
 from memsinks_np.train import Trained, train
+
+KILLED = ("BrokenProcessPool", "KilledWorker")  # of this machine, of a cluster
+
+
+class WorkerDied(RuntimeError):
+    """A worker process was killed in the run that the message names."""
 
 
 class Job(NamedTuple):
@@ -21,6 +33,55 @@ class Job(NamedTuple):
 
     arm: Arm
     settings: Settings
+
+    def __str__(self) -> str:
+        return f"{self.arm.name} seed {self.settings.train.seed}"
+
+
+Then = Callable[[Job, Trained], Any]  # a function at the top of a module (a worker must find it), or a partial of one
+
+
+class Grid(NamedTuple):
+    """Where runs happen, and where they are kept."""
+
+    cache: Path
+    workers: int = 0  # processes; 0: one per core
+    threads: int = 1  # of each process; never changes a result
+    scheduler: str | None = None  # address of a running dask scheduler, tcp://host:8786
+
+    def __call__(self, jobs: list[Job], then: Then) -> list[Any]:
+        """`then(job, trained arm)` for every job, in the order of `jobs`, computed in workers.
+
+        What `then` returns must be what JSON can hold; it is kept beside the trained arms, so that nothing is
+        computed twice.  Raises WorkerDied, naming the run, where a worker was killed; all others are finished first.
+        """
+        paths = [result_path(self.cache, job, then) for job in jobs]
+        results = {i: json.loads(path.read_text())["result"] for i, path in enumerate(paths) if path.exists()}
+        if results:
+            tqdm.write(f"{len(results)} of {len(jobs)} runs kept from an earlier time")
+        # the longest first, so that no worker is left alone with one at the end
+        todo = sorted(set(range(len(jobs))) - set(results), key=lambda i: (not jobs[i].arm.repeats, i))
+        counter, lost = multiprocessing.get_context("spawn").Value("q", 0), []
+        steps = sum(jobs[i].settings.train.steps for i in todo)
+        with tqdm(total=steps, unit=" steps", disable=None) as bar, self.submitter(counter) as submit:
+            running = {submit(work, jobs[i], self.cache, then, self.threads): i for i in todo}
+            for future in watched(running, counter, bar):
+                i = running[future]
+                try:
+                    seconds, results[i] = future.result()
+                    bar.write(f"{jobs[i]!s:26s} {seconds:5.1f} s")
+                except Exception as e:
+                    if type(e).__name__ not in KILLED:
+                        raise
+                    lost.append(str(jobs[i]))
+                    bar.write(f"{jobs[i]}  lost: its worker was killed")
+        if lost:
+            raise WorkerDied(f"a worker was killed in {', '.join(lost)}; the same command runs what is missing")
+        return [results[i] for i in range(len(jobs))]
+
+    def submitter(self, counter: Any) -> AbstractContextManager[Callable[..., futures.Future]]:
+        """`submit(function, *args) -> future`: on this machine, or on the cluster of the scheduler."""
+        return cluster(self.scheduler) if self.scheduler else processes(self.workers or n_cores(), counter)
 
 
 def n_cores() -> int:
@@ -39,56 +100,87 @@ def train_once(job: Job, cache: Path, on_step: Callable[[], Any] = lambda: None,
     return trained
 
 
+@lru_cache
+def code() -> str:
+    """A hash of the package's source: what an older one measured is not taken for this one's."""
+    files = sorted(Path(__file__).parent.rglob("*.py"))
+    return hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()
+
+
+def result_path(cache: Path, job: Job, then: Then) -> Path:
+    """Where the result of `then` lies: beside the arm, under the hash of the function and its arguments."""
+    function, args, more = (then.func, then.args, then.keywords) if isinstance(then, partial) else (then, (), {})
+    what = [f"{function.__module__}.{function.__qualname__}", args, more, job.arm.name, code()]
+    arm = checkpoint.cache_path(cache, checkpoint.describe(*job))
+    return arm.with_suffix(f".{hashlib.sha256(json.dumps(what).encode()).hexdigest()[:12]}.json")
+
+
+steps_done: Any = None  # a counter that the workers of this machine share
+
+
 def start_worker(counter: Any) -> None:
     global steps_done
     steps_done = counter
-    one_blas_thread()  # for as long as the worker lives
 
 
-def work(job: Job, cache: Path, then: Callable[[Job, Trained], Any], threads: int) -> tuple[float, Any]:
+def work(job: Job, cache: Path, then: Then, threads: int) -> tuple[float, Any]:
     """In a worker: train, then reduce what was trained to what the caller wants; returns (seconds, that)."""
     start = time.perf_counter()
 
     def count() -> None:
-        with steps_done.get_lock():
-            steps_done.value += 1
+        if steps_done is not None:
+            with steps_done.get_lock():
+                steps_done.value += 1
 
-    trained = train_once(job, cache, count, threads)
-    return time.perf_counter() - start, then(job, trained)
+    with one_blas_thread():
+        result = json.dumps({"result": then(job, train_once(job, cache, count, threads))})
+    checkpoint.write_whole(result_path(cache, job, then), result)
+    return time.perf_counter() - start, json.loads(result)["result"]  # as it is read from the cache another time
 
 
-def run_all(
-    jobs: list[Job], cache: Path, then: Callable[[Job, Trained], Any], workers: int = 0, threads: int = 1
-) -> list[Any]:
-    """`then(job, trained arm)` for every job, in the order of `jobs`; both run in worker processes.
+@contextmanager
+def processes(workers: int, counter: Any) -> Iterator[Callable[..., futures.Future]]:
+    """One process for each of some threads: a process that is killed costs the run that it was busy with, no other."""
+    context, pools = multiprocessing.get_context("spawn"), {}
+    threads = futures.ThreadPoolExecutor(workers)
 
-    `then` is a function at the top of a module, so that a worker can find it.
-    """
-    context = multiprocessing.get_context("spawn")
-    counter = context.Value("q", 0)
-    found = [checkpoint.cache_path(cache, checkpoint.describe(*job)).exists() for job in jobs]
-    steps = sum(job.settings.train.steps for job, have in zip(jobs, found, strict=True) if not have)
-    # the longest first, so that no worker is left alone with one at the end
-    order = sorted(range(len(jobs)), key=lambda i: (found[i], not jobs[i].arm.repeats))
-    pool = futures.ProcessPoolExecutor(workers or n_cores(), context, start_worker, (counter,))
-    with pool, tqdm(total=steps, unit=" steps", disable=None, smoothing=0.05) as bar:
+    def call(*task: Any) -> Any:
+        me = threading.get_ident()
+        if me not in pools:
+            pools[me] = futures.ProcessPoolExecutor(1, context, start_worker, (counter,))
         try:
-            running = {pool.submit(work, jobs[i], cache, then, threads): i for i in order}
-            results: dict[int, Any] = {}
-            for future in watched(running, counter, bar):
-                i = running[future]
-                seconds, results[i] = future.result()
-                arm, settings = jobs[i]
-                bar.write(
-                    f"{arm.name:18s} seed {settings.train.seed}  "
-                    + ("kept from an earlier run" if found[i] else f"{seconds:5.1f} s")
-                )
-        except BaseException:
+            return pools[me].submit(*task).result()
+        except BrokenProcessPool:
+            del pools[me]
+            raise
+
+    try:
+        yield lambda *task: threads.submit(call, *task)
+    except BaseException:
+        threads.shutdown(wait=False, cancel_futures=True)
+        for pool in list(pools.values()):
             for process in list(pool._processes.values()):  # they would finish their arms first
                 process.terminate()
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
-    return [results[i] for i in range(len(jobs))]
+        raise
+    finally:
+        for pool in list(pools.values()):
+            pool.shutdown(wait=False)
+        threads.shutdown(wait=False)
+
+
+@contextmanager
+def cluster(scheduler: str) -> Iterator[Callable[..., futures.Future]]:
+    """The workers of a running dask cluster; they need this package and the same cache folder."""
+    try:
+        from distributed import Client
+    except ImportError:
+        raise ConfigError("--scheduler needs dask; python -m pip install -e '.[cluster]'") from None
+    try:
+        client = Client(scheduler, timeout=10)
+    except (OSError, ValueError) as e:
+        raise ConfigError(f"--scheduler {scheduler}: no answer ({type(e).__name__}); is `dask scheduler` up?") from None
+    with client:
+        yield client.get_executor(pure=False, retries=0).submit
 
 
 def watched(running: dict, counter: Any, bar: tqdm) -> Iterator[futures.Future]:

@@ -20,6 +20,17 @@ COLORS = {
     "memsinks_paper": "#56B4E9",
     "memsinks": "#0072B2",
     "untied": "#009E73",
+    "disjoint": "#332288",
+    "sgtm": "#D55E00",
+    "sgtm_half": "#E8915B",
+    "narrow": "#000000",
+    "dropout": "#B59B00",
+    "gates": "#882255",
+    "integrated_gradients": "#CC6677",
+    "zero_out": "#AA4499",
+    "random": "#BBBBBB",
+    "gradient_ascent": "#8C564B",
+    "npo": "#117733",
 }
 STYLE = {
     "font.size": 13,

@@ -1,21 +1,16 @@
 """What the arms say: second halves of repeated sequences, as a person reads them."""
 
-from typing import NamedTuple
-
 import numpy as np
 from numpy.typing import NDArray
 
-from memsinks_np.config import ModelConfig, require
-from memsinks_np.data import Corpus
+from memsinks_np.config import require
+from memsinks_np.data import Corpus, load_corpus
+from memsinks_np.grid import Job
 from memsinks_np.metrics import first_half, greedy
-from memsinks_np.sinks import Params, delete, none, own
+from memsinks_np.sinks import delete, none, own
+from memsinks_np.train import Trained
 
-
-class Speaker(NamedTuple):
-    """A trained arm that continues sequences."""
-
-    params: Params
-    cfg: ModelConfig
+SHOWN = 3  # sequences
 
 
 def require_sequence(corpus: Corpus, i: int) -> None:
@@ -24,32 +19,44 @@ def require_sequence(corpus: Corpus, i: int) -> None:
     require(0 <= i < n, f"--delete {i}: there is no such repeated sequence; choose 0 to {n - 1}")
 
 
-def tell(corpus: Corpus, speakers: dict[str, Speaker], deleted: int, n: int = 3) -> str:
-    """The true second half of `n` repeated sequences, and what each arm says when it is given the first half.
-
-    `deleted` is the repeated sequence whose sinks alone are erased in one of the versions; it is shown first.
-    """
+def chosen(corpus: Corpus, deleted: int) -> list[int]:
+    """Which repeated sequences are shown: the one whose sinks are erased, then the first others."""
     require_sequence(corpus, deleted)
-    chosen = [deleted, *(i for i in range(len(corpus.repeated)) if i != deleted)][:n]
-    ids = corpus.repeated_ids[chosen]
-    given = first_half(corpus.repeated)
-    prompts = corpus.repeated[chosen, :given]
-    sinks = speakers["memsinks"]
-    one_gone = Speaker(delete(sinks.params, sinks.cfg.sinks, corpus.repeated_ids[[deleted]]), sinks.cfg)
+    return [deleted, *(i for i in range(len(corpus.repeated)) if i != deleted)][:SHOWN]
 
-    def say(who: Speaker, with_sinks: bool) -> NDArray[np.int64]:
-        selection = own(who.cfg.sinks, ids, who.cfg.n_layers) if with_sinks else none(who.cfg.n_layers)
-        return greedy(who.params, who.cfg, prompts, corpus.repeated.shape[1] - given, selection)
 
+def speak(job: Job, trained: Trained, deleted: int) -> dict[str, list[list[int]]]:
+    """In a worker: what an arm says when it is given the first half of some repeated sequences.
+
+    "own" with each sequence's own sinks on, "one deleted" the same after those of one sequence were erased,
+    "removed" without sinks.
+    """
+    corpus = load_corpus(job.settings.data)
+    cfg = job.settings.model(job.arm, len(corpus.vocab))
+    shown = chosen(corpus, deleted)
+    ids, given = corpus.repeated_ids[shown], first_half(corpus.repeated)
+    on, off = own(cfg.sinks, ids, cfg.n_layers), none(cfg.n_layers)
+    versions = {"own": (trained.params, on), "removed": (trained.params, off)}
+    if cfg.sinks:
+        versions["one deleted"] = (delete(trained.params, cfg.sinks, corpus.repeated_ids[[deleted]]), on)
+    prompts, n = corpus.repeated[shown, :given], corpus.repeated.shape[1] - given
+    return {who: greedy(params, cfg, prompts, n, selection).tolist() for who, (params, selection) in versions.items()}
+
+
+def tell(corpus: Corpus, said: dict[str, dict], deleted: int) -> str:
+    """The true second half of some repeated sequences, and what each arm said (see `speak`)."""
+    shown = chosen(corpus, deleted)
     versions = {
-        "the truth": corpus.repeated[chosen],
-        "standard": say(speakers["standard"], True),
-        "memsinks, its own sinks on": say(sinks, True),
-        f"memsinks, sinks of sequence {deleted} deleted": say(one_gone, True),
-        "memsinks, all sinks removed": say(sinks, False),
-        "retrained without": say(speakers["retrained_without"], True),
+        "the truth": corpus.repeated[shown],
+        "standard": said["standard"]["own"],
+        "memsinks, its own sinks on": said["memsinks"]["own"],
+        f"memsinks, sinks of sequence {deleted} deleted": said["memsinks"]["one deleted"],
+        "memsinks, all sinks removed": said["memsinks"]["removed"],
+        "retrained without": said["retrained_without"]["own"],
     }
-    return "\n".join(story(corpus, i, {who: said[k] for who, said in versions.items()}) for k, i in enumerate(chosen))
+    return "\n".join(
+        story(corpus, i, {who: np.asarray(words[k]) for who, words in versions.items()}) for k, i in enumerate(shown)
+    )
 
 
 def story(corpus: Corpus, i: int, versions: dict[str, NDArray[np.int64]]) -> str:

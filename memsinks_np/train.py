@@ -11,13 +11,13 @@ from memsinks_np import optim
 from memsinks_np.backend import namespace, namespace_of, to_device, to_host
 from memsinks_np.config import Arm, ModelConfig, Settings
 from memsinks_np.data import Corpus, Sequences, load_corpus
-from memsinks_np.ids import mix
+from memsinks_np.ids import mix, uniform
 from memsinks_np.metrics import mean_loss
 from memsinks_np.model import SINK, init_params, loss_and_grads, make_batch
 from memsinks_np.process import one_blas_thread
 from memsinks_np.sinks import Mask, Params, coalesce, none, own
 
-UNTIED = 201  # salt of the random sinks in the control arm
+UNTIED, LABEL = 201, 202  # salts of the random sinks in the control arm, and of who carries a label
 
 
 class Diverged(RuntimeError):
@@ -47,23 +47,53 @@ class Part(NamedTuple):
     tokens: NDArray[np.int64]  # (B,T+1)
     selection: tuple
     share: float  # of the whole batch
-    forbidden: str = "nothing"  # parameters with this in their name
+    trains: Callable[[str], bool]  # by a parameter's name
+
+
+def anything(name: str) -> bool:
+    return True
+
+
+def the_sinks(name: str) -> bool:
+    return ".sink." in name
+
+
+def all_but_the_sinks(name: str) -> bool:
+    return ".sink." not in name
+
+
+def all_but_the_shared_mlp(name: str) -> bool:
+    return ".mlp." not in name
 
 
 def parts_of(arm: Arm, cfg: ModelConfig, seen: Sequences) -> list[Part]:
-    """A batch is always cut in two.
+    """A batch in parts, each with its sinks and with the parameters that it may train, by the arm's routing.
 
-    Gradient masking (paper, section 4) keeps repeated sequences out of the shared MLP weights, its output bias
-    included, and all others out of the sinks; what lies outside the MLPs learns from everything.  Elsewhere the
-    parts are two halves: small enough for the processor's cache, and work for two threads.
+    "free"              two halves, everything trains everything: small enough for the processor's cache, and work
+                        for two threads
+    "gradient_masking"  paper, section 4: repeated sequences train the sinks and all others the shared MLP, its
+                        output bias included; what lies outside the MLPs learns from everything
+    "sgtm"              selective gradient masking (arXiv 2512.05648): labelled repeated sequences train the sinks
+                        alone; labelled others run without sinks; unlabelled ones run and train everything.  Our
+                        simplification: only MLPs have reserved neurons, attention has no reserved heads
     """
-    if arm.routed:
-        cut = [(np.flatnonzero(seen.repeated), ".mlp."), (np.flatnonzero(~seen.repeated), ".sink.")]
+    if arm.routing == "gradient_masking":
+        cut = [(seen.repeated, True, all_but_the_shared_mlp), (~seen.repeated, True, all_but_the_sinks)]
+        parts = [(np.flatnonzero(rows), on, trains) for rows, on, trains in cut]
+    elif arm.routing == "sgtm":
+        known = uniform(LABEL, seen.ids) < arm.labelled
+        cut = [(known & seen.repeated, True, the_sinks), (known & ~seen.repeated, False, all_but_the_sinks)]
+        parts = [(np.flatnonzero(rows), on, trains) for rows, on, trains in (*cut, (~known, True, anything))]
     else:
-        cut = [(half, "nothing") for half in np.array_split(np.arange(len(seen.ids)), 2)]
+        parts = [(half, True, anything) for half in np.array_split(np.arange(len(seen.ids)), 2)]
     return [
-        Part(seen.tokens[i], own(cfg.sinks, seen.ids[i], cfg.n_layers), len(i) / len(seen.ids), forbidden)
-        for i, forbidden in cut
+        Part(
+            seen.tokens[i],
+            own(cfg.sinks if on else None, seen.ids[i], cfg.n_layers),
+            len(i) / len(seen.ids),
+            trains,
+        )
+        for i, on, trains in parts
         if len(i)
     ]
 
@@ -79,7 +109,7 @@ def gradients(params: Params, cfg: ModelConfig, parts: Sequence[Part], run: Call
     def gradient_of(part: Part) -> tuple[float, Params]:
         batch = make_batch(cfg, part.tokens, part.selection, params["wte"].dtype, part.share)
         loss, grads = loss_and_grads(xp, params, to_device(xp, batch), cfg)
-        return float(loss), {name: g for name, g in grads.items() if part.forbidden not in name}
+        return float(loss), {name: g for name, g in grads.items() if part.trains(name)}
 
     losses, grads = zip(*run(gradient_of, parts), strict=True)
     return sum(losses), merge(xp, cfg, grads, [part.selection for part in parts], run)
@@ -95,8 +125,9 @@ def merge(
         found = [[g[name] for g in parts if name in g] for name in names]
         if not found[0]:
             return {}
-        if isinstance(selections[0][layer], Mask):
-            masks = [s[layer].value for s, g in zip(selections, parts, strict=True) if names[0] in g]
+        chosen = [s[layer] for s, g in zip(selections, parts, strict=True) if names[0] in g]
+        if isinstance(chosen[0], Mask):
+            masks = [selected.value for selected in chosen]
             on = [mask.reshape(-1, mask.shape[-1]).any(axis=0) for mask in masks]
             rows = to_device(xp, np.flatnonzero(np.any(on, axis=0)))
             values = [sum_of(of)[rows] for of in found]
@@ -158,7 +189,7 @@ def loop(arm: Arm, settings: Settings, on_step: Callable[[], Any], run: Callable
     params = to_device(xp, init_params(model, cfg.seed))
     state = optim.init_state(xp, params)
     history = [{"step": 0, "train": float("nan"), **evaluate(params, model, corpus)}]
-    losses = []
+    losses, watched = [], []
     for step in range(cfg.steps):
         seen = seen_by(arm, corpus.batch(step), step, cfg.seed)
         loss, grads = gradients(params, model, parts_of(arm, model, seen), run)
@@ -170,8 +201,13 @@ def loop(arm: Arm, settings: Settings, on_step: Callable[[], Any], run: Callable
             )
         optim.update(xp, params, grads, state, cfg, optim.learning_rate(cfg, step), scale, run)
         losses.append(loss)
+        if cfg.watch:
+            first = own(model.sinks, corpus.repeated_ids[:1], model.n_layers)
+            watched.append(mean_loss(params, model, corpus.repeated[:1], first))
         if (step + 1) % cfg.eval_every == 0 or step + 1 == cfg.steps:
             history.append({"step": step + 1, "train": float(np.mean(losses)), **evaluate(params, model, corpus)})
-            losses = []
+            if cfg.watch:
+                history[-1]["watched"] = watched
+            losses, watched = [], []
         on_step()
     return Trained(to_host(params), history)

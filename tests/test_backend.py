@@ -72,7 +72,7 @@ def test_the_masked_update_is_the_row_sparse_update():
 ARMS = [
     Arm(name="gathered", n_shared=6, sinks=POOL),
     Arm(name="bernoulli", n_shared=6, sinks=SinkConfig(n_sink=12, scheme="bernoulli")),
-    Arm(name="routed", n_shared=6, sinks=SinkConfig(n_sink=4, n_active=4), routed=True),
+    Arm(name="routed", n_shared=6, sinks=SinkConfig(n_sink=4, n_active=4), routing="gradient_masking"),
     Arm(name="standard", n_shared=6),
 ]
 SETTINGS = Settings(

@@ -15,7 +15,7 @@ ALL_ON = SinkConfig(n_sink=6, n_active=6)
 DATA = DataConfig(n_ctx=7, batch_size=8, n_repeated=4, n_heldout=4)
 SETTINGS = Settings(data=DATA, train=TrainConfig(steps=4, eval_every=2), d_model=8, n_heads=2)
 CORPUS = load_corpus(DATA)
-MASKING = Arm(name="gradient_masking", n_shared=10, sinks=ALL_ON, routed=True)
+MASKING = Arm(name="gradient_masking", n_shared=10, sinks=ALL_ON, routing="gradient_masking")
 
 
 def test_retrained_without_sees_the_same_once_seen_sequences_and_no_other():
@@ -57,7 +57,7 @@ def test_gradient_masking_routes_every_parameter_as_the_paper_says():
         else:
             want = once[name] if ".mlp." in name else repeated[name] + once[name]
         np.testing.assert_allclose(g, want, rtol=1e-9, atol=1e-14, err_msg=name)
-    free, _ = gradients(params, cfg, parts_of(replace(MASKING, routed=False), cfg, batch))
+    free, _ = gradients(params, cfg, parts_of(replace(MASKING, routing="free"), cfg, batch))
     assert loss == pytest.approx(free, rel=1e-12)  # the forward is the same: everything is on
 
 

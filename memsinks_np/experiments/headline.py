@@ -1,44 +1,39 @@
 """The rivals side by side: is the memory gone, is the skill kept, and is forced isolation a mirage?"""
 
+from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import matplotlib.pyplot as plt
 
-from memsinks_np import metrics, plots
-from memsinks_np.arms import Preset, jobs_of
+from memsinks_np import metrics, plots, samples
+from memsinks_np.arms import jobs_of
 from memsinks_np.data import load_corpus
-from memsinks_np.grid import Job, run_all, train_once
-from memsinks_np.report import Claim, number, over_seeds, spread, table
-from memsinks_np.samples import Speaker, tell
+from memsinks_np.experiments import Plan
+from memsinks_np.grid import Job
+from memsinks_np.report import Claim, estimate, number, over_seeds, spread, table, to_csv, to_json
 from memsinks_np.train import Trained
 
-
-class Result(NamedTuple):
-    """What the run found."""
-
-    preset: Preset
-    jobs: list[Job]
-    summary: dict[str, Any]
-    history: list[dict[str, Any]]  # one row per arm, seed and evaluation
+SPEAKERS = ("standard", "memsinks", "retrained_without")
 
 
-def measure(job: Job, trained: Trained) -> dict[str, Any]:
-    """In a worker: an arm's numbers and history."""
+def measure(job: Job, trained: Trained, delete: int) -> dict[str, Any]:
+    """In a worker: an arm's numbers and history, and what it says."""
     corpus = load_corpus(job.settings.data)
     model = job.settings.model(job.arm, len(corpus.vocab))
     row = metrics.measure(trained.params, model, corpus)
-    tied = job.arm.tied_ids and not job.arm.routed  # else deleting one sequence's sinks has no meaning
+    tied = job.arm.tied_ids and job.arm.routing == "free"  # else deleting one sequence's sinks has no meaning
     row |= metrics.deletion(trained.params, model, corpus) if tied else metrics.NO_DELETION
     known = corpus.floor or (lambda tokens: None)
     floor = {"repeated": known(corpus.repeated[: corpus.cfg.n_repeated]), "heldout": known(corpus.heldout)}
-    return {"row": row, "history": trained.history, "floor": floor}
+    said = samples.speak(job, trained, delete) if job.arm.name in SPEAKERS and job.settings.train.seed == 0 else None
+    return {"row": row, "history": trained.history, "floor": floor, "said": said}
 
 
-def run(preset: Preset, seeds: int, cache: Path, workers: int = 0, threads: int = 1) -> Result:
-    """Train every arm for seeds 0 to `seeds`-1 (or find it in the cache) and measure it."""
-    jobs = [job for seed in range(seeds) for job in jobs_of(preset, seed)]
-    found = run_all(jobs, cache, measure, workers, threads)
+def run(plan: Plan) -> dict[str, Any]:
+    """Train every arm under every seed, measure it, and let three of them speak."""
+    jobs = [job for seed in range(plan.seeds) for job in jobs_of(plan.preset, seed)]
+    found = plan.grid(jobs, partial(measure, delete=plan.delete))
     of = {(job.arm.name, job.settings.train.seed): one for job, one in zip(jobs, found, strict=True)}
     rows: dict[str, list] = {}
     history = []
@@ -48,84 +43,113 @@ def run(preset: Preset, seeds: int, cache: Path, workers: int = 0, threads: int 
         history += [{"arm": name, "seed": seed, **point} for point in one["history"]]
     floor = over_seeds([one["floor"] for one in found])["mean"]
     arms = {name: over_seeds(seeds_of) for name, seeds_of in rows.items()}
-    return Result(preset, jobs, {"floor": floor, "arms": arms}, history)
+    said = {name: of[name, 0]["said"] for name in SPEAKERS}
+    return {
+        "corpus": plan.preset.settings.data.corpus,
+        "summary": {"floor": floor, "arms": arms},
+        "history": history,
+        "samples": samples.tell(load_corpus(jobs[0].settings.data), said, plan.delete),
+    }
 
 
-def claims(result: Result) -> list[Claim]:
+def files(result: dict[str, Any]) -> dict[str, str]:
+    """What lies in the results' folder for a person to open."""
+    return {
+        "summary.json": to_json(result["summary"]),
+        "history.csv": to_csv(result["history"]),
+        "samples.txt": result["samples"],
+    }
+
+
+def claims(result: dict[str, Any]) -> list[Claim]:
     """What the headline is there to show, each with the number that decides it (mean over seeds)."""
-    mean = {name: entry["mean"] for name, entry in result.summary["arms"].items()}
+    arms = result["summary"]["arms"]
+    mean = {name: entry["mean"] for name, entry in arms.items()}
     std, sinks, gm = mean["standard"], mean["memsinks"], mean["gradient_masking"]
     untied, paper, gold = mean["untied"], mean["memsinks_paper"], mean["retrained_without"]
     dip = min(curve(result, "memsinks_paper", "repeated_removed").values())
     kept, cut = (curve(result, "gradient_masking", field) for field in ("heldout_own", "heldout_removed"))
     steps = list(kept)
     rises = [cut[s] - kept[s] for s in (steps[round(share * (len(steps) - 1))] for share in (0.2, 0.6, 1.0))]
+
+    def here(arm: str, field: str, sign: str = "") -> str:
+        return estimate([row[field] for row in arms[arm]["seeds"]], sign=sign)
+
     return [
         Claim(
             "ordinary training memorizes what it sees repeatedly",
-            "paper, Fig. 2c",
-            f"repeated {number(std['repeated_own'])} against new {number(std['heldout_removed'])}, "
+            "Fig. 2c: 0.02 against 2.72",
+            f"repeated {here('standard', 'repeated_own')} against new {here('standard', 'heldout_removed')}, "
             f"{std['extraction_own']:.0%} extracted",
             std["repeated_own"] < 0.5 * std["heldout_removed"] and std["extraction_own"] > 0.5,
         ),
         Claim(
             "sinks hold the memory: with its own sinks on, a sequence is known by heart",
-            "paper, Fig. 7",
-            f"repeated {number(sinks['repeated_own'])}, {sinks['extraction_own']:.0%} extracted",
+            "Fig. 7: 0.04",
+            f"repeated {here('memsinks', 'repeated_own')}, {sinks['extraction_own']:.0%} extracted",
             sinks["repeated_own"] <= std["repeated_own"],
         ),
         Claim(
             "removing the sinks removes the memory, as if the sequences had never been seen",
-            "ours; paper, Fig. 4b: largely",
-            f"gold-gap closed {number(sinks['gold_gap_closed'])}, {sinks['extraction_removed']:.0%} extracted",
+            "Fig. 4b: largely, 1.83 of 2.98",
+            f"gold-gap closed {here('memsinks', 'gold_gap_closed')}, {sinks['extraction_removed']:.0%} extracted",
             abs(sinks["gold_gap_closed"] - 1) <= 0.03
             and sinks["extraction_removed"] <= gold["extraction_removed"] + 0.02,
+            "some memory stays in what all sequences share, or some skill went into the sinks",
         ),
         Claim(
             "and costs nothing on new text, against ordinary training",
-            "paper, Fig. 4a",
-            f"held-out {sinks['heldout_cost']:+.3f}",
+            "Fig. 4a: 2.67 against 2.70",
+            f"held-out {here('memsinks', 'heldout_cost', '+')}",
             sinks["heldout_cost"] <= 0,
         ),
         Claim(
             "the paper's setting isolates too; the repeated loss dips, then rises again",
-            "paper, Fig. 4b",
-            f"gap closed {number(paper['gap_closed'])}; {number(dip)} at its lowest, "
-            f"{number(paper['repeated_removed'])} at the end; held-out {paper['heldout_cost']:+.3f}",
+            "Fig. 4b: 1.10, then 1.83",
+            f"gap closed {here('memsinks_paper', 'gap_closed')}; {number(dip)} at its lowest, "
+            f"{here('memsinks_paper', 'repeated_removed')} at the end; "
+            f"held-out {here('memsinks_paper', 'heldout_cost', '+')}",
             paper["gap_closed"] >= 0.5 and paper["repeated_removed"] > dip,
+            "few steps, and a pool in which many sequences share each sink: the shared neurons have not yet forgotten",
         ),
         Claim(
             "forced isolation learns less from the same data, with everything kept",
-            "paper, Fig. 3",
-            f"held-out {gm['heldout_all'] - std['heldout_removed']:+.3f}",
+            "Fig. 3: 3.5 against 2.72",
+            f"held-out {estimate(differences(arms, 'gradient_masking', 'heldout_all'), sign='+')}",
             gm["heldout_all"] > std["heldout_removed"],
         ),
         Claim(
             "and breaks when its sinks are removed, the more the longer it trained",
-            "paper, Fig. 3",
+            "Fig. 3: 3.74, then 4.13",
             f"held-out {', '.join(f'{r:+.2f}' for r in rises)} after 20, 60, 100 % of the steps",
             1 < rises[-1] == max(rises) and rises == sorted(rises),
         ),
         Claim(
             "sinks that are not tied to the sequence do not isolate (control)",
             "ours",
-            f"gap closed {number(untied['gap_closed'])}; held-out {untied['heldout_cost']:+.3f}",
+            f"gap closed {here('untied', 'gap_closed')}; held-out {here('untied', 'heldout_cost', '+')}",
             untied["gap_closed"] < 0.25,
         ),
         Claim(
             "deleting one sequence's sinks leaves the other memories in place",
             "ours",
-            f"it {number(sinks['deleted_loss'])} (never seen: {number(gold['repeated_removed'])}), "
-            f"the others {sinks['deleted_others_up']:+.3f}",
+            f"it {here('memsinks', 'deleted_loss')} (never seen: {here('retrained_without', 'repeated_removed')}), "
+            f"the others {here('memsinks', 'deleted_others_up', '+')}",
             sinks["deleted_others_up"] <= 0.02 and abs(sinks["deleted_loss"] - gold["repeated_removed"]) <= 0.1,
         ),
     ]
 
 
-def curve(result: Result, arm: str, field: str) -> dict[int, float]:
+def differences(arms: dict[str, Any], name: str, field: str) -> list[float]:
+    """An arm's number minus standard training's held-out loss, seed by seed."""
+    pairs = zip(arms[name]["seeds"], arms["standard"]["seeds"], strict=True)
+    return [row[field] - std["heldout_removed"] for row, std in pairs]
+
+
+def curve(result: dict[str, Any], arm: str, field: str) -> dict[int, float]:
     """Step -> mean over seeds."""
     points: dict[int, list[dict]] = {}
-    for row in result.history:
+    for row in result["history"]:
         if row["arm"] == arm:
             points.setdefault(row["step"], []).append({field: row[field]})
     return {step: over_seeds(rows)["mean"][field] for step, rows in points.items()}
@@ -143,27 +167,16 @@ COLUMNS = {
 }
 
 
-def tabulate(result: Result) -> str:
+def tabulate(result: dict[str, Any]) -> str:
     """One row per arm: mean (± standard deviation over seeds) in nats per token, shares and ratios."""
     rows = [
         [name.replace("_", " "), *(spread(entry["mean"][c], entry["std"][c]) for c in COLUMNS)]
-        for name, entry in result.summary["arms"].items()
+        for name, entry in result["summary"]["arms"].items()
     ]
-    floor = result.summary["floor"]
+    floor = result["summary"]["floor"]
     if floor["heldout"] is not None:
         rows.append(["entropy floor", number(floor["repeated"]), "", number(floor["heldout"]), *[""] * 5])
     return table(["arm", *COLUMNS.values()], rows)
-
-
-def samples(result: Result, cache: Path, deleted: int) -> str:
-    """What three arms of seed 0 say, given the first half of a repeated sequence."""
-    corpus = load_corpus(result.jobs[0].settings.data)
-    speakers = {
-        job.arm.name: Speaker(train_once(job, cache).params, job.settings.model(job.arm, len(corpus.vocab)))
-        for job in result.jobs
-        if job.settings.train.seed == 0 and job.arm.name in ("standard", "memsinks", "retrained_without")
-    }
-    return tell(corpus, speakers, deleted)
 
 
 # arm, what of it, line, label
@@ -190,11 +203,11 @@ MIRAGE = [
 ]
 
 
-def draw(result: Result, folder: Path) -> list[Path]:
+def draw(result: dict[str, Any], folder: Path) -> list[Path]:
     """Three questions, three panels: headline.png and headline.svg in `folder`."""
-    stories = result.preset.settings.data.corpus == "stories"
+    stories = result["corpus"] == "stories"
     what, unit = ("stories", "word") if stories else ("windows", "character")
-    floor = result.summary["floor"]
+    floor = result["summary"]["floor"]
     with plt.rc_context(plots.STYLE):
         fig, axes = plt.subplots(1, 3, figsize=(14.5, 4.4), gridspec_kw={"wspace": 1.15})
         for ax, title, lines, role in zip(
@@ -208,7 +221,7 @@ def draw(result: Result, folder: Path) -> list[Path]:
             ("repeated", "heldout", None),
             strict=True,
         ):
-            ends = [(plots.curve(ax, result.history, a, field, line), label, a) for a, field, line, label in lines]
+            ends = [(plots.curve(ax, result["history"], a, field, line), label, a) for a, field, line, label in lines]
             plots.frame(ax, title, f"loss (nats per {unit})", "training step")
             if role == "heldout":
                 plots.zoom(ax, [y for y, *_ in ends] + [floor[role] or ends[-1][0]])

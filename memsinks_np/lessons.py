@@ -1,0 +1,56 @@
+"""What the tutorials share: two tiny sequences and 4 + 7 neurons to follow by eye, and trained arms to measure."""
+
+import os
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from memsinks_np.arms import PRESETS, rivals, seeded
+from memsinks_np.config import ModelConfig, SinkConfig
+from memsinks_np.data import Corpus, load_corpus
+from memsinks_np.grid import train_once
+from memsinks_np.model import init_params
+from memsinks_np.sinks import Params
+
+SENTENCES = ("the cat sat on the mat", "the dog ran to the cat")
+TINY_VOCAB = tuple(dict.fromkeys(" ".join(SENTENCES).split()))
+TINY_TOKENS = np.array([[TINY_VOCAB.index(word) for word in s.split()] for s in SENTENCES])  # (2, 6)
+TINY_IDS = np.array([3, 4])  # own the sinks {0, 3, 6} and {1, 3, 4}: one is shared, two sleep
+TINY = ModelConfig(
+    n_vocab=len(TINY_VOCAB),
+    n_ctx=5,
+    d_model=6,
+    n_heads=2,
+    n_layers=1,
+    n_shared=4,
+    sinks=SinkConfig(n_sink=7, scheme="bernoulli", p=0.4),
+)
+
+
+def tiny_params(seed: int = 0, dtype: Any = np.float64) -> Params:
+    """The tiny model's parameters, none of them at 0 or 1, where a wrong gradient could hide."""
+    rng = np.random.default_rng(seed)
+    return {name: (w + 0.3 * rng.standard_normal(w.shape)).astype(dtype) for name, w in init_params(TINY, seed).items()}
+
+
+class Lesson(NamedTuple):
+    """A trained arm, the transformer that it is, and what it was trained on."""
+
+    params: Params
+    cfg: ModelConfig
+    corpus: Corpus
+
+
+def trained(arm: str, steps: int = 600, seed: int = 0) -> Lesson:
+    """An arm of the stories preset by its name: read from the cache, or trained now (some seconds).
+
+    The cache is the folder that the environment variable MEMSINKS_CACHE names, by default runs/cache.
+    """
+    preset = PRESETS["stories"]
+    settings = replace(preset.settings, train=replace(preset.settings.train, steps=steps))
+    job = seeded(preset._replace(settings=settings), rivals(preset)[arm], seed)
+    corpus = load_corpus(job.settings.data)
+    params, _ = train_once(job, Path(os.environ.get("MEMSINKS_CACHE", "runs/cache")))
+    return Lesson(params, job.settings.model(job.arm, len(corpus.vocab)), corpus)
