@@ -49,7 +49,7 @@ def write_whole(path: Path, data: bytes | str) -> None:
 def describe(arm: Arm, settings: Settings) -> dict[str, Any]:
     """Everything that a training depends on, as JSON can hold it: the configuration, the text and the code."""
     code = [Path(__file__).with_name(f"{name}.py").read_bytes() for name in TRAINING]
-    text = b"" if settings.data.corpus == "stories" else read_text(settings.data.corpus).encode()
+    text = b"" if settings.data.corpus in ("stories", "worlds") else read_text(settings.data.corpus).encode()
     made = {
         "arm": dataclasses.asdict(arm),
         "settings": dataclasses.asdict(settings),

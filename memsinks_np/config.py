@@ -68,7 +68,7 @@ class ModelConfig:
 class DataConfig:
     """Which text, and how often what is seen."""
 
-    corpus: str = "stories"  # the toy language, "pydoc", or the path of a UTF-8 text file
+    corpus: str = "stories"  # the toy language, "worlds" (two of them), "pydoc", or the path of a UTF-8 text file
     n_ctx: int = 32  # T: a sequence has T+1 tokens, the first of them only read
     batch_size: int = 32  # B
     repeat_share: float = 0.25  # of a batch
@@ -77,11 +77,12 @@ class DataConfig:
     n_once: int = 0  # a finite set of other sequences, shown in turn; 0: fresh ones for ever
     n_heldout: int = 256  # never trained on
     id_noise: float = 0.0  # d: the chance that a repeated sequence comes with a wrong ID (paper, section 5.3)
+    one_pass_of: int = 1  # a repeated sequence appears in one of so many passes; once-seen ones stand in otherwise
     shuffled: bool = True  # repeated sequences return in a new order in every pass; False: always in the same
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("n_ctx", "batch_size", "n_repeated", "n_heldout"):
+        for name in ("n_ctx", "batch_size", "n_repeated", "n_heldout", "one_pass_of"):
             value = getattr(self, name)
             require(value > 0, f"{name}={value} is not positive; choose at least 1")
         for name in ("n_canaries", "n_once"):

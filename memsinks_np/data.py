@@ -15,13 +15,14 @@ from numpy.typing import NDArray
 
 from memsinks_np.config import ConfigError, DataConfig, require
 from memsinks_np.ids import id_of, mix, permutation, uniform
-from memsinks_np.language import stories
+from memsinks_np.language import stories, worlds
 
 Tokens = NDArray[np.int64]
 N_CHARS = 95  # a text keeps its most frequent characters; UNUSUAL stands for all others
 UNUSUAL = "\N{REPLACEMENT CHARACTER}"
 HELDOUT, ONCE = 1 << 31, 1 << 32  # stories are numbered: repeated from 0, held-out and once-seen from here
-CANARY, OFFSET, WINDOW, ORDER, NOISE, WRONG = range(101, 107)  # salts: each kind of draw has its own
+STAND_IN = 1 << 40  # and once-seen ones in the place of repeated ones from here
+CANARY, OFFSET, WINDOW, ORDER, NOISE, WRONG, THINNED = range(101, 108)  # salts: each kind of draw has its own
 
 
 class Sequences(NamedTuple):
@@ -49,16 +50,21 @@ class Corpus:
     def batch(self, step: int) -> Sequences:
         """The sequences of one step: repeated ones, in turn, then once-seen ones."""
         cfg, n = self.cfg, self.cfg.n_in_batch
-        again = self.in_turn(step * n + np.arange(n))
+        places = step * n + np.arange(n)
+        again = self.in_turn(places)
         wrong = uniform(cfg.seed, NOISE, step, np.arange(n)) < cfg.id_noise
         fresh = mix(cfg.seed, WRONG, step, np.arange(n)).view(np.int64)
         numbers = step * (cfg.batch_size - n) + np.arange(cfg.batch_size - n)
         once, once_ids = self.draw(numbers % cfg.n_once if cfg.n_once else numbers)
-        return Sequences(
-            np.concatenate([self.repeated[again], once]),
-            np.concatenate([np.where(wrong, fresh, self.repeated_ids[again]), once_ids]),
-            np.arange(cfg.batch_size) < n,
-        )
+        tokens = np.concatenate([self.repeated[again], once])
+        ids = np.concatenate([np.where(wrong, fresh, self.repeated_ids[again]), once_ids])
+        repeated = np.arange(cfg.batch_size) < n
+        if cfg.one_pass_of > 1:
+            turn = mix(cfg.seed, THINNED, again) % np.uint64(cfg.one_pass_of)
+            absent = np.flatnonzero(places // len(self.repeated) % cfg.one_pass_of != turn)
+            tokens[absent], ids[absent] = self.draw(STAND_IN + places[absent])
+            repeated[absent] = False
+        return Sequences(tokens, ids, repeated)
 
     def in_turn(self, places: NDArray[np.int64]) -> NDArray[np.int64]:
         """Which repeated sequence stands at each place of the endless row of passes over all of them."""
@@ -75,7 +81,7 @@ class Corpus:
 
 def load_corpus(cfg: DataConfig) -> Corpus:
     """The corpus that a configuration names.  ConfigError where a text is missing, unreadable or too short."""
-    return story_corpus(cfg) if cfg.corpus == "stories" else text_corpus(cfg)
+    return story_corpus(cfg) if cfg.corpus in ("stories", "worlds") else text_corpus(cfg)
 
 
 def canaries(cfg: DataConfig, n_vocab: int) -> Tokens:
@@ -85,8 +91,11 @@ def canaries(cfg: DataConfig, n_vocab: int) -> Tokens:
 
 
 def story_corpus(cfg: DataConfig) -> Corpus:
-    """Stories of the toy language; the number of a story is its ID."""
-    language = stories()
+    """Stories of the toy language; the number of a story is its ID.
+
+    "worlds" has two: what repeats, and what is held out, is told of a second world, all else of the first.
+    """
+    common, language = worlds() if cfg.corpus == "worlds" else (stories(), stories())
 
     def tell(numbers: NDArray[np.int64]) -> Tokens:
         return language.sample(cfg.n_ctx + 1, cfg.seed, numbers)
@@ -100,7 +109,7 @@ def story_corpus(cfg: DataConfig) -> Corpus:
         repeated_ids=np.arange(cfg.n_repeated + cfg.n_canaries),
         heldout=tell(heldout_ids),
         heldout_ids=heldout_ids,
-        draw=lambda numbers: (tell(ONCE + numbers), ONCE + numbers),
+        draw=lambda numbers: (common.sample(cfg.n_ctx + 1, cfg.seed, ONCE + numbers), ONCE + numbers),
         floor=lambda tokens: float(-language.log_prob(tokens).mean()),
     )
 

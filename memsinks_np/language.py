@@ -28,7 +28,7 @@ class Grammar(NamedTuple):
     slots: dict[str, tuple[str, ...]]  # options of a slot, in one or more words; each starts with another word
 
 
-SHE, HE = ("she", "her"), ("he", "his")
+SHE, HE, IT = ("she", "her"), ("he", "his"), ("it", "its")
 STORIES = Grammar(
     pronouns=dict.fromkeys(("lily", "anna", "mia", "rosa"), SHE) | dict.fromkeys(("tom", "ben", "max", "sam"), HE),
     verbs=dict.fromkeys(("ball", "kite", "drum"), "PLAY")
@@ -60,6 +60,40 @@ STORIES = Grammar(
     },
 )
 
+VOYAGES = Grammar(  # the second world: other words and other sentences, but the same way to refer back
+    pronouns=dict.fromkeys(("robot", "ghost", "dragon", "wizard", "giant", "fox"), IT),
+    verbs=dict.fromkeys(("sword", "lamp", "crown"), "CRAFT")
+    | dict.fromkeys(("star", "comet", "moon"), "WATCH")
+    | dict.fromkeys(("map", "letter", "song"), "READ"),
+    opening="long ago one NAME with an ADJ NOUN VISITED a PLANET",
+    sentences=(
+        "there @they VERB the @noun BECAUSE",
+        "every NIGHT @they PASSED @their MATE , SILENT .",
+        "nobody KNEW why the @name KEPT flying .",
+        "@name and MATE BUILT ships of STUFF .",
+        "if CLOUDS came , the @name ROSE above them .",
+    ),
+    slots={
+        "VISITED": ("visited", "reached", "circled", "ruled"),
+        "ADJ": ("icy", "empty", "ancient", "orange", "endless"),
+        "PLANET": ("planet .", "river .", "desert .", "valley ."),
+        "CRAFT": ("forged", "polished", "stole", "hung"),
+        "WATCH": ("watched", "chased", "greeted", "counted"),
+        "READ": ("studied", "whispered", "copied", "forgot"),
+        "BECAUSE": ("because CLOUDS came .", "until NIGHT .", "."),
+        "NIGHT": ("night", "dawn", "winter", "dusk"),
+        "PASSED": ("passed", "followed", "warned", "called"),
+        "MATE": ("captain", "queen", "stranger", "twin"),
+        "SILENT": ("silent", "dreaming", "humming", "awake"),
+        "KNEW": ("knew", "asked", "said"),
+        "KEPT": ("kept", "stopped", "began"),
+        "BUILT": ("built", "burned", "sold"),
+        "STUFF": ("glass", "stone", "light", "paper", "gold"),
+        "CLOUDS": ("clouds", "storms", "waves", "shadows"),
+        "ROSE": ("rose", "hovered", "slid"),
+    },
+)
+
 
 def next_words(g: Grammar, context: tuple[str, str], rest: tuple[str, ...]) -> list[tuple]:
     """Every word that may come next, as (word, context after it, what the sentence still holds after it)."""
@@ -82,7 +116,8 @@ def next_words(g: Grammar, context: tuple[str, str], rest: tuple[str, ...]) -> l
 class Language:
     """A grammar compiled to tables: state s offers `count[s]` words, `word[s]`, and leads to `next[s]`."""
 
-    def __init__(self, grammar: Grammar = STORIES) -> None:
+    def __init__(self, grammar: Grammar = STORIES, beside: tuple[str, ...] = ()) -> None:
+        """`beside`: words of other languages that share this one's vocabulary."""
         start = (("", ""), tuple(grammar.opening.split()))
         states, offers = {start: 0}, []
         for state in (queue := [start]):  # grows while it is read
@@ -95,7 +130,7 @@ class Language:
             if len({word for word, _ in offer}) < len(offer):
                 raise ValueError(f"two options start with the same word in state {state}")
             offers.append(offer)
-        self.vocab = tuple(sorted({word for offer in offers for word, _ in offer}))
+        self.vocab = tuple(sorted({word for offer in offers for word, _ in offer} | set(beside)))
         code = {word: i for i, word in enumerate(self.vocab)}
         self.count = np.array([len(offer) for offer in offers])
         self.word = np.full((len(offers), self.count.max()), -1)
@@ -133,3 +168,10 @@ class Language:
 def stories() -> Language:
     """The language of the headline run."""
     return Language(STORIES)
+
+
+@lru_cache
+def worlds() -> tuple[Language, Language]:
+    """Two story worlds over one vocabulary: the first is common, the second rare (paper, section 5.2)."""
+    vocab = Language(STORIES).vocab + Language(VOYAGES).vocab
+    return Language(STORIES, vocab), Language(VOYAGES, vocab)
