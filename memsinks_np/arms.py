@@ -56,7 +56,7 @@ def rivals(preset: Preset) -> dict[str, Arm]:
     disjoint               every ID a slice of the pool of its own, until the slices are used up
     sgtm, sgtm_half        selective gradient masking, with labels for all, for half of the sequences
     narrow                 control: only the shared width of memsinks, no pool
-    dropout                control: as dense as memsinks, no shared neurons, all drawn anew at every occurrence;
+    dropout                control: as dense as memsinks, but all neurons save one are drawn anew at every occurrence;
                            evaluated with all on, scaled: ordinary dropout, one draw a sequence
     """
     width, G, pool = preset.width, preset.n_shared, preset.sinks
@@ -75,7 +75,7 @@ def rivals(preset: Preset) -> dict[str, Arm]:
         Arm(name="sgtm", n_shared=g, sinks=reserved, routing="sgtm"),
         Arm(name="sgtm_half", n_shared=g, sinks=reserved, routing="sgtm", labelled=0.5),
         Arm(name="narrow", n_shared=G),
-        Arm(name="dropout", n_shared=0, sinks=as_dense, tied_ids=False),
+        Arm(name="dropout", n_shared=1, sinks=as_dense, tied_ids=False),
     ]
     return {arm.name: arm for arm in arms}
 

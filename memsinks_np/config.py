@@ -55,11 +55,9 @@ class ModelConfig:
     tied: bool = True  # the output head is the token embedding
 
     def __post_init__(self) -> None:
-        for name in ("n_vocab", "n_ctx", "d_model", "n_heads", "n_layers"):
+        for name in ("n_vocab", "n_ctx", "d_model", "n_heads", "n_layers", "n_shared"):
             value = getattr(self, name)
             require(value > 0, f"{name}={value} is not positive; choose at least 1")
-        least = 0 if self.sinks else 1  # with a pool, all neurons may lie in it
-        require(self.n_shared >= least, f"n_shared={self.n_shared} is too small; choose at least {least}")
         C, H = self.d_model, self.n_heads
         require(C % H == 0, f"n_heads={H} does not divide d_model={C}; try d_model={H * max(1, C // H)}")
 

@@ -94,6 +94,7 @@ def measure(params: Params, cfg: ModelConfig, corpus: Any) -> dict[str, float | 
     row["heldout_own"] = mean_loss(params, cfg, heldout, on(corpus.heldout_ids))
     every = everything(cfg.sinks, cfg.n_layers) if cfg.sinks else off
     row["heldout_all"] = mean_loss(params, cfg, heldout, every)
+    row["repeated_all"] = mean_loss(params, cfg, repeated[:natural], every)
     return row
 
 

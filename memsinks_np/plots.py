@@ -1,7 +1,7 @@
 """Figures: the only file that imports matplotlib.  One colour per arm in every figure (Okabe and Ito 2008)."""
 
 import io
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -52,13 +52,19 @@ STYLE = {
 }
 
 
+def band(ax: Any, x: Sequence[float], seeds: Any, color: str, line: str = "-") -> float:
+    """Mean over seeds of (points, seeds) values, with a band from the lowest to the highest; returns the last mean."""
+    y = np.asarray(seeds, float)
+    ax.plot(x, y.mean(axis=1), line, color=color, marker="o" if len(x) < 8 else None, markersize=5)
+    ax.fill_between(x, y.min(axis=1), y.max(axis=1), color=color, alpha=0.2, linewidth=0)
+    return float(y[-1].mean())
+
+
 def curve(ax: Any, history: list[dict], arm: str, field: str, line: str = "-") -> float:
-    """Mean over seeds against steps, with a band from the lowest to the highest seed; returns the last mean."""
+    """An arm's number against training steps, over seeds; returns the last mean."""
     steps = sorted({row["step"] for row in history})
-    values = np.array([[r[field] for r in history if r["arm"] == arm and r["step"] == s] for s in steps])
-    ax.plot(steps, values.mean(axis=1), line, color=COLORS[arm])
-    ax.fill_between(steps, values.min(axis=1), values.max(axis=1), color=COLORS[arm], alpha=0.2, linewidth=0)
-    return float(values[-1].mean())
+    seeds = [[row[field] for row in history if row["arm"] == arm and row["step"] == step] for step in steps]
+    return band(ax, steps, seeds, COLORS[arm], line)
 
 
 def label_ends(ax: Any, ends: Iterable[tuple[float, str, str]]) -> None:
@@ -101,6 +107,24 @@ def draw_floor(ax: Any, floor: float | None, at: float) -> None:
             "ha": "center",
         }
         ax.annotate("entropy floor", (at, floor), (0, -3), fontsize=11, color="#444444", **place)
+
+
+def floor_and_ends(ax: Any, floor: float | None, ends: Iterable[tuple[float, str, str]]) -> None:
+    """A loss axis from 0, the entropy floor on it, labels at the lines."""
+    ends = list(ends)
+    ax.set_ylim(0, 1.15 * max([y for y, *_ in ends] + [floor or 0, ax.get_ylim()[1] / 1.15]))
+    draw_floor(ax, floor, 0.5)
+    label_ends(ax, ends)
+
+
+def dots(ax: Any, rows: Sequence[tuple[str, Sequence[float], str]], hollow: bool = False) -> None:
+    """One line per (label, values over seeds, colour): a dot per seed, the first row on top."""
+    for y, (_, values, color) in enumerate(rows):
+        ax.plot(values, [y] * len(values), "o", color=color, markerfacecolor="white" if hollow else color, markersize=9)
+    ax.set_yticks(range(len(rows)), [label for label, *_ in rows])
+    ax.set_ylim(len(rows) - 0.5, -0.7)
+    ax.grid(axis="y", visible=False)
+    ax.grid(axis="x", visible=True)
 
 
 def save(fig: Any, folder: Path, name: str) -> list[Path]:

@@ -11,7 +11,7 @@ from memsinks_np.grid import Grid
 def test_every_claim_of_the_headline_holds(tmp_path):
     result = headline.run(Plan(PRESETS["stories"], 1, False, Grid(tmp_path)))
     assert [claim for claim in headline.claims(result) if not claim.holds] == []
-    mean = {name: entry["mean"] for name, entry in result["summary"]["arms"].items()}
+    mean = {name: entry["mean"] for name, entry in result["arms"].items()}
     assert mean["standard"]["repeated_own"] <= 0.25
     assert mean["memsinks"]["repeated_own"] <= 0.05
     assert 0.97 <= mean["memsinks"]["gold_gap_closed"] <= 1.03

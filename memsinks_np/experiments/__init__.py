@@ -33,4 +33,11 @@ class About(NamedTuple):
 
 EXPERIMENTS: dict[str, About] = {
     "headline": About("six arms side by side: is the memory gone, is the skill kept?", "paper, sections 4, 5", 1.2),
+    "fig3": About("gradient masking: everything kept, and the reserved neurons dropped", "paper, section 4", 0.1),
+    "fig4": About("sinks over training, and the plane of forgetting and cost with all rivals", "paper, section 5", 0.6),
+    "fig5": About("how many sinks on, model size, wrong IDs", "paper, section 5.3", 2.5),
+    "fig6": About("a second story world, seen only through repeats", "paper, section 5.2", 2),
+    "fig7": About("one sequence shown every 40 steps: the saw-tooth", "paper, section 5.4", 0.5),
+    "controls": About("simpler explanations: untied, shuffled, placebo, narrow, dropout", "ours", 0.4),
+    "text": About("the headline on real text, by characters", "ours", 7),
 }

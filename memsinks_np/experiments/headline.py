@@ -1,61 +1,31 @@
 """The rivals side by side: is the memory gone, is the skill kept, and is forced isolation a mirage?"""
 
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import matplotlib.pyplot as plt
 
-from memsinks_np import metrics, plots, samples
-from memsinks_np.arms import jobs_of
+from memsinks_np import plots, samples
+from memsinks_np.arms import HEADLINE, rivals
 from memsinks_np.data import load_corpus
 from memsinks_np.experiments import Plan
-from memsinks_np.grid import Job
-from memsinks_np.report import Claim, estimate, number, over_seeds, spread, table, to_csv, to_json
-from memsinks_np.train import Trained
-
-SPEAKERS = ("standard", "memsinks", "retrained_without")
-
-
-def measure(job: Job, trained: Trained, delete: int) -> dict[str, Any]:
-    """In a worker: an arm's numbers and history, and what it says."""
-    corpus = load_corpus(job.settings.data)
-    model = job.settings.model(job.arm, len(corpus.vocab))
-    row = metrics.measure(trained.params, model, corpus)
-    tied = job.arm.tied_ids and job.arm.routing == "free"  # else deleting one sequence's sinks has no meaning
-    row |= metrics.deletion(trained.params, model, corpus) if tied else metrics.NO_DELETION
-    known = corpus.floor or (lambda tokens: None)
-    floor = {"repeated": known(corpus.repeated[: corpus.cfg.n_repeated]), "heldout": known(corpus.heldout)}
-    said = samples.speak(job, trained, delete) if job.arm.name in SPEAKERS and job.settings.train.seed == 0 else None
-    return {"row": row, "history": trained.history, "floor": floor, "said": said}
+from memsinks_np.experiments.comparison import compare, curve, values
+from memsinks_np.report import Claim, estimate, number, spread, table, to_csv, to_json
 
 
 def run(plan: Plan) -> dict[str, Any]:
     """Train every arm under every seed, measure it, and let three of them speak."""
-    jobs = [job for seed in range(plan.seeds) for job in jobs_of(plan.preset, seed)]
-    found = plan.grid(jobs, partial(measure, delete=plan.delete))
-    of = {(job.arm.name, job.settings.train.seed): one for job, one in zip(jobs, found, strict=True)}
-    rows: dict[str, list] = {}
-    history = []
-    for (name, seed), one in of.items():
-        references = (of["standard", seed]["row"], of["retrained_without", seed]["row"])
-        rows.setdefault(name, []).append({"seed": seed, **one["row"], **metrics.compare(one["row"], *references)})
-        history += [{"arm": name, "seed": seed, **point} for point in one["history"]]
-    floor = over_seeds([one["floor"] for one in found])["mean"]
-    arms = {name: over_seeds(seeds_of) for name, seeds_of in rows.items()}
-    said = {name: of[name, 0]["said"] for name in SPEAKERS}
-    return {
-        "corpus": plan.preset.settings.data.corpus,
-        "summary": {"floor": floor, "arms": arms},
-        "history": history,
-        "samples": samples.tell(load_corpus(jobs[0].settings.data), said, plan.delete),
-    }
+    arms = rivals(plan.preset)
+    result = compare(plan, {"headline": (plan.preset, {name: arms[name] for name in HEADLINE})})["headline"]
+    data = plan.preset.settings.data
+    said = samples.tell(load_corpus(data), result.pop("said"), plan.delete)
+    return {"corpus": data.corpus, **result, "samples": said}
 
 
 def files(result: dict[str, Any]) -> dict[str, str]:
     """What lies in the results' folder for a person to open."""
     return {
-        "summary.json": to_json(result["summary"]),
+        "summary.json": to_json({"floor": result["floor"], "arms": result["arms"]}),
         "history.csv": to_csv(result["history"]),
         "samples.txt": result["samples"],
     }
@@ -63,7 +33,7 @@ def files(result: dict[str, Any]) -> dict[str, str]:
 
 def claims(result: dict[str, Any]) -> list[Claim]:
     """What the headline is there to show, each with the number that decides it (mean over seeds)."""
-    arms = result["summary"]["arms"]
+    arms = result["arms"]
     mean = {name: entry["mean"] for name, entry in arms.items()}
     std, sinks, gm = mean["standard"], mean["memsinks"], mean["gradient_masking"]
     untied, paper, gold = mean["untied"], mean["memsinks_paper"], mean["retrained_without"]
@@ -73,7 +43,7 @@ def claims(result: dict[str, Any]) -> list[Claim]:
     rises = [cut[s] - kept[s] for s in (steps[round(share * (len(steps) - 1))] for share in (0.2, 0.6, 1.0))]
 
     def here(arm: str, field: str, sign: str = "") -> str:
-        return estimate([row[field] for row in arms[arm]["seeds"]], sign=sign)
+        return estimate(values(result, arm, field), sign=sign)
 
     return [
         Claim(
@@ -115,7 +85,7 @@ def claims(result: dict[str, Any]) -> list[Claim]:
         Claim(
             "forced isolation learns less from the same data, with everything kept",
             "Fig. 3: 3.5 against 2.72",
-            f"held-out {estimate(differences(arms, 'gradient_masking', 'heldout_all'), sign='+')}",
+            f"held-out {estimate(differences(result, 'gradient_masking', 'heldout_all'), sign='+')}",
             gm["heldout_all"] > std["heldout_removed"],
         ),
         Claim(
@@ -140,19 +110,10 @@ def claims(result: dict[str, Any]) -> list[Claim]:
     ]
 
 
-def differences(arms: dict[str, Any], name: str, field: str) -> list[float]:
+def differences(result: dict[str, Any], name: str, field: str) -> list[float]:
     """An arm's number minus standard training's held-out loss, seed by seed."""
-    pairs = zip(arms[name]["seeds"], arms["standard"]["seeds"], strict=True)
-    return [row[field] - std["heldout_removed"] for row, std in pairs]
-
-
-def curve(result: dict[str, Any], arm: str, field: str) -> dict[int, float]:
-    """Step -> mean over seeds."""
-    points: dict[int, list[dict]] = {}
-    for row in result["history"]:
-        if row["arm"] == arm:
-            points.setdefault(row["step"], []).append({field: row[field]})
-    return {step: over_seeds(rows)["mean"][field] for step, rows in points.items()}
+    pairs = zip(values(result, name, field), values(result, "standard", "heldout_removed"), strict=True)
+    return [ours - standard for ours, standard in pairs]
 
 
 COLUMNS = {
@@ -171,9 +132,9 @@ def tabulate(result: dict[str, Any]) -> str:
     """One row per arm: mean (± standard deviation over seeds) in nats per token, shares and ratios."""
     rows = [
         [name.replace("_", " "), *(spread(entry["mean"][c], entry["std"][c]) for c in COLUMNS)]
-        for name, entry in result["summary"]["arms"].items()
+        for name, entry in result["arms"].items()
     ]
-    floor = result["summary"]["floor"]
+    floor = result["floor"]
     if floor["heldout"] is not None:
         rows.append(["entropy floor", number(floor["repeated"]), "", number(floor["heldout"]), *[""] * 5])
     return table(["arm", *COLUMNS.values()], rows)
@@ -203,11 +164,11 @@ MIRAGE = [
 ]
 
 
-def draw(result: dict[str, Any], folder: Path) -> list[Path]:
-    """Three questions, three panels: headline.png and headline.svg in `folder`."""
+def draw(result: dict[str, Any], folder: Path, name: str = "headline") -> list[Path]:
+    """Three questions, three panels."""
     stories = result["corpus"] == "stories"
     what, unit = ("stories", "word") if stories else ("windows", "character")
-    floor = result["summary"]["floor"]
+    floor = result["floor"]
     with plt.rc_context(plots.STYLE):
         fig, axes = plt.subplots(1, 3, figsize=(14.5, 4.4), gridspec_kw={"wspace": 1.15})
         for ax, title, lines, role in zip(
@@ -229,4 +190,4 @@ def draw(result: dict[str, Any], folder: Path) -> list[Path]:
                 ax.set_ylim(0, 2 if role else None)
             plots.draw_floor(ax, floor.get(role), 0.5)
             plots.label_ends(ax, ends)
-        return plots.save(fig, folder, "headline")
+        return plots.save(fig, folder, name)

@@ -1,0 +1,171 @@
+"""How robust is it?  How many sinks are on, how large the model is, how often the ID is wrong."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import matplotlib.pyplot as plt
+
+from memsinks_np import plots
+from memsinks_np.arms import Preset, rivals
+from memsinks_np.config import Arm
+from memsinks_np.experiments import Plan
+from memsinks_np.experiments.comparison import compare, mean, values
+from memsinks_np.report import Claim, estimate, spread, table
+
+SHARES = (0.1, 0.3, 0.5, 0.7)  # p in the paper's pool
+ACTIVE = (8, 32, 128, 512)  # A of 2,048 in ours
+SIZES = (32, 64, 96)  # d_model
+NOISE = (0.0, 0.01, 0.05, 0.1, 0.5)  # d
+SINKS = ("memsinks", "memsinks_paper")
+
+
+def with_data(preset: Preset, **changes: Any) -> Preset:
+    return preset._replace(settings=replace(preset.settings, data=replace(preset.settings.data, **changes)))
+
+
+def run(plan: Plan) -> dict[str, Any]:
+    """The paper's setting and ours; one thing changed at a time."""
+    preset = plan.preset
+    arms = rivals(preset)
+    references = {name: arms[name] for name in ("standard", "retrained_without")}
+
+    def pool(arm: Arm, **changes: Any) -> Arm:
+        assert arm.sinks
+        return replace(arm, sinks=replace(arm.sinks, **changes))
+
+    active = [n for n in ACTIVE if preset.sinks.n_sink % n == 0 and n <= preset.sinks.n_sink]
+    on = {f"memsinks_paper {p}": pool(arms["memsinks_paper"], p=p) for p in SHARES}
+    on |= {f"memsinks {n}": pool(arms["memsinks"], n_active=n) for n in active}
+    on = {name: replace(arm, name=name) for name, arm in on.items()}
+    presets = {"on": (preset, references | on)}
+    for size in SIZES:
+        sized = preset._replace(settings=replace(preset.settings, d_model=size))
+        presets[f"size {size}"] = (sized, references | {name: arms[name] for name in SINKS})
+    for d in NOISE:
+        presets[f"noise {d}"] = (with_data(preset, id_noise=d), {name: arms[name] for name in SINKS})
+    found = compare(plan, presets)
+    for one in found.values():
+        del one["history"], one["said"]
+    return found | {"active": active, "n_sink": preset.sinks.n_sink}
+
+
+def repeated(result: dict[str, Any], name: str, arm: str) -> float:
+    """Loss on repeated sequences, sinks removed."""
+    return mean(result[name], arm, "repeated_removed")
+
+
+def claims(result: dict[str, Any]) -> list[Claim]:
+    gold = repeated(result, "on", "retrained_without")
+    shares = {p: repeated(result, "on", f"memsinks_paper {p}") for p in SHARES}
+    noise = {d: {arm: repeated(result, f"noise {d}", arm) for arm in SINKS} for d in NOISE}
+    small, large = f"size {min(SIZES)}", f"size {max(SIZES)}"
+    show: Callable[[dict], str] = lambda of: ", ".join(f"{k:g}: {v:.2f}" for k, v in of.items())
+    costs = {size: values(result[f"size {size}"], "memsinks", "heldout_cost") for size in SIZES}
+    closed = {size: values(result[f"size {size}"], "memsinks", "gold_gap_closed") for size in SIZES}
+    return [
+        Claim(
+            "isolation is robust to the share of sinks that are on, and breaks where most are",
+            "Fig. 5a: p=0.1: 1.85, 0.3: 1.97, 0.5: 1.93, 0.7: 1.24",
+            f"repeated, sinks removed, over p {show(shares)} (never seen: {gold:.2f})",
+            min(shares[0.1], shares[0.3], shares[0.5]) > 0.6 * gold
+            and shares[0.7] < min(shares[0.1], shares[0.3]) - 0.1,
+            "here the loss falls steadily with p: a toy has few neurons, so the shared ones see less interference",
+        ),
+        Claim(
+            "it works at every model size",
+            "Fig. 5b: forgetting 1.49 to 1.95",
+            "gold-gap closed " + ", ".join(f"C={size}: {estimate(of)}" for size, of in closed.items()),
+            min(min(of) for of in closed.values()) > 0.8,
+        ),
+        Claim(
+            "smaller models pay more for the removal",
+            "Fig. 5b: -0.057 for 32M, +0.010 for 344M",
+            "held-out " + ", ".join(f"C={size}: {estimate(of, sign='+')}" for size, of in costs.items()),
+            mean(result[small], "memsinks", "heldout_cost") > mean(result[large], "memsinks", "heldout_cost"),
+        ),
+        Claim(
+            "up to 10 % of wrong IDs do little harm",
+            "Fig. 5c: 1.84, 1.87, 1.78",
+            f"the paper's setting {show({d: of['memsinks_paper'] for d, of in noise.items() if d <= 0.1})}; "
+            f"ours {show({d: of['memsinks'] for d, of in noise.items() if d <= 0.1})}",
+            all(noise[0.1][arm] > noise[0.0][arm] - 0.1 for arm in SINKS),
+            "what is learnt under a wrong ID is shared between sinks that come and go, and the shared neurons",
+        ),
+        Claim(
+            "half of the IDs wrong break it",
+            "Fig. 5c: 0.73",
+            f"the paper's setting {noise[0.5]['memsinks_paper']:.2f}; ours {noise[0.5]['memsinks']:.2f}",
+            all(noise[0.5][arm] < noise[0.0][arm] - 0.2 for arm in SINKS),
+        ),
+    ]
+
+
+def tabulate(result: dict[str, Any]) -> str:
+    fields = {
+        "repeated_own": "repeated, own sinks",
+        "repeated_removed": "sinks removed",
+        "heldout_removed": "new, removed",
+    }
+    rows = []
+    for name, one in result.items():
+        for arm in one["arms"] if isinstance(one, dict) else ():
+            entry = one["arms"][arm]
+            rows.append(
+                [f"{name}: {arm.replace('_', ' ')}", *(spread(entry["mean"][f], entry["std"][f]) for f in fields)]
+            )
+    return table(["setting: arm", *fields.values()], rows)
+
+
+def draw(result: dict[str, Any], folder: Path) -> list[Path]:
+    with plt.rc_context(plots.STYLE):
+        fig, (a, b, c) = plt.subplots(1, 3, figsize=(14.5, 4.2), gridspec_kw={"wspace": 0.95})
+        shares = {"memsinks_paper": list(SHARES), "memsinks": [n / result["n_sink"] for n in result["active"]]}
+        names = {"memsinks_paper": SHARES, "memsinks": result["active"]}
+        ends = [
+            (
+                plots.band(
+                    a,
+                    x,
+                    [values(result["on"], f"{arm} {n}", "repeated_removed") for n in names[arm]],
+                    plots.COLORS[arm],
+                ),
+                label,
+                arm,
+            )
+            for (arm, x), label in zip(shares.items(), ("paper's pool", "ours, 2,048 sinks"), strict=True)
+        ]
+        plots.frame(a, "How many sinks on?", "repeated, sinks removed\n(nats per word)", "share of the pool that is on")
+        a.set_xscale("log")
+        plots.floor_and_ends(a, result["on"]["floor"]["repeated"], ends)
+        ends = [
+            (
+                plots.band(
+                    b, SIZES, [values(result[f"size {n}"], arm, "heldout_removed") for n in SIZES], plots.COLORS[arm]
+                ),
+                label,
+                arm,
+            )
+            for arm, label in (
+                ("standard", "standard"),
+                ("memsinks", "sinks removed"),
+                ("memsinks_paper", "paper's, removed"),
+                ("retrained_without", "never saw repeats"),
+            )
+        ]
+        plots.frame(b, "Smaller, larger models", "new stories, sinks removed\n(nats per word)", "residual width C")
+        plots.label_ends(b, ends)
+        ends = [
+            (
+                plots.band(
+                    c, NOISE, [values(result[f"noise {d}"], arm, "repeated_removed") for d in NOISE], plots.COLORS[arm]
+                ),
+                label,
+                arm,
+            )
+            for arm, label in (("memsinks", "ours, removed"), ("memsinks_paper", "paper's, removed"))
+        ]
+        plots.frame(c, "Wrong IDs", "repeated, sinks removed\n(nats per word)", "share of wrong IDs")
+        plots.floor_and_ends(c, result["on"]["floor"]["repeated"], ends)
+        return plots.save(fig, folder, "fig5")
