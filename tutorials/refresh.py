@@ -1,0 +1,95 @@
+"""Run tutorial pages top to bottom, redraw their figures and rewrite what they print.
+
+python tutorials/refresh.py          every page
+python tutorials/refresh.py 01 07    those whose names start so
+"""
+
+import contextlib
+import io
+import os
+import re
+import shutil
+import sys
+import tempfile
+import time
+import warnings
+from pathlib import Path
+from unittest import mock
+
+import matplotlib
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+
+HERE = Path(__file__).resolve().parent
+# a ```python fence, and the ```text fence (or ```text nats) that stands directly under it
+CELL = re.compile(
+    r"^```python\n(?P<code>.*?)^```$(?:\n\s*^```text(?P<kind>[^\n]*)\n(?P<shown>.*?)^```$)?", re.MULTILINE | re.DOTALL
+)
+IMAGE = re.compile(r"!\[(?P<alt>[^\]]*)\]\((?P<path>figures/[^)]+)\)")
+
+
+def pages() -> list[Path]:
+    """The numbered pages in their order."""
+    return sorted(HERE.glob("[0-9]*.md"))
+
+
+def run(page: Path, folder: Path) -> list[str]:
+    """Run a page's cells in one scope; what each of them prints.  Its figures land in `folder`/figures.
+
+    The cells keep the page's line numbers, so that a traceback points into the page.  Warnings are errors.
+    Trained arms come from MEMSINKS_CACHE, by default runs/cache of this repository.
+    """
+    text = page.read_text(encoding="utf-8")
+    (folder / "figures").mkdir()
+    scope: dict[str, object] = {"__name__": "__main__"}
+    printed = []
+    environment = {"MEMSINKS_CACHE": str(HERE.parent / "runs" / "cache")} | dict(os.environ)
+    environment |= {"SOURCE_DATE_EPOCH": "0"}  # no date in a figure: the same bytes every time
+    with (
+        mock.patch.dict(os.environ, environment),
+        contextlib.chdir(folder),
+        matplotlib.rc_context(fname=HERE / "matplotlibrc"),
+        warnings.catch_warnings(action="error"),
+    ):
+        for cell in CELL.finditer(text):
+            above = "\n" * text.count("\n", 0, cell.start("code"))
+            with contextlib.redirect_stdout(io.StringIO()) as out:
+                exec(compile(above + cell["code"], str(page), "exec"), scope)
+            printed.append(out.getvalue())
+        plt.close("all")
+    return printed
+
+
+def rewritten(text: str, printed: list[str]) -> str:
+    """The page with a text fence under every cell that printed something, and under no other."""
+    outputs = iter(printed)
+
+    def cell_with_output(cell: re.Match[str]) -> str:
+        output = next(outputs)
+        code = f"```python\n{cell['code']}```"
+        return f"{code}\n\n```text{cell['kind'] or ''}\n{output.rstrip()}\n```" if output.strip() else code
+
+    return CELL.sub(cell_with_output, text)
+
+
+def refresh(page: Path) -> None:
+    with tempfile.TemporaryDirectory() as name:
+        printed = run(page, Path(name))
+        for figure in sorted(Path(name, "figures").iterdir()):
+            shutil.copy(figure, HERE / "figures")
+    page.write_text(rewritten(page.read_text(encoding="utf-8"), printed), encoding="utf-8")
+
+
+def main(chosen: list[str]) -> None:
+    (HERE / "figures").mkdir(exist_ok=True)
+    for page in pages():
+        if not chosen or page.name.startswith(tuple(chosen)):
+            start = time.perf_counter()
+            refresh(page)
+            print(f"{page.name}  {time.perf_counter() - start:.1f} s")
+
+
+if __name__ == "__main__":
+    sys.path.insert(0, str(HERE.parent))  # this repository's package, installed or not
+    main([Path(name).name for name in sys.argv[1:]])
