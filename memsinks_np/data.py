@@ -4,9 +4,10 @@ A corpus is the toy language of `language.py`, the English of Python's own docum
 text file, the last two by characters.  Every batch is a pure function of (configuration, step).
 """
 
-from collections import Counter
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,6 +20,7 @@ from memsinks_np.language import stories, worlds
 
 Tokens = NDArray[np.int64]
 N_CHARS = 95  # a text keeps its most frequent characters; UNUSUAL stands for all others
+PIECE = 1 << 16  # characters of a text that are worked on at once: they stay in the processor's cache
 UNUSUAL = "\N{REPLACEMENT CHARACTER}"
 HELDOUT, ONCE = 1 << 31, 1 << 32  # stories are numbered: repeated from 0, held-out and once-seen from here
 STAND_IN = 1 << 40  # and once-seen ones in the place of repeated ones from here
@@ -71,12 +73,17 @@ class Corpus:
         R = len(self.repeated)
         if not self.cfg.shuffled:
             return places % R
-        passes = {p: permutation(R, self.cfg.seed, ORDER, p) for p in np.unique(places // R).tolist()}
-        return np.array([passes[p // R][p % R] for p in places.tolist()], np.int64)
+        return np.array([order(R, self.cfg.seed, p // R)[p % R] for p in places.tolist()], np.int64)
 
     def text(self, tokens: NDArray[np.int64]) -> str:
         """Tokens as a person reads them."""
         return self.separator.join(self.vocab[i] for i in tokens)
+
+
+@lru_cache(maxsize=4)
+def order(n: int, seed: int, turn: int) -> NDArray[np.int64]:
+    """The order of the repeated sequences in one pass over them; not to be written to."""
+    return permutation(n, seed, ORDER, turn)
 
 
 def load_corpus(cfg: DataConfig) -> Corpus:
@@ -135,23 +142,61 @@ def read_text(corpus: str) -> str:
         ) from None
 
 
-def encode(text: str) -> tuple[tuple[str, ...], Tokens]:
-    """Characters as tokens.  Rule: the 95 most frequent keep their own token, all others share UNUSUAL."""
-    frequent = sorted(c for c, _ in Counter(text).most_common(N_CHARS) if c != UNUSUAL)
-    code = {c: i for i, c in enumerate(frequent, start=1)}
-    return (UNUSUAL, *frequent), np.array([code.get(c, 0) for c in text], np.int64)
+def n_vocab(cfg: DataConfig) -> int:
+    """V, the number of different tokens."""
+    return len(stories().vocab if cfg.corpus == "stories" else encode(read_text(cfg.corpus))[0])
 
 
-def rare_windows(tokens: Tokens, width: int, n: int, seed: int) -> NDArray[np.int64]:
+def encode(text: str) -> tuple[tuple[str, ...], NDArray[np.uint8]]:
+    """Characters as tokens.  Rule: the 95 most frequent keep their own token, all others share UNUSUAL.
+
+    Of two that are as frequent, the one with the smaller code point goes first.
+    """
+    pieces = [text[i : i + PIECE].encode("utf-32-le", "surrogatepass") for i in range(0, len(text), PIECE)]
+    counts = np.zeros(sys.maxunicode + 1, np.int64)
+    for piece in pieces:
+        counts += np.bincount(np.frombuffer(piece, np.uint32), minlength=len(counts))
+    most = np.argsort(-counts, kind="stable")[:N_CHARS]
+    frequent = sorted(c for c in most[counts[most] > 0].tolist() if c != ord(UNUSUAL))
+    code = np.zeros(len(counts), np.uint8)
+    code[frequent] = np.arange(1, len(frequent) + 1)
+    tokens = [code[np.frombuffer(piece, np.uint32)] for piece in pieces]
+    return (UNUSUAL, *map(chr, frequent)), np.concatenate([*tokens, np.zeros(0, np.uint8)])
+
+
+def hashes(tokens: NDArray[np.uint8], width: int) -> NDArray[np.uint64]:
+    """(...,N) -> (...,N-width+1) a hash of the window that starts at each place, made of two that overlap in it."""
+    h, w = tokens.astype(np.uint64), 1
+    while 2 * w <= width:
+        h, w = mix(h[..., :-w], h[..., w:]), 2 * w
+    return mix(h[..., : h.shape[-1] - (width - w)], h[..., width - w :])
+
+
+def occurrences(tokens: NDArray[np.uint8], width: int, starts: NDArray[np.int64]) -> NDArray[np.int64]:
+    """How often the window that starts at each of `starts` stands in the text, at any offset."""
+    windows = tokens[starts[:, None] + np.arange(width)]
+    known, place = np.unique(hashes(windows, width)[:, 0], return_inverse=True)
+    counts = np.zeros(len(known), np.int64)
+    likely = np.zeros(1 << 20, bool)  # a cheap first look, by the upper bits
+    likely[known >> np.uint64(44)] = True
+    for i in range(0, len(tokens) - width + 1, PIECE):
+        h = hashes(tokens[i : i + PIECE + width - 1], width)
+        h = h[likely[h >> np.uint64(44)]]
+        at = np.minimum(np.searchsorted(known, h), len(known) - 1)
+        counts += np.bincount(at[known[at] == h], minlength=len(known))
+    return counts[place]
+
+
+def rare_windows(tokens: NDArray[np.uint8], width: int, n: int, seed: int) -> NDArray[np.int64]:
     """The numbers of n windows, drawn at random, whose text stands nowhere else, at any offset."""
-    text = tokens.astype(np.uint8).tobytes()
-    chosen: list[int] = []
-    for i in permutation(len(text) // width, seed, WINDOW).tolist():
-        window = text[i * width : (i + 1) * width]
-        if text.find(window) == i * width and text.find(window, i * width + 1) < 0:
-            chosen.append(i)
-        if len(chosen) == n:
-            return np.array(chosen)
+    drawn = permutation(len(tokens) // width, seed, WINDOW)
+    chosen, tried = drawn[:0], 0
+    while tried < len(drawn):
+        some = drawn[tried : 2 * (tried + n)]  # twice as many every time: a text is read through a few times at most
+        chosen = np.concatenate([chosen, some[occurrences(tokens, width, some * width) == 1]])
+        tried += len(some)
+        if len(chosen) >= n:
+            return chosen[:n]
     raise ConfigError(
         f"the text has only {len(chosen)} windows of {width} characters that occur once, "
         f"but {n} are needed; use a longer or more varied text"
@@ -173,12 +218,12 @@ def text_corpus(cfg: DataConfig) -> Corpus:
     chosen = rare_windows(tokens, width, n, cfg.seed)
     windows = tokens[: len(tokens) // width * width].reshape(-1, width)
     rest = np.delete(windows, chosen, axis=0).ravel()
-    repeated = np.concatenate([windows[chosen[: cfg.n_repeated]], canaries(cfg, len(vocab))])
-    heldout = windows[chosen[cfg.n_repeated :]]
+    cut = windows[chosen].astype(np.int64)
+    repeated, heldout = np.concatenate([cut[: cfg.n_repeated], canaries(cfg, len(vocab))]), cut[cfg.n_repeated :]
 
     def draw(numbers: NDArray[np.int64]) -> tuple[Tokens, NDArray[np.int64]]:
         start = (uniform(cfg.seed, OFFSET, numbers) * (len(rest) - width)).astype(np.int64)
-        crops = rest[start[:, None] + np.arange(width)]
+        crops = rest[start[:, None] + np.arange(width)].astype(np.int64)
         return crops, id_of(crops)
 
     return Corpus(cfg, vocab, "", repeated, id_of(repeated), heldout, id_of(heldout), draw, floor=None)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from memsinks_np.config import ConfigError, DataConfig
-from memsinks_np.data import UNUSUAL, encode, load_corpus, read_text
+from memsinks_np.data import UNUSUAL, encode, hashes, load_corpus, n_vocab, occurrences, read_text
 from memsinks_np.ids import id_of, mix
 
 SMALL = {"n_ctx": 15, "batch_size": 16, "n_repeated": 10, "n_heldout": 20}
@@ -80,6 +80,32 @@ def test_windows_that_are_cut_out_stand_nowhere_else(tmp_path):
         file.write(text + text[5:])  # everything but the beginning comes twice, at other places of the grid
     with pytest.raises(ConfigError, match="only 1 windows"):
         load_corpus(DataConfig(corpus=path, n_ctx=15, batch_size=16, n_repeated=4, n_heldout=6))
+
+
+@pytest.mark.parametrize("width", [1, 2, 5, 8, 13])
+def test_occurrences_are_those_that_one_counts(width, monkeypatch):
+    """Pieces shorter than the text, windows across their borders, and letters that give many copies."""
+    monkeypatch.setattr("memsinks_np.data.PIECE", 50)
+    tokens = (mix(3, np.arange(333)) % np.uint64(3)).astype(np.uint8)
+    text, starts = tokens.tobytes(), np.arange(0, 333 - width, 3)
+    want = [
+        sum(text[j : j + width] == text[i : i + width] for j in range(len(text) - width + 1)) for i in starts.tolist()
+    ]
+    assert occurrences(tokens, width, starts).tolist() == want
+    assert len(np.unique(hashes(tokens, width))) == len({text[j : j + width] for j in range(len(text) - width + 1)})
+
+
+def test_encoding_does_not_depend_on_the_pieces(monkeypatch):
+    text = read_text("pydoc")[:5000] + "é☃"
+    vocab, tokens = encode(text)
+    monkeypatch.setattr("memsinks_np.data.PIECE", 7)
+    assert encode(text)[0] == vocab
+    np.testing.assert_array_equal(encode(text)[1], tokens)
+    assert encode("") == ((UNUSUAL,), pytest.approx([]))
+
+
+def test_n_vocab_is_that_of_the_corpus(corpus):
+    assert n_vocab(corpus.cfg) == len(corpus.vocab)
 
 
 def test_finite_set_of_once_seen_sequences_comes_in_turn(corpus):
