@@ -4,16 +4,22 @@ import dataclasses
 import hashlib
 import io
 import json
+import math
 import os
+import zipfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from memsinks_np import __version__
-from memsinks_np.config import Arm, ConfigError, Settings
-from memsinks_np.data import read_text
+from memsinks_np.config import Arm, ConfigError, Settings, require
+from memsinks_np.data import TOLD, read_text
+from memsinks_np.sinks import Params
 from memsinks_np.train import Trained
+
+MADE_LETTERS, ROW_LETTERS = 1 << 16, 1 << 10  # the most that a file of ours says of its making, and of a step
 
 TRAINING = [
     "config",
@@ -49,7 +55,7 @@ def write_whole(path: Path, data: bytes | str) -> None:
 def describe(arm: Arm, settings: Settings) -> dict[str, Any]:
     """Everything that a training depends on, as JSON can hold it: the configuration, the text and the code."""
     code = [Path(__file__).with_name(f"{name}.py").read_bytes() for name in TRAINING]
-    text = b"" if settings.data.corpus in ("stories", "worlds") else read_text(settings.data.corpus).encode()
+    text = b"" if settings.data.corpus in TOLD else read_text(settings.data.corpus).encode()
     made = {
         "arm": dataclasses.asdict(arm),
         "settings": dataclasses.asdict(settings),
@@ -62,8 +68,12 @@ def describe(arm: Arm, settings: Settings) -> dict[str, Any]:
 
 def cache_path(folder: Path, made: dict[str, Any]) -> Path:
     """Where an arm lies: the hash of what made it (its name does not count)."""
-    unnamed = made | {"arm": {k: v for k, v in made["arm"].items() if k != "name"}}
-    return folder / f"{hashlib.sha256(json.dumps(unnamed, sort_keys=True).encode()).hexdigest()[:20]}.npz"
+    return folder / f"{hashlib.sha256(json.dumps(unnamed(made), sort_keys=True).encode()).hexdigest()[:20]}.npz"
+
+
+def unnamed(made: dict[str, Any]) -> dict[str, Any]:
+    """What made an arm, but for its name."""
+    return made | {"arm": {k: v for k, v in made["arm"].items() if k != "name"}}
 
 
 def save(path: Path, trained: Trained, made: dict[str, Any]) -> None:
@@ -73,15 +83,41 @@ def save(path: Path, trained: Trained, made: dict[str, Any]) -> None:
     write_whole(path, file.getvalue())
 
 
-def load(path: Path) -> Trained:
-    """Read an arm.  Nothing is unpickled; a file that is not one of ours raises ConfigError."""
+def load(path: Path, made: dict[str, Any], like: Params) -> Trained:
+    """Read the arm that `made` describes, with parameters named, shaped and typed as those of `like`.
+
+    Nothing is unpickled, and no array is read before its header has been compared with what is expected, so a
+    hostile file costs no more memory than an honest one.  Anything else raises ConfigError.
+    """
+    letters = {"made": MADE_LETTERS, "history": ROW_LETTERS * (made["settings"]["train"]["steps"] + 2)}
+    most = sum(w.nbytes for w in like.values()) + 4 * sum(letters.values()) + 1000 * (len(like) + 2)
     try:
-        with path.open("rb") as whole, np.load(whole, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files}
-        del arrays["made"]
+        require(path.is_file() and path.stat().st_size <= most, f"not a file, or one of more than {most} bytes")
+        with zipfile.ZipFile(path) as file:
+            names = sorted(f"{name}.npy" for name in [*like, *letters])
+            require(sorted(file.namelist()) == names, "it holds other arrays")
+            arrays = {name: read_array(file, name, like.get(name), letters.get(name, 0)) for name in [*letters, *like]}
+        require(unnamed(json.loads(str(arrays.pop("made")))) == unnamed(made), "something else has made it")
         history = json.loads(str(arrays.pop("history")))
-    except Exception as e:  # whatever a damaged or hostile file leads the reader to
-        raise ConfigError(
-            f"{path} is not a trained arm ({type(e).__name__}); delete it and it is trained again"
-        ) from None
+        require(isinstance(history, list) and all(isinstance(row, dict) for row in history), "its history is no list")
+    except Exception as e:  # whatever a damaged or hostile file leads the readers to
+        reason = str(e) if isinstance(e, ConfigError) else type(e).__name__
+        raise ConfigError(f"{path} is not a trained arm ({reason}); delete it and it is trained again") from None
     return Trained(arrays, history)
+
+
+def read_array(file: zipfile.ZipFile, name: str, like: Any, letters: int) -> NDArray[Any]:
+    """One array, after its header was found to declare what `like` has, or a text of at most so many letters."""
+    entry = file.getinfo(f"{name}.npy")
+    with file.open(entry) as stream:
+        require(np.lib.format.read_magic(stream) == (1, 0), f"{name} is of another .npy version")
+        shape, _, dtype = np.lib.format.read_array_header_1_0(stream)
+        if like is None:
+            ok = shape == () and dtype.kind == "U" and dtype.itemsize <= 4 * letters
+        else:
+            ok = shape == like.shape and dtype == like.dtype
+        require(ok, f"{name} has shape {shape} and type {dtype}")
+        whole = stream.tell() + math.prod(shape) * dtype.itemsize
+    require(entry.compress_size == entry.file_size == whole, f"{name} is not stored as it is")
+    with file.open(entry) as stream:
+        return np.lib.format.read_array(stream, allow_pickle=False)

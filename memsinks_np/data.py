@@ -19,6 +19,7 @@ from memsinks_np.ids import id_of, mix, permutation, uniform
 from memsinks_np.language import stories, worlds
 
 Tokens = NDArray[np.int64]
+TOLD = {"stories": lambda: (stories(), stories()), "worlds": worlds}  # toy languages: of most stories, of the others
 N_CHARS = 95  # a text keeps its most frequent characters; UNUSUAL stands for all others
 PIECE = 1 << 16  # characters of a text that are worked on at once: they stay in the processor's cache
 UNUSUAL = "\N{REPLACEMENT CHARACTER}"
@@ -88,7 +89,7 @@ def order(n: int, seed: int, turn: int) -> NDArray[np.int64]:
 
 def load_corpus(cfg: DataConfig) -> Corpus:
     """The corpus that a configuration names.  ConfigError where a text is missing, unreadable or too short."""
-    return story_corpus(cfg) if cfg.corpus in ("stories", "worlds") else text_corpus(cfg)
+    return story_corpus(cfg) if cfg.corpus in TOLD else text_corpus(cfg)
 
 
 def canaries(cfg: DataConfig, n_vocab: int) -> Tokens:
@@ -102,7 +103,7 @@ def story_corpus(cfg: DataConfig) -> Corpus:
 
     "worlds" has two: what repeats, and what is held out, is told of a second world, all else of the first.
     """
-    common, language = worlds() if cfg.corpus == "worlds" else (stories(), stories())
+    common, language = TOLD[cfg.corpus]()
 
     def tell(numbers: NDArray[np.int64]) -> Tokens:
         return language.sample(cfg.n_ctx + 1, cfg.seed, numbers)
@@ -144,7 +145,7 @@ def read_text(corpus: str) -> str:
 
 def n_vocab(cfg: DataConfig) -> int:
     """V, the number of different tokens."""
-    return len(stories().vocab if cfg.corpus == "stories" else encode(read_text(cfg.corpus))[0])
+    return len(TOLD[cfg.corpus]()[0].vocab if cfg.corpus in TOLD else encode(read_text(cfg.corpus))[0])
 
 
 def encode(text: str) -> tuple[tuple[str, ...], NDArray[np.uint8]]:

@@ -18,6 +18,8 @@ from tqdm import tqdm
 
 from memsinks_np import checkpoint
 from memsinks_np.config import Arm, ConfigError, Settings
+from memsinks_np.data import n_vocab
+from memsinks_np.model import init_params
 from memsinks_np.process import one_blas_thread
 from memsinks_np.train import Trained, train
 
@@ -94,7 +96,8 @@ def train_once(job: Job, cache: Path, on_step: Callable[[], Any] = lambda: None,
     made = checkpoint.describe(*job)
     path = checkpoint.cache_path(cache, made)
     if path.exists():
-        return checkpoint.load(path)
+        model = job.settings.model(job.arm, n_vocab(job.settings.data))
+        return checkpoint.load(path, made, init_params(model))
     trained = train(*job, on_step, threads)
     checkpoint.save(path, trained, made)
     return trained

@@ -1,5 +1,11 @@
 """Trained arms on disk: found by what made them, whole or absent, refused when damaged."""
 
+import io
+import json
+import os
+import tracemalloc
+import warnings
+import zipfile
 from dataclasses import replace
 
 import numpy as np
@@ -15,6 +21,7 @@ TRAINED = Trained(
     {"wte": np.arange(6, dtype=np.float32).reshape(2, 3).T, "h0.b_in": np.ones(2)},
     [{"step": 0, "train": 1.5}],
 )
+MADE = checkpoint.describe(ARM, SETTINGS)
 
 
 def path_of(arm, settings):
@@ -22,11 +29,10 @@ def path_of(arm, settings):
 
 
 def test_round_trip_and_same_bytes_twice(tmp_path):
-    made = checkpoint.describe(ARM, SETTINGS)
     for name in ("a.npz", "b.npz"):
-        checkpoint.save(tmp_path / name, TRAINED, made)
+        checkpoint.save(tmp_path / name, TRAINED, MADE)
     assert (tmp_path / "a.npz").read_bytes() == (tmp_path / "b.npz").read_bytes()
-    back = checkpoint.load(tmp_path / "a.npz")
+    back = read(tmp_path / "a.npz")
     assert back.history == TRAINED.history
     for name, w in TRAINED.params.items():
         np.testing.assert_array_equal(back.params[name], w)
@@ -60,19 +66,133 @@ def test_key_changes_with_the_code_that_trains(tmp_path, monkeypatch):
     assert path_of(ARM, SETTINGS) != want
 
 
-def test_damaged_files_are_refused_in_one_line(tmp_path):
+def read(path):
+    return checkpoint.load(path, MADE, TRAINED.params)
+
+
+def members(**changes):
+    """What np.savez is given for TRAINED, with changes; None leaves a member out."""
+    all_of_it = {"made": json.dumps(MADE), "history": json.dumps(TRAINED.history), **TRAINED.params, **changes}
+    return {name: value for name, value in all_of_it.items() if value is not None}
+
+
+def zipped(*parts, method=zipfile.ZIP_STORED):
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w", method) as z, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of a name that comes twice
+        for name, data in parts:
+            z.writestr(name, data)
+    return file.getvalue()
+
+
+def npy(array):
+    file = io.BytesIO()
+    np.save(file, array)
+    return file.getvalue()
+
+
+def saved(**changes):
+    file = io.BytesIO()
+    np.savez(file, **members(**changes))
+    return file.getvalue()
+
+
+def header(shape, descr="<f4"):
+    """A .npy file that declares an array and does not hold it."""
+    file = io.BytesIO()
+    np.lib.format.write_array_header_1_0(file, {"descr": descr, "fortran_order": False, "shape": shape})
+    return file.getvalue()
+
+
+def with_member(name, data, method=zipfile.ZIP_STORED):
+    parts = {n: npy(np.asarray(value)) for n, value in members().items()} | {name: data}
+    return zipped(*((f"{n}.npy", d) for n, d in parts.items()), method=method)
+
+
+WTE = TRAINED.params["wte"]
+OTHER = [MADE | {"version": "0.0.9"}, MADE | {"code": "0"}, MADE | {"arm": MADE["arm"] | {"n_shared": 5}}]
+HOSTILE = {
+    "empty": (b"", "BadZipFile"),
+    "no zip": (b"hello", "BadZipFile"),
+    "truncated at the front": (saved()[:100], "BadZipFile"),
+    "truncated at the end": (saved()[:-30], "BadZipFile"),
+    "missing parameter": (saved(**{"h0.b_in": None}), "other arrays"),
+    "missing history": (saved(history=None), "other arrays"),
+    "one too many": (saved(extra=np.ones(2)), "other arrays"),
+    "one twice": (
+        zipped(*((f"{n}.npy", npy(np.asarray(v))) for n, v in [*members().items(), ("wte", WTE)])),
+        "other arrays",
+    ),
+    "wrong shape": (saved(wte=WTE.T), "wte has shape"),
+    "wrong type": (saved(wte=WTE.astype(np.float64)), "wte has shape"),
+    "other byte order": (saved(wte=WTE.astype(">f4")), "wte has shape"),
+    "objects": (saved(wte=WTE.astype(object)), "wte has shape"),
+    "made is no text": (saved(made=np.ones(3)), "made has shape"),
+    "made is a number": (saved(made=np.float64(1)), "made has shape"),
+    "made is no JSON": (saved(made="{"), "JSONDecodeError"),
+    "history is no list": (saved(history="3"), "its history is no list"),
+    "nested JSON": (saved(history="[" * 9000), "JSONDecodeError|RecursionError"),
+    "another version": (saved(made=json.dumps(OTHER[0])), "something else has made it"),
+    "other code": (saved(made=json.dumps(OTHER[1])), "something else has made it"),
+    "another arm": (saved(made=json.dumps(OTHER[2])), "something else has made it"),
+    "a petabyte declared": (with_member("wte", header((1 << 48, 3))), "wte has shape"),
+    "a huge text declared": (with_member("history", header((), f"<U{1 << 28}")), "history has shape"),
+    "half of an array": (with_member("wte", npy(WTE)[:-4]), "wte is not stored as it is"),
+    "something behind an array": (with_member("wte", npy(WTE) + b"more"), "wte is not stored as it is"),
+    "a header that is code": (
+        with_member("wte", b"\x93NUMPY\x01\x00\x40\x00" + b"__import__('os').abort()".ljust(63) + b"\n"),
+        "ValueError",
+    ),
+    "compressed": (with_member("wte", npy(WTE), zipfile.ZIP_DEFLATED), "not stored as it is"),
+    "zip bomb": (with_member("wte", header((3, 2)) + bytes(10_000_000), zipfile.ZIP_DEFLATED), "not stored"),
+    "ten megabytes": (with_member("wte", header((3, 2)) + bytes(10_000_000)), "of more than"),
+}
+
+
+@pytest.mark.parametrize("what", HOSTILE)
+def test_damaged_and_hostile_files_are_refused_in_one_line(what, tmp_path):
+    data, reason = HOSTILE[what]
     path = tmp_path / "a.npz"
-    checkpoint.save(path, TRAINED, checkpoint.describe(ARM, SETTINGS))
-    whole = path.read_bytes()
-    flipped = bytearray(whole)
-    flipped[whole.index(b"NUMPY") + 150] ^= 1
-    object_array = tmp_path / "pickle.npz"
-    np.savez(object_array, made="{}", history=np.array([print], dtype=object))
-    for data in (b"", b"hello", whole[:100], whole[:-30], bytes(flipped), object_array.read_bytes()):
-        path.write_bytes(data)
-        with pytest.raises(ConfigError, match="is not a trained arm") as e:
-            checkpoint.load(path)
-        assert "\n" not in str(e.value)
+    path.write_bytes(data)
+    del data
+    tracemalloc.start()
+    with pytest.raises(
+        ConfigError, match=rf"is not a trained arm \(.*({reason}).*\); delete it and it is trained"
+    ) as e:
+        read(path)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert "\n" not in str(e.value)
+    assert peak < 2_000_000  # bytes
+
+
+def test_every_flipped_byte_is_refused_or_changes_nothing(tmp_path):
+    """Zip keeps fields that nobody reads, such as dates; all that is read is compared or has a checksum."""
+    path, whole, refused = tmp_path / "a.npz", saved(), 0
+    path.write_bytes(whole)
+    with path.open("r+b", buffering=0) as file:
+        for at in range(len(whole)):
+            os.pwrite(file.fileno(), bytes([whole[at] ^ (1 << at % 8)]), at)
+            try:
+                back = read(path)
+            except ConfigError:
+                refused += 1
+            else:
+                assert back.history == TRAINED.history
+                for name, w in TRAINED.params.items():
+                    np.testing.assert_array_equal(back.params[name], w)
+            os.pwrite(file.fileno(), whole[at : at + 1], at)
+    assert refused > 0.8 * len(whole)
+
+
+def test_a_folder_or_a_file_that_cannot_be_read_is_refused(tmp_path, monkeypatch):
+    with pytest.raises(ConfigError, match="not a file"):
+        read(tmp_path)
+
+
+def test_the_name_of_an_arm_does_not_matter(tmp_path):
+    checkpoint.save(tmp_path / "a.npz", TRAINED, MADE | {"arm": MADE["arm"] | {"name": "another"}})
+    assert read(tmp_path / "a.npz").history == TRAINED.history
 
 
 class Trap:
@@ -86,10 +206,11 @@ class Trap:
 
 
 def test_nothing_is_unpickled(tmp_path):
-    arm = tmp_path / "arm.npz"
-    np.savez(arm, made="{}", history="[]", wte=np.array([Trap(tmp_path / "executed")], dtype=object))
-    with pytest.raises(ConfigError, match="is not a trained arm"):
-        checkpoint.load(arm)
+    trap = np.array([Trap(tmp_path / "executed")], dtype=object)
+    for bad in ({"wte": trap}, {"made": trap}, {"history": trap}):
+        (tmp_path / "arm.npz").write_bytes(saved(**bad))
+        with pytest.raises(ConfigError, match="is not a trained arm"):
+            read(tmp_path / "arm.npz")
     assert not (tmp_path / "executed").exists()
 
 

@@ -104,8 +104,10 @@ def test_encoding_does_not_depend_on_the_pieces(monkeypatch):
     assert encode("") == ((UNUSUAL,), pytest.approx([]))
 
 
-def test_n_vocab_is_that_of_the_corpus(corpus):
-    assert n_vocab(corpus.cfg) == len(corpus.vocab)
+@pytest.mark.parametrize("name", ["stories", "worlds", "pydoc"])
+def test_n_vocab_is_that_of_the_corpus(name):
+    cfg = DataConfig(corpus=name, **SMALL)
+    assert n_vocab(cfg) == len(load_corpus(cfg).vocab)
 
 
 def test_finite_set_of_once_seen_sequences_comes_in_turn(corpus):
