@@ -3,15 +3,11 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from memsinks_np.checks import ConfigError as ConfigError
+from memsinks_np.checks import check_seed, check_sizes, check_types
+from memsinks_np.checks import require as require
 
-class ConfigError(ValueError):
-    """Something that a user chose cannot work; the message is one line that names the value and the remedy."""
-
-
-def require(ok: bool, message: str) -> None:
-    """Raise ConfigError(message) unless `ok`."""
-    if not ok:
-        raise ConfigError(message)
+MOST = 1 << 32  # parameters of a model, or tokens of a corpus that are kept
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,8 +22,10 @@ class SinkConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        check_types(self)
+        check_sizes(self, 1, "n_sink")
+        check_seed(self.seed)
         S, A = self.n_sink, self.n_active
-        require(S > 0, f"n_sink={S} is not positive; use a pool of at least one sink, or no SinkConfig")
         if self.scheme == "bernoulli":
             require(0 < self.p <= 1, f"p={self.p} is not a probability above 0; choose 0 < p <= 1")
         else:
@@ -55,11 +53,15 @@ class ModelConfig:
     tied: bool = True  # the output head is the token embedding
 
     def __post_init__(self) -> None:
-        for name in ("n_vocab", "n_ctx", "d_model", "n_heads", "n_layers", "n_shared"):
-            value = getattr(self, name)
-            require(value > 0, f"{name}={value} is not positive; choose at least 1")
+        check_types(self)
+        check_sizes(self, 1, "n_vocab", "n_ctx", "d_model", "n_heads", "n_layers", "n_shared")
         C, H = self.d_model, self.n_heads
         require(C % H == 0, f"n_heads={H} does not divide d_model={C}; try d_model={H * max(1, C // H)}")
+        neurons = self.n_shared + (self.sinks.n_sink if self.sinks else 0)
+        n_params = C * (self.n_vocab + self.n_ctx + self.n_layers * (4 * C + 2 * neurons))
+        require(
+            n_params <= MOST, f"d_model={C} and the other sizes make {n_params:.1e} parameters; choose smaller ones"
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,12 +82,12 @@ class DataConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("n_ctx", "batch_size", "n_repeated", "n_heldout", "one_pass_of"):
-            value = getattr(self, name)
-            require(value > 0, f"{name}={value} is not positive; choose at least 1")
-        for name in ("n_canaries", "n_once"):
-            value = getattr(self, name)
-            require(value >= 0, f"{name}={value} is negative; choose 0 or more")
+        check_types(self)
+        check_sizes(self, 1, "n_ctx", "batch_size", "n_repeated", "n_heldout", "one_pass_of")
+        check_sizes(self, 0, "n_canaries", "n_once")
+        check_seed(self.seed)
+        tokens = (self.batch_size + self.n_repeated + self.n_canaries + self.n_heldout) * (self.n_ctx + 1)
+        require(tokens <= MOST, f"n_ctx={self.n_ctx} and the other sizes make {tokens:.1e} tokens; choose smaller ones")
         for name in ("repeat_share", "id_noise"):
             value = getattr(self, name)
             require(0 <= value <= 1, f"{name}={value} is not a share; choose a number from 0 to 1")
@@ -118,11 +120,17 @@ class TrainConfig:
     backend: Literal["numpy", "cupy"] = "numpy"
 
     def __post_init__(self) -> None:
-        require(self.steps > 0, f"steps={self.steps} is not positive; train for at least one step")
-        require(self.lr > 0, f"lr={self.lr} is not positive; try 3e-3")
-        require(self.clip > 0, f"clip={self.clip} is not positive; try 1.0")
-        require(self.warmup >= 0, f"warmup={self.warmup} is negative; use 0 or more steps")
-        require(self.eval_every > 0, f"eval_every={self.eval_every} is not positive; try 50")
+        check_types(self)
+        check_sizes(self, 1, "steps", "eval_every")
+        check_sizes(self, 0, "warmup")
+        check_seed(self.seed)
+        for name, good in (("lr", "3e-3"), ("clip", "1.0"), ("eps", "1e-8")):
+            value = getattr(self, name)
+            require(value > 0, f"{name}={value} is not positive; try {good}")
+        require(self.weight_decay >= 0, f"weight_decay={self.weight_decay} is negative; try 0.1")
+        require(
+            all(0 <= b < 1 for b in self.betas), f"betas={self.betas} are not both from 0 to below 1; try (0.9, 0.99)"
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -137,6 +145,15 @@ class Arm:
     routing: Literal["free", "gradient_masking", "sgtm"] = "free"  # what each kind of sequence may train (train.py)
     labelled: float = 1.0  # routing "sgtm": the share of all sequences of which it is known whether they are repeated
 
+    def __post_init__(self) -> None:
+        check_types(self)
+        check_sizes(self, 0, "n_shared")
+        require(0 <= self.labelled <= 1, f"labelled={self.labelled} is not a share; choose a number from 0 to 1")
+        routed = self.routing != "free"
+        require(
+            not routed or self.sinks is not None, f"routing={self.routing!r} needs sinks; give the arm a SinkConfig"
+        )
+
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
@@ -148,6 +165,10 @@ class Settings:
     n_heads: int = 4
     n_layers: int = 2
     tied: bool = True
+
+    def __post_init__(self) -> None:
+        check_types(self)
+        check_sizes(self, 1, "d_model", "n_heads", "n_layers")
 
     def model(self, arm: Arm, n_vocab: int) -> ModelConfig:
         """The transformer of an arm."""

@@ -80,6 +80,8 @@ def make_batch(cfg: ModelConfig, tokens: Any, sinks: tuple, dtype: Any = np.floa
     the pool are refused here, since a device would wrap such an index silently.
     """
     tokens = np.asarray(tokens)
+    require(tokens.ndim == 2, f"the tokens have shape {tokens.shape}; give (B,T+1), one row per sequence")
+    require(tokens.dtype.kind in "iu", f"tokens must be integers, got {tokens.ravel()[:1]} ({tokens.dtype}); use int64")
     T = tokens.shape[1] - 1
     if tokens.size and not (0 <= tokens.min() and tokens.max() < cfg.n_vocab):
         raise ConfigError(f"token {tokens.min()} or {tokens.max()} is outside the vocabulary of {cfg.n_vocab}")

@@ -22,6 +22,15 @@ def test_command_is_understood(command):
 
 
 def test_every_module_stands_in_the_map_or_is_plumbing():
-    plumbing = {"__init__.py", "config.py", "process.py", "checkpoint.py", "report.py", "samples.py", "plots.py"}
+    plumbing = {
+        "__init__.py",
+        "config.py",
+        "checks.py",
+        "process.py",
+        "checkpoint.py",
+        "report.py",
+        "samples.py",
+        "plots.py",
+    }
     modules = {p.name for p in (ROOT / "memsinks_np").glob("*.py")} - plumbing
     assert {name for name in modules if name not in TEXT} == set()

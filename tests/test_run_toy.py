@@ -26,7 +26,7 @@ ROOT = Path(__file__).parent.parent
         (["--n-sink", "0"], "n_sink=0"),
         (["--d-model", "65"], "n_heads=4 does not divide d_model=65; try d_model=64"),
         (["--n-shared", "-1"], "n_shared=-1"),
-        (["--steps", "-5"], "steps=-5 is not positive"),
+        (["--steps", "-5"], "steps=-5 is too small"),
         (["--steps", "0", "--quick"], "steps=0"),
         (["--steps", "many"], "invalid int value: 'many'"),
         (["--lr", "0"], "lr=0.0"),
