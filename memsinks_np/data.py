@@ -128,15 +128,12 @@ def read_text(corpus: str) -> str:
         from pydoc_data.topics import topics
 
         return "\n".join(topics[name] for name in sorted(topics))
-    path = Path(corpus)
-    require(
-        path.is_file(),
-        f"corpus {corpus!r} is not a file; use stories, pydoc, or the path of a UTF-8 text file",
-    )
+    known = f"stories, worlds, pydoc, or the path of a UTF-8 text file, not {corpus!r}"
     try:
-        return path.read_text(encoding="utf-8")
+        require(Path(corpus).is_file(), f"the corpus must be {known}, which is not a file")
+        return Path(corpus).read_text(encoding="utf-8")
     except OSError as e:
-        raise ConfigError(f"corpus {corpus!r} cannot be read ({e.strerror}); check its permissions") from None
+        raise ConfigError(f"the corpus must be {known}, which cannot be read ({e.strerror})") from None
     except UnicodeDecodeError as e:
         raise ConfigError(
             f"corpus {corpus!r} is not UTF-8 (byte {e.start}); convert it, e.g. with iconv -t utf-8"
@@ -189,19 +186,14 @@ def occurrences(tokens: NDArray[np.uint8], width: int, starts: NDArray[np.int64]
 
 
 def rare_windows(tokens: NDArray[np.uint8], width: int, n: int, seed: int) -> NDArray[np.int64]:
-    """The numbers of n windows, drawn at random, whose text stands nowhere else, at any offset."""
+    """The numbers of n windows, drawn at random, whose text stands nowhere else, at any offset; of all there are."""
     drawn = permutation(len(tokens) // width, seed, WINDOW)
     chosen, tried = drawn[:0], 0
-    while tried < len(drawn):
+    while tried < len(drawn) and len(chosen) < n:
         some = drawn[tried : 2 * (tried + n)]  # twice as many every time: a text is read through a few times at most
         chosen = np.concatenate([chosen, some[occurrences(tokens, width, some * width) == 1]])
         tried += len(some)
-        if len(chosen) >= n:
-            return chosen[:n]
-    raise ConfigError(
-        f"the text has only {len(chosen)} windows of {width} characters that occur once, "
-        f"but {n} are needed; use a longer or more varied text"
-    )
+    return chosen[:n]
 
 
 def text_corpus(cfg: DataConfig) -> Corpus:
@@ -217,6 +209,11 @@ def text_corpus(cfg: DataConfig) -> Corpus:
         f"corpus {cfg.corpus!r} has {len(tokens)} characters but at least {need} are needed; use a longer text",
     )
     chosen = rare_windows(tokens, width, n, cfg.seed)
+    require(
+        len(chosen) == n,
+        f"corpus {cfg.corpus!r} has only {len(chosen)} windows of {width} characters that occur once, "
+        f"but {n} are needed; use a longer or more varied text",
+    )
     windows = tokens[: len(tokens) // width * width].reshape(-1, width)
     rest = np.delete(windows, chosen, axis=0).ravel()
     cut = windows[chosen].astype(np.int64)

@@ -1,11 +1,13 @@
 """Corpora: roles do not mix, batches are pure functions of their step, text follows its rule."""
 
+import os
+
 import numpy as np
 import pytest
 
 from memsinks_np.config import ConfigError, DataConfig
 from memsinks_np.data import UNUSUAL, encode, hashes, load_corpus, n_vocab, occurrences, read_text
-from memsinks_np.ids import id_of, mix
+from memsinks_np.ids import id_of, mix, uniform
 
 SMALL = {"n_ctx": 15, "batch_size": 16, "n_repeated": 10, "n_heldout": 20}
 
@@ -177,7 +179,10 @@ def write(path, data):
     [
         (None, "not a file"),
         (b"", "at least"),
+        (b"x", "has 1 characters but at least"),
         (b"too short", "at least"),
+        (b"a" * 10_000_000, "only 0 windows of 16 characters that occur once"),
+        ("naïve ".encode("latin-1") * 9999, "not UTF-8 .byte 2."),
         (b"again and again. " * 900, "occur once"),
         (b"\xff\xfe\x00abc" * 9999, "not UTF-8"),
     ],
@@ -187,7 +192,29 @@ def test_unusable_texts_are_refused_in_one_line(tmp_path, data, message):
     with pytest.raises(ConfigError, match=message) as e:
         load_corpus(DataConfig(corpus=path, **SMALL))
     assert "\n" not in str(e.value)
-    assert path in str(e.value) or message == "occur once"
+    assert path in str(e.value)
+
+
+@pytest.mark.parametrize("path", [".", "a" * 5000, "no\0where", "", "/dev/null"])
+def test_what_is_no_file_is_refused_in_one_line(path):
+    with pytest.raises(ConfigError, match=r"path of a UTF-8 text file, not .* which (is not a file|cannot be read)"):
+        load_corpus(DataConfig(corpus=path, **SMALL))
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="nothing is forbidden to root")
+def test_a_file_that_may_not_be_read_is_refused(tmp_path):
+    path = tmp_path / "secret.txt"
+    path.touch(mode=0)
+    with pytest.raises(ConfigError, match=r"cannot be read .Permission denied."):
+        load_corpus(DataConfig(corpus=str(path), **SMALL))
+
+
+@pytest.mark.parametrize("data", [bytes(range(128)) * 99, "\ufeffword\r\n".encode() * 999, b"\0" * 9999], ids=repr)
+def test_odd_characters_are_characters(tmp_path, data):
+    """Control characters, a byte order mark, CRLF: tokens like all others, or refused for what they repeat."""
+    (tmp_path / "text.txt").write_bytes(bytes(uniform(5, np.arange(9000)).tobytes().hex(), "ascii") + data)
+    corpus = load_corpus(DataConfig(corpus=str(tmp_path / "text.txt"), **SMALL))
+    assert corpus.batch(0).tokens.max() < len(corpus.vocab)
 
 
 def test_any_utf8_file_will_do(tmp_path):
