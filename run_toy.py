@@ -15,9 +15,12 @@ examples:
 import argparse
 import importlib
 import json
+import os
 import platform
+import shlex
 import sys
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -27,7 +30,7 @@ import numpy as np
 from memsinks_np import __version__, report
 from memsinks_np.arms import PRESETS, Preset, jobs_of, quick
 from memsinks_np.backend import BACKENDS, namespace
-from memsinks_np.checkpoint import write_whole
+from memsinks_np.checkpoint import alone, write_whole
 from memsinks_np.config import ConfigError, require
 from memsinks_np.data import load_corpus
 from memsinks_np.experiments import EXPERIMENTS, Plan
@@ -41,6 +44,7 @@ NAMES = [*EXPERIMENTS, "all", "claims"]
 
 class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> None:
+        message = message.replace("\n", " ")  # whatever a value holds
         self.exit(2, f"run_toy.py: {message} (see run_toy.py --help)\n")
 
 
@@ -80,7 +84,9 @@ def parser() -> argparse.ArgumentParser:
         "--threads", type=int, default=1, metavar="N", help="threads per process; never changes a result (default: 1)"
     )
     p.add_argument("--scheduler", metavar="ADDRESS", help="run on a dask cluster, e.g. tcp://host:8786")
-    p.add_argument("--out", type=Path, default=Path("runs"), help="results and cache of trained arms (default: runs)")
+    p.add_argument(
+        "--out", type=Path, help="results and cache of trained arms (default: runs, or runs/quick if --quick)"
+    )
     return p
 
 
@@ -100,7 +106,7 @@ def preset_of(a: argparse.Namespace) -> Preset:
     return Preset(settings, preset.width, preset.n_shared if a.n_shared is None else a.n_shared, sinks)
 
 
-def check(names: list[str], preset: Preset, a: argparse.Namespace) -> None:
+def check(preset: Preset, a: argparse.Namespace) -> None:
     """Find now, before anything is trained, whatever would fail later."""
     require(a.seeds > 0, f"--seeds {a.seeds} is not positive; run at least one seed")
     require(a.workers >= 0, f"--workers {a.workers} is negative; use 0 for one process per core")
@@ -110,11 +116,6 @@ def check(names: list[str], preset: Preset, a: argparse.Namespace) -> None:
     require_sequence(corpus, a.delete)
     for job in jobs_of(preset, seed=0):
         job.settings.model(job.arm, len(corpus.vocab))
-    try:
-        for name in names:
-            write_whole(a.out / name / "config.json", report.to_json(configuration(preset, a)))
-    except OSError as e:
-        raise ConfigError(f"--out {a.out}: cannot write there ({e.strerror}); choose another folder") from None
 
 
 def configuration(preset: Preset, a: argparse.Namespace) -> dict:
@@ -123,15 +124,32 @@ def configuration(preset: Preset, a: argparse.Namespace) -> dict:
     return {"seeds": a.seeds, "preset": report.plain(preset), "versions": versions}
 
 
+def claim_folder(folder: Path, config: dict) -> None:
+    """Note in a folder what it will hold; ConfigError where another configuration's results lie, or nothing can."""
+    path, text = folder / "config.json", report.to_json(config)
+    try:
+        if (folder / "result.json").exists():
+            text = path.read_text()  # results stay described as they are until there are new ones
+            same = json.loads(text)["preset"] == json.loads(report.to_json(config))["preset"]
+            require(same, f"{folder} holds results of another configuration; choose another --out, or delete it")
+        write_whole(path, text)
+    except OSError as e:
+        raise ConfigError(f"--out {folder.parent}: cannot write there ({e.strerror}); choose another folder") from None
+    except (ValueError, KeyError, TypeError) as e:
+        reason = str(e) if isinstance(e, ConfigError) else f"{path} is damaged; delete {folder}"
+        raise ConfigError(reason) from None
+
+
 def module_of(name: str) -> Any:
     return importlib.import_module(f"memsinks_np.experiments.{name}")
 
 
-def experiment(name: str, plan: Plan, folder: Path) -> None:
+def experiment(name: str, plan: Plan, folder: Path, config: dict) -> None:
     """Train, measure, tell, draw."""
     exp = module_of(name)
     result = exp.run(plan)
     claims = exp.claims(result)
+    write_whole(folder / "config.json", report.to_json(config))
     write_whole(folder / "result.json", report.to_json(result))
     write_whole(folder / "claims.json", report.to_json([claim._asdict() for claim in claims]))
     for file, text in exp.files(result).items() if hasattr(exp, "files") else ():
@@ -156,18 +174,24 @@ def gathered_claims(out: Path) -> str:
 def run(a: argparse.Namespace) -> None:
     """What the command line asks for."""
     names = list(dict.fromkeys(a.names or ["headline"]))
+    a.out = a.out or Path("runs/quick" if a.quick else "runs")
     for name in names:
         require(name in NAMES, f"{name!r} is not an experiment; choose from {', '.join(NAMES)}")
     if names == ["claims"]:
         return print(gathered_claims(a.out))
     names = list(EXPERIMENTS) if "all" in names else [name for name in names if name != "claims"]
     preset = preset_of(a)
-    check(names, preset, a)
+    check(preset, a)
+    config = configuration(preset, a)
     plan = Plan(preset, a.seeds, a.quick, Grid(a.out / "cache", a.workers, a.threads, a.scheduler), a.delete)
-    for name in names:
-        if len(names) > 1:
-            print(f"\n# {name}: {EXPERIMENTS[name].what}\n", flush=True)
-        experiment(name, plan, a.out / name)
+    with ExitStack() as stack:
+        for name in names:
+            stack.enter_context(alone(a.out / name))
+            claim_folder(a.out / name, config)
+        for name in names:
+            if len(names) > 1:
+                print(f"\n# {name}: {EXPERIMENTS[name].what}\n", flush=True)
+            experiment(name, plan, a.out / name, config)
     return None
 
 
@@ -181,12 +205,20 @@ def main(argv: list[str] | None = None) -> int:
     try:
         with one_blas_thread():
             run(a)
+        sys.stdout.flush()
     except ConfigError as e:
         p.error(str(e))
+    except BrokenPipeError:  # whoever read our output has stopped; what is still buffered must not fail again
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
     except (Diverged, WorkerDied) as e:
         p.exit(1, f"run_toy.py: {e}\n")
+    except (OSError, MemoryError) as e:
+        what = f"{e.filename}: {e.strerror}" if isinstance(e, OSError) and e.filename else str(e) or "out of memory"
+        p.exit(1, f"run_toy.py: {what}; finished arms are kept, the same command continues when that is mended\n")
     except KeyboardInterrupt:
-        p.exit(130, "\nrun_toy.py: interrupted; finished arms are kept, the same command continues\n")
+        command = shlex.join(["python", "run_toy.py", *(sys.argv[1:] if argv is None else argv)])
+        p.exit(130, f"\nrun_toy.py: interrupted; finished arms are kept; to continue: {command}\n")
     return 0
 
 

@@ -7,6 +7,8 @@ import json
 import math
 import os
 import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,11 @@ from memsinks_np.config import Arm, ConfigError, Settings, require
 from memsinks_np.data import TOLD, read_text
 from memsinks_np.sinks import Params
 from memsinks_np.train import Trained
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None
 
 MADE_LETTERS, ROW_LETTERS = 1 << 16, 1 << 10  # the most that a file of ours says of its making, and of a step
 
@@ -50,6 +57,30 @@ def write_whole(path: Path, data: bytes | str) -> None:
     except BaseException:
         part.unlink(missing_ok=True)
         raise
+
+
+@contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """Work in a folder that no other process works in; ConfigError where one does, or where there can be none.
+
+    The kernel forgets the lock together with the process, however that ended.  (Windows knows no such lock: two
+    runs in one folder replace each other's results there, file by file.)
+    """
+    handle = None
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if fcntl:
+            handle = os.open(folder, os.O_RDONLY)
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise ConfigError(f"{folder} is in use by another run; wait until it ends, or choose another --out") from None
+    except OSError as e:
+        raise ConfigError(f"--out {folder.parent}: cannot write there ({e.strerror}); choose another folder") from None
+    try:
+        yield
+    finally:
+        if handle is not None:
+            os.close(handle)
 
 
 def describe(arm: Arm, settings: Settings) -> dict[str, Any]:
