@@ -21,7 +21,7 @@ from memsinks_np.config import Arm, ConfigError, Settings
 from memsinks_np.data import n_vocab
 from memsinks_np.model import init_params
 from memsinks_np.process import one_blas_thread
-from memsinks_np.train import Trained, train
+from memsinks_np.train import Diverged, Trained, train
 
 KILLED = ("BrokenProcessPool", "KilledWorker")  # of this machine, of a cluster
 
@@ -98,7 +98,14 @@ def train_once(job: Job, cache: Path, on_step: Callable[[], Any] = lambda: None,
     if path.exists():
         model = job.settings.model(job.arm, n_vocab(job.settings.data))
         return checkpoint.load(path, made, init_params(model))
-    trained = train(*job, on_step, threads)
+    try:
+        trained = train(*job, on_step, threads)
+    except Diverged as e:
+        if e.last_good:
+            aside = path.with_suffix(".diverged.npz")
+            checkpoint.save(aside, e.last_good, made)
+            e = Diverged(f"{e}; the parameters before that step are in {aside}")
+        raise e from None
     checkpoint.save(path, trained, made)
     return trained
 

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from memsinks_np import optim
 from memsinks_np.backend import namespace, namespace_of, to_device, to_host
-from memsinks_np.config import Arm, ModelConfig, Settings
+from memsinks_np.config import Arm, ModelConfig, Settings, TrainConfig
 from memsinks_np.data import Corpus, Sequences, load_corpus
 from memsinks_np.ids import mix, uniform
 from memsinks_np.metrics import mean_loss
@@ -18,17 +18,20 @@ from memsinks_np.process import one_blas_thread
 from memsinks_np.sinks import Mask, Params, coalesce, none, own
 
 UNTIED, LABEL = 201, 202  # salts of the random sinks in the control arm, and of who carries a label
-
-
-class Diverged(RuntimeError):
-    """Loss or gradient is no longer finite; the message says where, and what to try."""
+HOPELESS = 10  # times the loss of guessing, ln V: training does not come back from there
 
 
 class Trained(NamedTuple):
     """A finished arm."""
 
     params: Params
-    history: list[dict[str, float]]  # one row per evaluation, losses in nats per word
+    history: list[dict[str, Any]]  # one row per evaluation, losses in nats per word
+
+
+class Diverged(RuntimeError):
+    """Loss or gradient is beyond all use; the message says where, and what to try."""
+
+    last_good: Trained | None = None  # as it was before the step that failed
 
 
 def seen_by(arm: Arm, batch: Sequences, step: int, seed: int) -> Sequences:
@@ -176,7 +179,7 @@ def train(
 
     `threads` only decides who computes the two parts of a batch, so the result does not depend on it.  The
     arithmetic happens in `xp`, by default that of the configured backend; what comes back are host arrays.
-    Raises Diverged where the loss or a gradient is not finite.
+    Raises Diverged where the loss or a gradient is not finite, or the loss ten times that of guessing.
     """
     with one_blas_thread(), ThreadPoolExecutor(threads) as pool:
         return loop(arm, settings, on_step, pool.map if threads > 1 else map, xp or namespace(settings.train.backend))
@@ -194,11 +197,8 @@ def loop(arm: Arm, settings: Settings, on_step: Callable[[], Any], run: Callable
         seen = seen_by(arm, corpus.batch(step), step, cfg.seed)
         loss, grads = gradients(params, model, parts_of(arm, model, seen), run)
         norm, scale = optim.clipped(xp, grads, cfg.clip)
-        if not np.isfinite(norm + loss):
-            raise Diverged(
-                f"arm {arm.name}: loss {loss} and gradient norm {norm} at step {step}; "
-                f"lower the learning rate (now {cfg.lr}) or lengthen the warm-up (now {cfg.warmup} steps)"
-            )
+        if not (loss < HOPELESS * np.log(model.n_vocab) and np.isfinite(norm)):
+            raise diverged(f"arm {arm.name}, step {step}: loss {loss:.3g}", norm, params, grads, history, cfg)
         optim.update(xp, params, grads, state, cfg, optim.learning_rate(cfg, step), scale, run)
         losses.append(loss)
         if cfg.watch:
@@ -211,3 +211,17 @@ def loop(arm: Arm, settings: Settings, on_step: Callable[[], Any], run: Callable
             losses, watched = [], []
         on_step()
     return Trained(to_host(params), history)
+
+
+def diverged(
+    what: str, norm: float, params: Params, grads: Params, history: list[dict[str, Any]], cfg: TrainConfig
+) -> Diverged:
+    """What is to be raised, with the first parameter whose gradient is not finite, and two things to try."""
+    values = {name: to_host(g[1] if isinstance(g, tuple) else g) for name, g in grads.items()}
+    bad = [name for name in params if name in values and not np.isfinite(values[name]).all()]
+    error = Diverged(
+        f"{what}, gradient norm {norm:.3g}" + (f", not finite first in {bad[0]}" if bad else "") + "; "
+        f"lower the learning rate (now {cfg.lr}) or lengthen the warm-up (now {cfg.warmup} steps)"
+    )
+    error.last_good = Trained(to_host(params), history)
+    return error

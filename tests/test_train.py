@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from memsinks_np import sinks
+from memsinks_np import train as train_module
 from memsinks_np.config import Arm, DataConfig, Settings, SinkConfig, TrainConfig
 from memsinks_np.data import load_corpus
 from memsinks_np.model import init_params, loss_and_grads, make_batch
@@ -87,5 +88,33 @@ def test_history_has_the_first_and_the_last_step():
 
 def test_divergence_names_arm_step_and_remedy():
     wild = replace(SETTINGS, train=TrainConfig(steps=4, lr=1e30, warmup=0))
-    with pytest.raises(Diverged, match=r"gradient_masking.*step [123].*lower the learning rate \(now 1e\+30\)"):
+    with pytest.raises(Diverged, match=r"gradient_masking.*step [123].*lower the learning rate \(now 1e\+30\)") as e:
         train(MASKING, wild)
+    assert "\n" not in str(e.value)
+    assert e.value.last_good.history[0]["step"] == 0
+
+
+@pytest.mark.parametrize("name", ["h1.W_O", "h0.sink.b_in"])
+def test_divergence_names_the_first_parameter_whose_gradient_is_not_finite(monkeypatch, name):
+    """One NaN in one gradient at step 2, dense or row-sparse; a later parameter has one too."""
+    real, calls = train_module.gradients, []
+
+    def poisoned(*args):
+        loss, grads = real(*args)
+        calls.append({param: w.copy() for param, w in args[0].items()})
+        if len(calls) == 3:
+            for bad in (name, "lnf.b"):
+                (grads[bad][1] if isinstance(grads[bad], tuple) else grads[bad]).ravel()[1] = np.nan
+        return loss, grads
+
+    monkeypatch.setattr(train_module, "gradients", poisoned)
+    with pytest.raises(Diverged, match=rf"step 2: loss .*, gradient norm nan, not finite first in {name};") as e:
+        train(MASKING, SETTINGS)
+    for param, w in e.value.last_good.params.items():
+        np.testing.assert_array_equal(w, calls[2][param])
+
+
+def test_a_finite_loss_far_above_that_of_guessing_is_divergence_too():
+    """AdamW's steps are bounded: a learning rate of 10 ruins every weight and never overflows."""
+    with pytest.raises(Diverged, match=r"loss \d.*, gradient norm [\d.]+; lower the learning rate \(now 10.0\)"):
+        train(MASKING, replace(SETTINGS, train=TrainConfig(steps=40, lr=10.0, warmup=0)))
