@@ -6,10 +6,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memsinks_np.backend import namespace_of, to_device, to_host
-from memsinks_np.config import ModelConfig
+from memsinks_np.config import ModelConfig, SinkConfig, require
 from memsinks_np.model import make_batch, model_forward
 from memsinks_np.ops import cross_entropy_forward
-from memsinks_np.sinks import Mask, Params, delete, everything, none, own
+from memsinks_np.sinks import Mask, Params, delete, everything, mask_of, none, own
 
 Tokens = NDArray[np.int64]
 CHUNK = 32  # sequences per forward pass, fewer where masks make a large pool expensive
@@ -52,14 +52,22 @@ def first_half(tokens: Tokens) -> int:
     return tokens.shape[1] // 2
 
 
-def extracted(tokens: Tokens, likeliest: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """(N,) whether greedy decoding from the first half gives the second half word for word.
+def extracted(
+    tokens: Tokens, likeliest: NDArray[np.int64], given: int | None = None, said: int | None = None
+) -> NDArray[np.bool_]:
+    """(N,) whether greedy decoding of `said` words after `given` ones is the truth word for word.
 
-    One teacher-forced pass decides it: as long as every likeliest word is the true one, greedy decoding reads the
-    true words, and at the first other word it has failed.
+    This is (n,k) extraction (Carlini et al. 2023); by default the second half from the first.  One teacher-forced
+    pass decides it: as long as every likeliest word is the true one, greedy decoding reads the true words, and at
+    the first other word it has failed.  ConfigError unless at least one word is given and said, and all exist.
     """
-    given = first_half(tokens)
-    return (likeliest[:, given - 1 :] == tokens[:, given:]).all(axis=1)
+    n = first_half(tokens) if given is None else given
+    k = tokens.shape[1] - n if said is None else said
+    require(
+        n > 0 and k > 0 and n + k <= tokens.shape[1],
+        f"given={n}, said={k} do not fit into {tokens.shape[1]} words; choose at least 1 and 1, at most all in sum",
+    )
+    return (likeliest[:, n - 1 : n + k - 1] == tokens[:, n : n + k]).all(axis=1)
 
 
 def greedy(params: Params, cfg: ModelConfig, prompts: Tokens, n_words: int, selection: tuple) -> Tokens:
@@ -96,6 +104,18 @@ def measure(params: Params, cfg: ModelConfig, corpus: Any) -> dict[str, float | 
     row["heldout_all"] = mean_loss(params, cfg, heldout, every)
     row["repeated_all"] = mean_loss(params, cfg, repeated[:natural], every)
     return row
+
+
+def share_deleted(cfg: SinkConfig, ids: Any, deleted: Any, n_layers: int) -> NDArray[np.float64]:
+    """(N,) the share of each ID's sinks that go when all sinks of the `deleted` IDs are erased; lower is better.
+
+    Expected 1 - (1-p)^m for m random deletions at density p; 0 where the scheme gives every ID a slice of its own.
+    """
+    shares = []
+    for layer in range(n_layers if cfg.per_layer else 1):
+        mine, gone = mask_of(cfg, ids, layer), mask_of(cfg, deleted, layer).max(axis=0, initial=0)
+        shares.append((mine * gone).sum(axis=1) / np.maximum(mine.sum(axis=1), 1))
+    return np.mean(shares, axis=0, dtype=np.float64)
 
 
 def collateral(params: Params, cfg: ModelConfig, corpus: Any) -> NDArray[np.float64]:
@@ -136,3 +156,13 @@ def compare(row: dict, standard: dict, gold: dict) -> dict[str, float]:
         "gold_gap_closed": rise(row) / rise(gold),
         "heldout_cost": row["heldout_removed"] - standard["heldout_removed"],
     }
+
+
+def benefit_kept(once: float, many: float, loss: float) -> float | None:
+    """(L_1x - L) / (L_1x - L_Nx), held-out: how much of what repetition teaches about new text an arm keeps.
+
+    `once` is the loss of ordinary training on the same sequences without their repeats, `many` with all repeats, and
+    `loss` the arm's (paper, Fig. 6; the ratio is ours).  1 keeps all, 0 none; above 1 repeats did harm that
+    the arm avoids.  None where repetition does not help (many >= once): there is no benefit to keep.
+    """
+    return (once - loss) / (once - many) if many < once else None
