@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 
 from memsinks_np import theory as t
+from memsinks_np.experiments import Plan
+from memsinks_np.experiments import theory as experiment
 
 LR = 0.05
 
@@ -147,3 +149,15 @@ def test_half_without_others_less_with_more_and_nothing_where_clean_data_span_th
     assert share == sorted(share, reverse=True)
     assert share[-1] < 0.002
     assert t.semantic_share(mine, t.anywhere(8, 8, 2), noise=0.0) < 1e-20
+
+
+# The experiment
+
+
+def test_claims_say_what_holds_and_what_does_not(tmp_path):
+    result = experiment.run(Plan(None, 2, True, None))
+    verdicts = [claim.holds for claim in experiment.claims(result)]
+    assert verdicts == [True, False, True, True, False, True, False, True, True, True]
+    assert all(claim.why for claim in experiment.claims(result) if not claim.holds)
+    assert "0.500" in experiment.tabulate(result)
+    assert [path.stat().st_size > 0 for path in experiment.draw(result, tmp_path)] == [True, True]

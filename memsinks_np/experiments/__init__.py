@@ -40,4 +40,5 @@ EXPERIMENTS: dict[str, About] = {
     "fig7": About("one sequence shown every 40 steps: the saw-tooth", "paper, section 5.4", 0.5),
     "controls": About("simpler explanations: untied, shuffled, placebo, narrow, dropout", "ours", 0.4),
     "text": About("the headline on real text, by characters", "ours", 7),
+    "theory": About("three theorems, simulated: what they say, and where they stop", "paper, App. D, F, H", 0.1),
 }
