@@ -34,6 +34,7 @@ TRAINING = [
     "language",
     "data",
     "ops",
+    "released_hash",
     "sinks",
     "model",
     "optim",

@@ -15,9 +15,9 @@ class SinkConfig:
     """The pool of sinks, and the rule that gives each sequence ID its own (paper, section 5)."""
 
     n_sink: int = 2048  # S, sinks in the pool
-    n_active: int = 32  # A, on per sequence; the scheme "bernoulli" uses p instead
-    scheme: Literal["stratified", "disjoint", "bernoulli"] = "stratified"
-    p: float = 0.3  # scheme "bernoulli": the chance that a sink is on for a sequence
+    n_active: int = 32  # A, on per sequence; the schemes "bernoulli" and "released" use p instead
+    scheme: Literal["stratified", "disjoint", "bernoulli", "released"] = "stratified"
+    p: float = 0.3  # "bernoulli", "released": the chance that a sink is on for a sequence
     per_layer: bool = False  # other sinks in every layer (paper, App. I: the same in all)
     seed: int = 0
 
@@ -26,17 +26,25 @@ class SinkConfig:
         check_sizes(self, 1, "n_sink")
         check_seed(self.seed)
         S, A = self.n_sink, self.n_active
-        if self.scheme == "bernoulli":
+        if self.by_chance:
             require(0 < self.p <= 1, f"p={self.p} is not a probability above 0; choose 0 < p <= 1")
         else:
             require(A > 0, f"n_active={A} is not positive; switch on at least one sink per sequence")
             require(A <= S, f"n_active={A} exceeds n_sink={S}; switch on fewer sinks or enlarge the pool")
             require(S % A == 0, f"n_active={A} does not divide n_sink={S}; try n_sink={A * (S // A)}")
 
+        hashed = self.scheme == "released"
+        require(not (hashed and self.per_layer), "scheme='released' knows no layers; use per_layer=False")
+
+    @property
+    def by_chance(self) -> bool:
+        """Whether every sink is on with probability p; such a choice has only the form of a mask."""
+        return self.scheme in ("bernoulli", "released")
+
     @property
     def density(self) -> float:
-        """The share of the pool that is on for a sequence (exactly, or on average for "bernoulli")."""
-        return self.p if self.scheme == "bernoulli" else self.n_active / self.n_sink
+        """The share of the pool that is on for a sequence (exactly, or on average where it is by chance)."""
+        return self.p if self.by_chance else self.n_active / self.n_sink
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from memsinks_np.config import SinkConfig
 from memsinks_np.ids import check_ids, mix, uniform
 from memsinks_np.ops import flip, gelu_backward, gelu_forward, rows, sum_rows
+from memsinks_np.released_hash import released_mask
 
 Params = dict[str, Any]
 PLACEBO = 0x5EED  # salt of the IDs that no sequence ever has
@@ -56,8 +57,13 @@ def active(cfg: SinkConfig, ids: Any, layer: int = 0) -> NDArray[np.int64]:
 
 
 def mask_of(cfg: SinkConfig, ids: Any, layer: int = 0) -> NDArray[np.float32]:
-    """The same choice as a mask, (B,) -> (B,S) of 0.0 and 1.0.  "bernoulli" has only this form."""
+    """The same choice as a mask, (B,) -> (B,S) of 0.0 and 1.0.  What is drawn by chance has only this form.
+
+    "bernoulli" draws every sink with probability p; "released" is an exhibit (released_hash.py), without a seed.
+    """
     ids = check_ids(ids)
+    if cfg.scheme == "released":
+        return released_mask(ids, cfg.n_sink, cfg.p)
     if cfg.scheme == "bernoulli":
         salt = layer if cfg.per_layer else 0
         return (uniform(cfg.seed, salt, ids[:, None], np.arange(cfg.n_sink)) < cfg.p).astype(np.float32)
@@ -70,7 +76,7 @@ def own(cfg: SinkConfig | None, ids: Any, n_layers: int) -> tuple:
     """Selection: every sequence with the sinks that its ID owns.  Training uses this one."""
     if cfg is None:
         return none(n_layers)
-    if cfg.scheme == "bernoulli":
+    if cfg.by_chance:
         choose = lambda layer: Mask(mask_of(cfg, ids, layer))
     else:
         choose = lambda layer: Rows(active(cfg, ids, layer))

@@ -39,7 +39,7 @@ class SinkMLP(nn.Module):
         y = self.c_proj(self.act(self.c_fc(x)))
         if ids is None or self.sinks is None:
             return y
-        if self.sinks.scheme == "bernoulli":  # the definition: every sink, times a mask
+        if self.sinks.by_chance:  # the definition: every sink, times a mask
             mask = torch.as_tensor(mask_of(self.sinks, ids, self.layer)).to(x)  # (B,S)
             return y + (self.act(self.sink_fc(x)) * mask[:, None]) @ self.sink_proj.weight
         on = torch.as_tensor(active(self.sinks, ids, self.layer)).to(x.device)  # (B,A), only these are computed

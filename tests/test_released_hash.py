@@ -1,0 +1,115 @@
+"""The released hash, number by number: its golden values, its flaws, and that ours have none of them."""
+
+import numpy as np
+import pytest
+
+from memsinks_np import sinks
+from memsinks_np.config import ConfigError, SinkConfig
+from memsinks_np.released_hash import BASE, MODULUS, MULTIPLIER, powers, released_mask, residues
+
+S, P = 1228, 0.3
+FEW = np.arange(1, 301)
+OURS = SinkConfig(n_sink=S, scheme="bernoulli", p=P)
+
+
+def test_golden_values():
+    def on(arithmetic):
+        return np.flatnonzero(released_mask([3], 24, P, arithmetic)).tolist()
+
+    assert on("exact") == [0, 2, 6, 8, 11, 12, 13, 14, 20]
+    assert on("int64") == on("int32") == [0, 2, 5, 7, 9, 10, 12, 13, 15, 17, 18, 19, 22]
+    assert powers(6, "exact").tolist() == [1, 1588635695, 3795633075, 1359842614, 1160701697, 702013896]
+    assert powers(6, "int64").tolist() == [1, 1588635695, 3795633075, 221140205, 1169418494, 2293457364]
+
+
+@pytest.mark.parametrize("sequence", [1, 3, 40_000, 100_000, 2**32 + 17])
+def test_exact_is_the_formula_in_whole_numbers(sequence):
+    whole = [sequence * 2**16 * pow(MULTIPLIER, j, MODULUS) % MODULUS / MODULUS for j in range(50)]
+    np.testing.assert_array_equal(residues([sequence], 50, "exact")[0], whole)
+
+
+@pytest.mark.parametrize(("sequence", "equal"), [(32_767, 1.0), (32_768, 1.0), (40_000, 0.82), (100_000, 0.33)])
+def test_from_32768_on_the_product_overflows_too(sequence, equal):
+    """Only the last product differs here: both sides have the overflown powers."""
+    whole = np.array([sequence * BASE * int(power) % MODULUS / MODULUS for power in powers(5000, "int64")])
+    assert (residues([sequence], 5000)[0] == whole).mean() == pytest.approx(equal, abs=0.02)
+
+
+def test_overflow_of_the_power_makes_another_mask():
+    exact, wrapped = (released_mask(FEW, S, P, arithmetic) for arithmetic in ("exact", "int64"))
+    assert (exact[:, :3] == wrapped[:, :3]).all()
+    assert (exact * wrapped).sum() / exact.sum() == pytest.approx(P, abs=0.02)  # as alike as two draws
+
+
+@pytest.mark.parametrize("arithmetic", ["exact", "int64", "int32"])
+class TestFlaws:
+    def test_id_zero_has_every_sink(self, arithmetic):
+        assert released_mask([0], S, P, arithmetic).all()
+
+    def test_sink_zero_is_on_for_every_small_id(self, arithmetic):
+        last = int(P * MODULUS / BASE)
+        assert last == 19_660
+        on = released_mask(np.arange(65_536), 1, P, arithmetic)[:, 0]
+        assert np.flatnonzero(on).tolist() == list(range(last + 1))
+
+    @pytest.mark.parametrize(("factor", "overlap"), [(2, P / 2), (3, P / 3)])
+    def test_multiples_overlap(self, arithmetic, factor, overlap):
+        a, b = (released_mask(ids, S, P, arithmetic) for ids in (FEW, factor * FEW))
+        assert (a * b).mean() == pytest.approx(overlap, abs=0.002)
+
+    def test_first_twenty_leave_many_sinks_unused(self, arithmetic):
+        ids = np.arange(1, 21)
+        assert released_mask(ids, S, P, arithmetic).any(axis=0).mean() == pytest.approx(0.945, abs=0.005)
+        assert sinks.mask_of(OURS, ids).any(axis=0).mean() == pytest.approx(1 - 0.7**20, abs=0.003)
+
+
+def test_unions_that_others_have_reported():
+    assert released_mask(np.arange(181, 201), 2458, P).any(axis=0).mean() == pytest.approx(0.9736, abs=5e-5)
+    assert released_mask(np.arange(1, 21), S, P).any(axis=0).mean() == pytest.approx(0.943, abs=5e-5)
+
+
+def test_unrelated_ids_are_as_independent_as_they_should_be():
+    a, b = (released_mask(np.arange(300) * step + 10**6 + step, S, P) for step in (7_919, 104_729))
+    shared = (a * b).mean(axis=1)
+    assert shared.mean() == pytest.approx(P * P, abs=0.002)
+    assert shared.std() == pytest.approx(0.0085, abs=0.001)
+    assert a.sum(axis=1).std() == pytest.approx((S * P * (1 - P)) ** 0.5, abs=2)
+
+
+def test_32_bit_ids_have_65536_masks():
+    ids = np.array([1, 7, 40_000, 65_535])
+    for wraps in (65_536, 3 * 65_536, 2**32):
+        np.testing.assert_array_equal(residues(ids + wraps, 40, "int32"), residues(ids, 40, "int32"))
+        assert (residues(ids + wraps, 40, "int64") != residues(ids, 40, "int64")).any()
+    assert released_mask([65_536, 2 * 65_536], S, P, "int32").all()
+    assert len(np.unique(residues(np.arange(65_536), 3, "int32"), axis=0)) == 65_536
+    assert len(np.unique(residues(np.arange(100_000), 3, "int32"), axis=0)) == 65_536
+    assert len(np.unique(residues(np.arange(100_000), 3, "int64"), axis=0)) == 100_000
+
+
+def test_ours_have_none_of_it():
+    two, three = (sinks.mask_of(OURS, factor * FEW) for factor in (2, 3))
+    ours = sinks.mask_of(OURS, FEW)
+    assert (ours * two).mean() == pytest.approx(P * P, abs=0.002)
+    assert (ours * three).mean() == pytest.approx(P * P, abs=0.002)
+    assert sinks.mask_of(OURS, [0]).mean() == pytest.approx(P, abs=0.06)
+    assert ours[:, 0].mean() == pytest.approx(P, abs=0.11)
+
+
+# As a scheme
+
+
+def test_scheme_is_the_hash_of_64_bit_ids_whatever_the_seed():
+    pool = SinkConfig(n_sink=40, scheme="released", p=0.2, seed=9)
+    ids = np.array([5, -3, 2**40])
+    np.testing.assert_array_equal(sinks.mask_of(pool, ids), released_mask(ids, 40, 0.2, "int64"))
+    (first, second) = sinks.own(pool, ids, 2)
+    assert first is second
+    assert isinstance(first, sinks.Mask)
+    assert pool.density == 0.2
+
+
+@pytest.mark.parametrize("bad", [{"per_layer": True}, {"p": 0.0}])
+def test_scheme_refuses_what_it_cannot_do(bad):
+    with pytest.raises(ConfigError):
+        SinkConfig(scheme="released", **bad)
