@@ -11,6 +11,7 @@ import numpy as np
 from memsinks_np import model, ops, sinks
 from memsinks_np.backend import to_device, to_host
 from memsinks_np.config import ModelConfig, SinkConfig
+from memsinks_np.posthoc import unlearn
 
 B, T, C, H, K, G, S, V = 3, 5, 6, 2, 3, 4, 7, 11
 
@@ -49,6 +50,7 @@ def cases(seed: int = 0) -> list[Case]:
     heads = {"q": (B, H, T, K), "k": (B, H, T, K), "v": (B, H, T, K)}
     pool = {"x": (B, T, C), "W_in": (S, C), "b_in": (S,), "W_out": (S, C)}
     mask = np.array([[1, 0, 1, 0, 1, 0, 0], [0, 1, 1, 0, 0, 0, 1], [0.3, 0.3, 0, 0.3, 0, 0, 0.3]])
+    reference = rng.standard_normal(B)
     index = np.array([[0, 2, 4], [1, 2, 6], [4, 5, 2]])  # sink 2 is shared by all, sink 3 is off
     pairs = [
         Case("linear", ops.linear_forward, ops.linear_backward, rand(x=(B, T, C), W=(C, G))),
@@ -87,6 +89,12 @@ def cases(seed: int = 0) -> list[Case]:
             rand(**pool),
         ),
         gathered_case(index, rand(**pool)),
+        Case(
+            "npo",
+            lambda xp, nll: unlearn.npo_forward(xp, nll, to_device(xp, reference), 0.7),
+            unlearn.npo_backward,
+            rand(nll=(B, T)),
+        ),
     ]
     on = {"own (gathered)": sinks.Rows(index), "mask": sinks.Mask(mask), "no sinks": None}
     models = [model_case(name, selected, tied, rng) for name, selected in on.items() for tied in (True, False)]

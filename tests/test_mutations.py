@@ -16,6 +16,7 @@ import pytest
 from memsinks_np import model, ops, sinks
 from memsinks_np.gradcases import cases
 from memsinks_np.gradcheck import check
+from memsinks_np.posthoc import unlearn
 
 CASES = {case.name: case for case in cases()}
 DENSE, GATHERED = "model, mask, tied head", "model, own (gathered), untied head"
@@ -31,6 +32,7 @@ BACKWARDS = {
     ops.merge_heads_backward: ["merge_heads"],
     sinks.masked_sink_backward: ["masked_sink"],
     sinks.gathered_sink_backward: ["gathered_sink"],
+    unlearn.npo_backward: ["npo"],
     model.block_backward: ["block"],
     model.model_backward: [DENSE, GATHERED],
 }
@@ -124,7 +126,7 @@ def test_every_planted_fault_is_found(function: FunctionType, record_property):
 def test_every_backward_of_the_package_is_mutated():
     found = {
         f
-        for module in (ops, sinks, model)
+        for module in (ops, sinks, model, unlearn)
         for name, f in vars(module).items()
         if name.endswith("_backward") and f.__module__ == module.__name__
     }

@@ -1,0 +1,1 @@
+"""Removal after training: which neurons (localisation), which update (unlearning)."""
