@@ -1,0 +1,51 @@
+"""The relearning attack: show a model half of what was removed from it, and see whether the rest comes back.
+
+A removal that only hides is undone in fewer steps than learning would take, and brings back the half that is never
+shown.  The reference is *retrained without*; and since one model may learn faster than another, each is its own
+reference too: it learns as many sequences that nobody has ever trained on.
+"""
+
+import numpy as np
+
+from memsinks_np.config import ModelConfig, TrainConfig
+from memsinks_np.finetune import descend
+from memsinks_np.metrics import Tokens, predict, take
+from memsinks_np.sinks import Params
+from memsinks_np.train import Part, anything, gradients
+
+SHOWN, OTHER = slice(0, None, 2), slice(1, None, 2)  # the two halves of the sequences
+
+
+def relearn(
+    params: Params, cfg: ModelConfig, tokens: Tokens, selection: tuple, lr: float, steps: int, until: float = 0.0
+) -> list[dict[str, float]]:
+    """Fine-tune on every second sequence: both halves' mean loss before the first step and after each.
+
+    Every step sees the whole half that is shown (AdamW, fixed learning rate, no weight decay), so that nothing is
+    random.  The attack ends after `steps`, or where the loss of the half that is shown is at most `until`.
+    """
+    part = Part(tokens[SHOWN], take(selection, SHOWN), 1.0, anything)
+    way: list[dict[str, float]] = []
+    tune = TrainConfig(lr=lr, weight_decay=0.0)
+    for step, now in enumerate(descend(params, tune, lambda p, _: gradients(p, cfg, [part])[1])):
+        loss = predict(now, cfg, tokens, selection)[0].mean(axis=1, dtype=np.float64)
+        way.append({"step": step, "shown": float(loss[SHOWN].mean()), "other": float(loss[OTHER].mean())})
+        if step == steps or way[-1]["shown"] <= until:
+            break
+    return way
+
+
+def back(way: list[dict[str, float]], half: str, level: float) -> int | None:
+    """The first step at which the loss of a half is at most `level`; None if it never is."""
+    return next((int(row["step"]) for row in way if row[half] <= level), None)
+
+
+def recovered(way: list[dict[str, float]], level: float) -> float:
+    """How far the half that is never shown comes back: 0 not at all, 1 to `level`, where it was before the removal."""
+    start, lowest = way[0]["other"], min(row["other"] for row in way)
+    return (start - lowest) / (start - level)
+
+
+def savings(forgotten: int, new: int) -> float:
+    """Ebbinghaus' measure of what is left, 1 - (steps to relearn) / (steps to learn something new): 0 is nothing."""
+    return 1 - forgotten / new

@@ -1,0 +1,110 @@
+"""The relearning attack: its counts on hand-made ways, and on models of which the answer is known."""
+
+import numpy as np
+import pytest
+
+from memsinks_np.config import Arm, DataConfig, Settings, SinkConfig, TrainConfig
+from memsinks_np.data import load_corpus
+from memsinks_np.metrics import predict
+from memsinks_np.relearn import OTHER, SHOWN, back, recovered, relearn, savings
+from memsinks_np.sinks import none, own, prune
+from memsinks_np.train import train
+
+DATA = DataConfig(n_ctx=15, batch_size=8, n_repeated=4, n_heldout=8, repeat_share=0.5)
+SETTINGS = Settings(data=DATA, train=TrainConfig(steps=150, warmup=10, eval_every=75, lr=1e-2), d_model=16, n_heads=2)
+POOL = SinkConfig(n_sink=64, n_active=16)
+CORPUS = load_corpus(DATA)
+OFF = none(2)
+WAY = [{"step": i, "shown": s, "other": o} for i, (s, o) in enumerate([(1.0, 1.0), (0.5, 0.7), (0.2, 0.4), (0.1, 0.9)])]
+
+
+def model(arm):
+    return SETTINGS.model(arm, len(CORPUS.vocab))
+
+
+@pytest.fixture(scope="module")
+def standard():
+    arm = Arm(name="standard", n_shared=32)
+    return train(arm, SETTINGS).params, model(arm)
+
+
+@pytest.fixture(scope="module")
+def memsinks():
+    arm = Arm(name="memsinks", n_shared=16, sinks=POOL)
+    return train(arm, SETTINGS).params, model(arm)
+
+
+def test_counts_on_a_way_that_a_person_can_read():
+    assert back(WAY, "shown", 1.0) == 0
+    assert back(WAY, "shown", 0.2) == 2
+    assert back(WAY, "other", 0.4) == 2
+    assert back(WAY, "other", 0.39) is None
+    assert recovered(WAY, 0.2) == pytest.approx(0.6 / 0.8)  # 0.9 at the end undoes nothing that was leaked
+    assert recovered([{"step": 0, "shown": 1.0, "other": 1.0}, {"step": 1, "shown": 0.5, "other": 1.3}], 0.2) == 0
+    assert savings(30, 60) == 0.5
+    assert savings(60, 60) == 0
+
+
+def test_the_halves_are_disjoint_and_whole():
+    everyone = np.arange(7)
+    assert sorted([*everyone[SHOWN], *everyone[OTHER]]) == everyone.tolist()
+
+
+def test_first_row_is_the_model_as_it_came_and_it_stays_so(standard):
+    params, cfg = standard
+    before = {name: w.copy() for name, w in params.items()}
+    way = relearn(params, cfg, CORPUS.repeated, OFF, 1e-2, 3)
+    loss = predict(params, cfg, CORPUS.repeated, OFF)[0].mean(axis=1)
+    assert way[0] == {
+        "step": 0,
+        "shown": pytest.approx(loss[[0, 2]].mean(), rel=1e-5),
+        "other": pytest.approx(loss[[1, 3]].mean(), rel=1e-5),
+    }
+    assert [row["step"] for row in way] == [0, 1, 2, 3]
+    assert way == relearn(params, cfg, CORPUS.repeated, OFF, 1e-2, 3)  # to the last bit
+    assert all((params[name] == w).all() for name, w in before.items())
+
+
+def test_the_other_half_is_never_shown(standard):
+    """Other sequences in the places of the half that is not shown change nothing of what the attack does."""
+    params, cfg = standard
+    swapped = CORPUS.repeated.copy()
+    swapped[OTHER] = CORPUS.heldout[:2]
+    ways = [relearn(params, cfg, tokens, OFF, 1e-2, 5) for tokens in (CORPUS.repeated, swapped)]
+    assert [row["shown"] for row in ways[0]] == pytest.approx([row["shown"] for row in ways[1]], rel=1e-4)
+    assert ways[0][0]["other"] != ways[1][0]["other"]
+
+
+def test_the_attack_ends_where_it_is_told(standard):
+    params, cfg = standard
+    way = relearn(params, cfg, CORPUS.heldout, OFF, 1e-2, 100, until=1.0)
+    assert way[-1]["shown"] <= 1.0 < way[-2]["shown"]
+    assert back(way, "shown", 1.0) == len(way) - 1
+
+
+def test_what_is_still_there_is_back_at_once_and_new_sequences_are_not(standard):
+    params, cfg = standard
+    level = relearn(params, cfg, CORPUS.repeated, OFF, 1e-2, 0)[0]
+    level = max(level["shown"], level["other"]) + 0.1
+    assert back(relearn(params, cfg, CORPUS.repeated, OFF, 1e-2, 5), "shown", level) == 0
+    assert (back(relearn(params, cfg, CORPUS.heldout[:4], OFF, 1e-2, 100), "shown", level) or 101) > 5
+
+
+def test_sinks_that_are_off_but_not_erased_are_found_by_the_id(memsinks):
+    """Who has the arrays needs no step; who has the pruned model trains an ordinary transformer."""
+    params, cfg = memsinks
+    with_arrays = relearn(params, cfg, CORPUS.repeated, own(POOL, CORPUS.repeated_ids, 2), 1e-2, 4)
+    pruned = relearn(prune(params), cfg, CORPUS.repeated, OFF, 1e-2, 4)
+    kept = relearn(params, cfg, CORPUS.repeated, OFF, 1e-2, 4)
+    level = with_arrays[0]["other"] + 0.1
+    assert back(with_arrays, "other", level) == 0
+    assert back(pruned, "other", level) is None
+    assert pruned == kept  # a sink that is off plays no part
+
+
+def test_with_its_sinks_on_a_sequence_trains_its_own_sinks(memsinks):
+    params, cfg = memsinks
+    pool = params["h0.sink.W_out"].copy()
+    way = relearn(params, cfg, CORPUS.repeated, own(POOL, CORPUS.repeated_ids, 2), 1e-2, 3)
+    assert way[-1]["shown"] < way[0]["shown"]
+    assert (params["h0.sink.W_out"] == pool).all()
