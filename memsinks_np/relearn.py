@@ -5,15 +5,19 @@ shown.  The reference is *retrained without*; and since one model may learn fast
 reference too: it learns as many sequences that nobody has ever trained on.
 """
 
+from typing import Any
+
 import numpy as np
 
 from memsinks_np.config import ModelConfig, TrainConfig
+from memsinks_np.data import Corpus
 from memsinks_np.finetune import descend
-from memsinks_np.metrics import Tokens, predict, take
-from memsinks_np.sinks import Params
+from memsinks_np.metrics import Tokens, extracted, mean_loss, predict, take
+from memsinks_np.sinks import Params, none
 from memsinks_np.train import Part, anything, gradients
 
 SHOWN, OTHER = slice(0, None, 2), slice(1, None, 2)  # the two halves of the sequences
+TOLERANCE = 0.1  # nats per word: a loss is "back" when it is as near as this to where it was before the removal
 
 
 def relearn(
@@ -49,3 +53,34 @@ def recovered(way: list[dict[str, float]], level: float) -> float:
 def savings(forgotten: int, new: int) -> float:
     """Ebbinghaus' measure of what is left, 1 - (steps to relearn) / (steps to learn something new): 0 is nothing."""
     return 1 - forgotten / new
+
+
+def steps_to(way: list[dict[str, float]], level: float) -> int:
+    """Steps until the half that is shown is back; the length of the attack where it never is."""
+    there = back(way, "shown", level + TOLERANCE)
+    return len(way) - 1 if there is None else there
+
+
+def examine(params: Params, cfg: ModelConfig, corpus: Corpus, level: float, lr: float, steps: int) -> dict[str, Any]:
+    """A model from which something was removed: its losses, the attack, and as many new sequences in its place.
+
+    `level` is the mean loss on the repeated sequences before the removal, "the memorized level".
+    """
+    n, off = corpus.cfg.n_repeated, none(cfg.n_layers)
+    forgotten, new = corpus.repeated[:n], corpus.heldout[:n]
+    nll, likeliest = predict(params, cfg, forgotten, off)
+    way = relearn(params, cfg, forgotten, off, lr, steps)
+    again = steps_to(way, level)
+    fresh = steps_to(relearn(params, cfg, new, off, lr, steps, until=level + TOLERANCE), level)
+    return {
+        "repeated_removed": float(nll.mean(dtype=np.float64)),
+        "heldout_removed": mean_loss(params, cfg, corpus.heldout, off),
+        "extraction": float(extracted(forgotten, likeliest).mean()),
+        "steps": again,
+        "steps_new": fresh,
+        "savings": savings(again, max(1, fresh)),
+        "recovered": recovered(way, level),
+        "other_before": way[0]["other"],
+        "other_lowest": min(row["other"] for row in way),
+        "attack": way,
+    }

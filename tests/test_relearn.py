@@ -1,11 +1,18 @@
 """The relearning attack: its counts on hand-made ways, and on models of which the answer is known."""
 
+import json
+
 import numpy as np
 import pytest
 
+from memsinks_np.arms import PRESETS, quick
 from memsinks_np.config import Arm, DataConfig, Settings, SinkConfig, TrainConfig
 from memsinks_np.data import load_corpus
+from memsinks_np.experiments import Plan
+from memsinks_np.experiments import relearn as experiment
+from memsinks_np.grid import train_once
 from memsinks_np.metrics import predict
+from memsinks_np.process import one_blas_thread
 from memsinks_np.relearn import OTHER, SHOWN, back, recovered, relearn, savings
 from memsinks_np.sinks import none, own, prune
 from memsinks_np.train import train
@@ -108,3 +115,30 @@ def test_with_its_sinks_on_a_sequence_trains_its_own_sinks(memsinks):
     way = relearn(params, cfg, CORPUS.repeated, own(POOL, CORPUS.repeated_ids, 2), 1e-2, 3)
     assert way[-1]["shown"] < way[0]["shown"]
     assert (params["h0.sink.W_out"] == pool).all()
+
+
+def row(repeated, heldout, returned):
+    return {"repeated_removed": repeated, "heldout_removed": heldout, "recovered": returned}
+
+
+def test_settings_are_chosen_in_the_favour_of_the_update():
+    standard = row(0.2, 1.0, None)
+    unfinished, cheap, tough, dear = row(0.5, 0.9, 0.1), row(0.98, 0.97, 0.9), row(1.05, 1.04, 0.3), row(1.3, 1.2, 0.0)
+    tried = [unfinished, cheap, tough, dear]
+    assert experiment.cheapest(tried) is cheap
+    assert experiment.toughest(tried, standard) is tough
+    assert experiment.toughest([unfinished, dear], standard) is dear  # none within the budget: any may be it
+
+
+def test_experiment_runs_small_and_tells_draws_and_survives_json(tmp_path):
+    grid = lambda jobs, then: [json.loads(json.dumps(then(job, train_once(job, tmp_path)))) for job in jobs]
+    with one_blas_thread():
+        result = experiment.run(Plan(quick(PRESETS["stories"], steps=4), 1, True, grid))
+    result = json.loads(json.dumps(result))
+    assert set(result["arms"]) == set(experiment.LABELS)
+    assert all(len(r["attack"]) == 5 for rows in result["arms"].values() for r in rows)
+    assert result["arms"]["standard"][0]["steps"] == 0  # nothing was removed
+    assert "retrained without" in experiment.tabulate(result)
+    assert len(experiment.claims(result)) == 8
+    names = [path.name for path in experiment.draw(result, tmp_path)]
+    assert names == ["relearn.png", "relearn.svg"]

@@ -93,20 +93,20 @@ def test_unlearning_forgets_and_stops_where_it_says(memorized, beta):
     before = {name: w.copy() for name, w in memorized.items()}
     how = Unlearning(beta=beta, retain=2.0, lr=3e-3, max_steps=200)
     now, way = unlearn(memorized, CFG, CORPUS, how, target=1.5)
-    assert way[0]["repeated"] < 1.2
-    assert all(row["repeated"] < 1.5 for row in way[:-1])
-    assert way[-1]["repeated"] >= 1.5
+    assert way[0]["repeated_removed"] < 1.2
+    assert all(row["repeated_removed"] < 1.5 for row in way[:-1])
+    assert way[-1]["repeated_removed"] >= 1.5
     assert [row["step"] for row in way] == list(range(len(way)))
     assert all((memorized[name] == w).all() for name, w in before.items())  # the caller's model is untouched
     assert (now["wte"] != memorized["wte"]).any()
     _, by_heldout = unlearn(memorized, CFG, CORPUS, how)
-    assert by_heldout[-1]["repeated"] >= by_heldout[-1]["heldout"]
-    assert all(row["repeated"] < row["heldout"] for row in by_heldout[:-1])
+    assert by_heldout[-1]["repeated_removed"] >= by_heldout[-1]["heldout_removed"]
+    assert all(row["repeated_removed"] < row["heldout_removed"] for row in by_heldout[:-1])
 
 
 def test_retain_term_holds_what_is_to_stay(memorized):
     ends = [unlearn(memorized, CFG, CORPUS, Unlearning(retain=r, lr=3e-3), 3.0)[1][-1] for r in (0.0, 2.0)]
-    assert ends[1]["heldout"] < ends[0]["heldout"] - 0.1
+    assert ends[1]["heldout_removed"] < ends[0]["heldout_removed"] - 0.1
 
 
 def test_unlearning_takes_no_more_steps_than_allowed(memorized):

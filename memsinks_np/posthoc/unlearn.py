@@ -103,7 +103,7 @@ def unlearn(
         nll, likeliest = predict(now, cfg, forget, off)
         loss, heldout = float(nll.mean(dtype=np.float64)), mean_loss(now, cfg, corpus.heldout, off)
         there = float(extracted(forget, likeliest).mean())
-        way.append({"step": step, "repeated": loss, "heldout": heldout, "extraction": there})
+        way.append({"step": step, "repeated_removed": loss, "heldout_removed": heldout, "extraction": there})
         if loss >= (heldout if target is None else target) or step == how.max_steps:
             break
     return now, way

@@ -1,0 +1,309 @@
+"""Is what was removed gone, or only hidden?  Every removal under the relearning attack, and what unlearning costs."""
+
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+
+from memsinks_np import metrics, plots
+from memsinks_np.arms import rivals, seeded
+from memsinks_np.config import ModelConfig
+from memsinks_np.data import Corpus, load_corpus
+from memsinks_np.experiments import Plan
+from memsinks_np.grid import Job
+from memsinks_np.posthoc.unlearn import Unlearning, unlearn
+from memsinks_np.relearn import examine
+from memsinks_np.report import Claim, estimate, over_seeds, spread, table
+from memsinks_np.sinks import Params, own, prune
+from memsinks_np.train import Trained
+
+ARMS = ("standard", "retrained_without", "memsinks", "memsinks_paper")
+# every update is tuned in its own favour: of these settings, the one that costs least and the one that holds best
+UPDATES = {
+    "gradient_ascent": [
+        {"retain": 1, "lr": 1e-3},
+        {"retain": 5, "lr": 3e-4},
+        {"retain": 5, "lr": 1e-3},
+        {"retain": 5, "lr": 3e-3},
+        {"retain": 10, "lr": 3e-3},
+    ],
+    "npo": [
+        {"beta": 0.1, "retain": 1, "lr": 3e-4},
+        {"beta": 0.1, "retain": 1, "lr": 1e-3},
+        {"beta": 0.1, "retain": 2, "lr": 1e-3},
+        {"beta": 0.1, "retain": 1, "lr": 3e-3},
+        {"beta": 0.1, "retain": 2, "lr": 3e-3},
+    ],
+}
+STEPS = 200  # of the attack
+BUDGET = 0.05  # nats per word: what unlearning may cost on held-out sequences
+
+
+def measure(job: Job, trained: Trained) -> dict[str, Any]:
+    """In a worker: an arm's own numbers."""
+    corpus = load_corpus(job.settings.data)
+    return metrics.measure(trained.params, job.settings.model(job.arm, len(corpus.vocab)), corpus)
+
+
+def attack(job: Job, trained: Trained, levels: list[float], steps: int, updates: dict) -> list[dict[str, Any]]:
+    """In a worker: every removal that starts from this arm, attacked; `levels` are the standard model's, by seed."""
+    corpus = load_corpus(job.settings.data)
+    cfg = job.settings.model(job.arm, len(corpus.vocab))
+    examined = partial(examine, cfg=cfg, corpus=corpus, lr=job.settings.train.lr / 10, steps=steps)
+    level = levels[job.settings.train.seed]
+    if job.arm.name not in updates:
+        return [examined(prune(trained.params), level=level) | {"with_arrays": known(trained.params, cfg, corpus)}]
+    rows = []
+    for how in updates[job.arm.name]:
+        params, way = unlearn(trained.params, cfg, corpus, Unlearning(**how))
+        rows.append(examined(params, level=level) | {"with_arrays": None, "how": how, "unlearning": way})
+    return rows
+
+
+def known(params: Params, cfg: ModelConfig, corpus: Corpus) -> float | None:
+    """The loss for an attacker who has the arrays of the sinks, and so needs the IDs alone."""
+    n = corpus.cfg.n_repeated
+    selection = own(cfg.sinks, corpus.repeated_ids[:n], cfg.n_layers)
+    return metrics.mean_loss(params, cfg, corpus.repeated[:n], selection) if cfg.sinks else None
+
+
+def cheapest(rows: list[dict]) -> dict:
+    """Of the settings that reached their end (repeated loss at the held-out loss), the one with the best model."""
+    ended = [row for row in rows if row["repeated_removed"] >= row["heldout_removed"]]
+    return min(ended or rows, key=lambda row: row["heldout_removed"])
+
+
+def toughest(rows: list[dict], standard: dict) -> dict:
+    """Of the settings that reached their end within the budget, the one that gives least back."""
+    ended = [row for row in rows if row["repeated_removed"] >= row["heldout_removed"]]
+    paid = [row for row in ended if row["heldout_removed"] - standard["heldout_removed"] <= BUDGET]
+    return min(paid or rows, key=lambda row: row["recovered"])
+
+
+def run(plan: Plan) -> dict[str, Any]:
+    """Train, remove, attack: first the arms' own numbers, then every removal, under every seed."""
+    arms, seeds = rivals(plan.preset), range(plan.seeds)
+    jobs = [seeded(plan.preset, arms[name], seed) for seed in seeds for name in ARMS]
+    own_numbers = dict(zip(((j.settings.train.seed, j.arm.name) for j in jobs), plan.grid(jobs, measure), strict=True))
+    levels = [own_numbers[seed, "standard"]["repeated_removed"] for seed in seeds]
+    updates = {name: hows[1:2] for name, hows in UPDATES.items()} if plan.quick else UPDATES
+    updated = [replace(arms["standard"], name=name) for name in updates]  # the same trained model, then the update
+    jobs = [seeded(plan.preset, arm, seed) for seed in seeds for arm in updated] + jobs
+    then = partial(attack, levels=levels, steps=4 if plan.quick else STEPS, updates=updates)
+    found = {(j.settings.train.seed, j.arm.name): rows for j, rows in zip(jobs, plan.grid(jobs, then), strict=True)}
+    rows: dict[str, list[dict]] = {}
+    for seed in seeds:
+        standard, gold = found[seed, "standard"][0], found[seed, "retrained_without"][0]
+        for name in (*ARMS, *updates):
+            of = {name: cheapest(found[seed, name]) if name in updates else found[seed, name][0]}
+            of |= {f"{name}_toughest": toughest(found[seed, name], standard)} if name in updates else {}
+            for label, row in of.items():
+                rows.setdefault(label, []).append({"seed": seed, **row, **metrics.compare(row, standard, gold)})
+        rows["standard"][seed]["recovered"] = None  # nothing had been removed
+    return {
+        "corpus": plan.preset.settings.data.corpus,
+        "standard": levels,
+        "arms": rows,
+        "tried": {name: found[0, name] for name in updates},  # every setting of every update, seed 0
+    }
+
+
+def claims(result: dict[str, Any]) -> list[Claim]:
+    """What relearning says about each removal (means over seeds decide)."""
+    arms = result["arms"]
+    mean = {name: over_seeds([{f: r[f] for f in NUMBERS} for r in rows])["mean"] for name, rows in arms.items()}
+    sinks, gold, npo = mean["memsinks"], mean["retrained_without"], mean["npo"]
+    careless = result["tried"]["gradient_ascent"][0]
+    tough = min((mean[f"{name}_toughest"] for name in UPDATES), key=lambda m: m["recovered"])
+
+    def here(name: str, field: str, digits: int = 0, sign: str = "") -> str:
+        return estimate([row[field] for row in arms[name]], digits, sign)
+
+    def returned(name: str) -> str:
+        return here(name, "recovered", 2)
+
+    def counts(name: str) -> str:
+        return f"{here(name, 'steps')} steps, {here(name, 'steps_new')} for new sequences"
+
+    return [
+        Claim(
+            "updates that forget as well as retraining cost skill on new sequences",
+            "section 1; NULLs: shared and specific knowledge fall together",
+            "; ".join(
+                f"{LABELS[u]}: gold-gap closed {here(u, 'gold_gap_closed', 3)} at {here(u, 'heldout_cost', 3, '+')}"
+                for u in UPDATES
+            ),
+            all(mean[u]["heldout_cost"] > 0 for u in UPDATES),
+            "the retain term goes on training, here on fresh sequences without end; with a weight of 1, ascent cost "
+            f"{careless['heldout_removed'] - arms['standard'][0]['heldout_removed']:+.3f} (seed 0)",
+        ),
+        Claim(
+            "and they only hide: relearning one half brings back the other, which is never shown",
+            "NULLs: NPO is undone",
+            "; ".join(f"{LABELS[u]}: {counts(u)}, other half {returned(u)} of the way back" for u in UPDATES),
+            all(mean[u]["savings"] >= 0.2 and mean[u]["recovered"] >= 0.2 for u in UPDATES),
+        ),
+        Claim(
+            "NPO is undone in fewer than ten steps",
+            "NULLs: <10",
+            f"{here('npo', 'steps')} steps",
+            npo["steps"] < 10,
+            "the attacker learns slowly here, at a tenth of the largest learning rate, where even new sequences take "
+            f"{npo['steps_new']:.0f} steps",
+        ),
+        Claim(
+            "what sinks held does not come back: not faster than new sequences, and nothing of the other half",
+            "NULLs: Sink-Off follows the retrained curve",
+            f"{counts('memsinks')}; other half {returned('memsinks')} of the way back",
+            abs(sinks["savings"]) <= 0.1 and sinks["recovered"] <= 0.02,
+        ),
+        Claim(
+            "pruned sinks take as many steps as retrained without",
+            "NULLs: the retrained curve",
+            f"{counts('memsinks')}; retrained without {counts('retrained_without')}",
+            abs(sinks["steps"] - gold["steps"]) <= 0.1 * gold["steps"],
+            "the model learns all sequences faster, new ones too, so only steps of the same model compare",
+        ),
+        Claim(
+            "even the update that gives least back, of all settings tried, gives more back than sinks",
+            "ours",
+            f"{tough['recovered']:.2f} of the way back (at held-out {tough['heldout_cost']:+.3f}), "
+            f"sinks {returned('memsinks')}",
+            tough["recovered"] > sinks["recovered"] + 0.05,
+        ),
+        Claim(
+            "nor does what the sinks of the paper's setting held",
+            "ours",
+            f"{counts('memsinks_paper')}; other half {returned('memsinks_paper')} of the way back",
+            abs(mean["memsinks_paper"]["savings"]) <= 0.1 and mean["memsinks_paper"]["recovered"] <= 0.02,
+            "its sinks are few and many sequences use each, so that the shared neurons memorize as well",
+        ),
+        Claim(
+            "off is not erased: who has the sinks' arrays needs no step, since the ID tells which are on",
+            "ours",
+            f"loss {here('memsinks', 'with_arrays', 3)} on both halves after 0 steps",
+            sinks["with_arrays"] <= float(np.mean(result["standard"])),
+        ),
+    ]
+
+
+LABELS = {
+    "standard": "standard",
+    "retrained_without": "retrained without",
+    "memsinks": "sinks removed",
+    "memsinks_paper": "paper's, removed",
+    "gradient_ascent": "gradient ascent",
+    "gradient_ascent_toughest": "ascent, holds best",
+    "npo": "NPO",
+    "npo_toughest": "NPO, holds best",
+}
+NUMBERS = {
+    "repeated_removed": ("repeated", 3),
+    "gold_gap_closed": ("gold-gap closed", 3),
+    "heldout_cost": ("cost on new", 3),
+    "extraction": ("extracted", 3),
+    "steps": ("steps to relearn", 0),
+    "steps_new": ("new ones", 0),
+    "savings": ("savings", 2),
+    "other_before": ("other half", 3),
+    "other_lowest": ("at its lowest", 3),
+    "recovered": ("way back", 2),
+    "with_arrays": ("sinks' arrays", 3),
+}
+
+
+def tabulate(result: dict[str, Any]) -> str:
+    """Every removal under attack (mean ± standard deviation over seeds), then every setting tried on seed 0."""
+    rows = []
+    for name, of in result["arms"].items():
+        entry = over_seeds([{f: row[f] for f in NUMBERS} for row in of])
+        numbers = [spread(entry["mean"][f], entry["std"][f], digits) for f, (_, digits) in NUMBERS.items()]
+        rows.append([LABELS[name], *numbers])
+    shown = ("repeated_removed", "heldout_removed", "steps", "steps_new", "recovered")
+    tried = [
+        [f"{LABELS[name]}, {', '.join(f'{k} {v}' for k, v in row['how'].items())}", str(len(row["unlearning"]) - 1)]
+        + [f"{row[f]:.3g}" for f in shown]
+        for name, of in result["tried"].items()
+        for row in of
+    ]
+    header = ["tried (seed 0)", "unlearning steps", "repeated", "new", "steps to relearn", "new ones", "way back"]
+    return "\n\n".join([table(["removal", *(label for label, _ in NUMBERS.values())], rows), table(header, tried)])
+
+
+def draw(result: dict[str, Any], folder: Path) -> list[Path]:
+    """What unlearning costs, how fast what it forgot is relearnt, and whether the half that is not shown returns."""
+    unit = "word" if result["corpus"] == "stories" else "character"
+    with plt.rc_context(plots.STYLE):
+        fig, axes = plt.subplots(
+            1, 3, figsize=(15.5, 4.6), gridspec_kw={"wspace": 0.65, "width_ratios": [1.15, 0.9, 1]}
+        )
+        draw_cost(axes[0], result, unit)
+        draw_steps(axes[1], result)
+        draw_return(axes[2], result, unit)
+        return plots.save(fig, folder, "relearn")
+
+
+def color(name: str) -> str:
+    return plots.COLORS[name.removesuffix("_toughest")]
+
+
+def draw_cost(ax: Any, result: dict[str, Any], unit: str) -> None:
+    """Seed 0: the way of every setting through the plane of repeated and held-out loss, and where the arms lie."""
+    budget = result["arms"]["standard"][0]["heldout_removed"] + BUDGET
+    for name, of in result["tried"].items():
+        for row in of:
+            x, y = ([point[f] for point in row["unlearning"]] for f in ("heldout_removed", "repeated_removed"))
+            ax.plot(x, y, color=color(name), linewidth=1.2, alpha=0.8)
+            ax.plot(x[-1], y[-1], "o", color=color(name), markersize=4)
+    for name, shape, size in (("standard", "D", 8), ("retrained_without", "D", 13), ("memsinks", "D", 8)):
+        row = result["arms"][name][0]
+        ax.plot(row["heldout_removed"], row["repeated_removed"], shape, color=color(name), markersize=size, zorder=3)
+    plots.frame(ax, "What does unlearning cost?", f"repeated (nats per {unit})", f"new (nats per {unit})")
+    ax.margins(x=0.08)
+    ax.autoscale_view()
+    low, high = ax.get_xlim()
+    ax.axvspan(budget, high, color="#F0F0F0", zorder=0)
+    ax.set_xlim(low, high)
+    ax.annotate(
+        f"cost over {BUDGET}",
+        (budget, 0.93),
+        (4, 0),
+        xycoords=("data", "axes fraction"),
+        textcoords="offset points",
+        fontsize=11,
+        color="#888888",
+    )
+    for y, name in ((0.44, "retrained_without"), (0.34, "memsinks"), (0.24, "gradient_ascent"), (0.14, "npo")):
+        ax.text(0.97, y, LABELS[name], transform=ax.transAxes, color=color(name), ha="right")
+    ax.text(0.97, 0.04, "standard: the start", transform=ax.transAxes, color=color("standard"), ha="right")
+
+
+def draw_steps(ax: Any, result: dict[str, Any]) -> None:
+    """A line from the steps to relearn (full) to those for new sequences (open): its length is what is left."""
+    names = [name for name in LABELS if name in result["arms"]][::-1]
+    for y, name in enumerate(names):
+        old, new = (np.mean([row[f] for row in result["arms"][name]]) for f in ("steps", "steps_new"))
+        ax.plot([old, new], [y, y], color=color(name))
+        ax.plot(new, y, "o", color=color(name), markerfacecolor="white", markersize=9, markeredgewidth=2)
+        ax.plot(old, y, "o", color=color(name), markersize=9)
+    ax.set_yticks(range(len(names)), [LABELS[name] for name in names])
+    ax.tick_params(axis="y", length=0)
+    for tick, name in zip(ax.get_yticklabels(), names, strict=True):
+        tick.set_color(color(name))
+    ax.set(title="Is it relearnt faster?", xlabel="steps: ● forgotten, ○ new sequences")
+    ax.set_xlim(-5, None)
+
+
+def draw_return(ax: Any, result: dict[str, Any], unit: str) -> None:
+    """The half that is never shown, while the other is relearnt."""
+    ends = []
+    for name, of in result["arms"].items():
+        history = [{**p, "arm": name.removesuffix("_toughest"), "seed": r["seed"]} for r in of for p in r["attack"]]
+        line = "--" if name.endswith("_toughest") else "-"
+        ends.append((plots.curve(ax, history, name.removesuffix("_toughest"), "other", line), LABELS[name], name))
+    ax.set_ylim(0, 2)
+    plots.frame(ax, "Does the other half return?", f"loss (nats per {unit})", "step of the attack")
+    plots.label_ends(ax, [(y, text, name.removesuffix("_toughest")) for y, text, name in ends])
