@@ -53,10 +53,10 @@ def torch_namespace() -> Any:
         __array_priority__ = 1000  # a NumPy array on the left leaves the operation to us
 
         def __rmul__(self, other: Any) -> Any:
-            return self * (t.as_tensor(other) if isinstance(other, np.ndarray) else other)  # a number stays float64
+            return self * t.as_tensor(other, dtype=self.dtype)
 
         def __radd__(self, other: Any) -> Any:
-            return self + t.as_tensor(other)
+            return self + t.as_tensor(other, dtype=self.dtype)
 
         def __rmatmul__(self, other: Any) -> Any:
             return t.as_tensor(other).as_subclass(Tensor) @ self
