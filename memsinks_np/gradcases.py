@@ -11,7 +11,7 @@ import numpy as np
 from memsinks_np import model, ops, sinks
 from memsinks_np.backend import to_device, to_host
 from memsinks_np.config import ModelConfig, SinkConfig
-from memsinks_np.posthoc import unlearn
+from memsinks_np.posthoc import gates, localize, unlearn
 
 B, T, C, H, K, G, S, V = 3, 5, 6, 2, 3, 4, 7, 11
 
@@ -52,6 +52,7 @@ def cases(seed: int = 0) -> list[Case]:
     mask = np.array([[1, 0, 1, 0, 1, 0, 0], [0, 1, 1, 0, 0, 0, 1], [0.3, 0.3, 0, 0.3, 0, 0, 0.3]])
     reference = rng.standard_normal(B)
     index = np.array([[0, 2, 4], [1, 2, 6], [4, 5, 2]])  # sink 2 is shared by all, sink 3 is off
+    noise = np.array([[0.001, 0.3, 0.6, 0.999], [0.4, 0.002, 0.7, 0.55]])  # of gates: some end up closed, some open
     pairs = [
         Case("linear", ops.linear_forward, ops.linear_backward, rand(x=(B, T, C), W=(C, G))),
         Case("layernorm", ops.layernorm_forward, ops.layernorm_backward, rand(x=(B, T, C), g=(C,), b=(C,))),
@@ -95,10 +96,17 @@ def cases(seed: int = 0) -> list[Case]:
             unlearn.npo_backward,
             rand(nll=(B, T)),
         ),
+        Case(
+            "hard_concrete",
+            lambda xp, a: gates.hard_concrete_forward(xp, a, to_device(xp, noise)),
+            gates.hard_concrete_backward,
+            rand(a=(2, G)),
+        ),
+        Case("open_share", gates.open_share_forward, gates.open_share_backward, rand(a=(2, G))),
     ]
     on = {"own (gathered)": sinks.Rows(index), "mask": sinks.Mask(mask), "no sinks": None}
     models = [model_case(name, selected, tied, rng) for name, selected in on.items() for tied in (True, False)]
-    return [*pairs, block_case(sinks.Rows(index), rng), *models]
+    return [*pairs, block_case(sinks.Rows(index), rng), *models, gates_case(rng)]
 
 
 def split_heads_case(inputs: dict[str, Any]) -> Case:
@@ -169,3 +177,23 @@ def model_case(name: str, selected: Any, tied: bool, rng: Any) -> Case:
         return [written_out(grads[n], w) for n, w in params.items()]
 
     return Case(f"model, {name}, {'tied' if tied else 'untied'} head", forward, backward, params)
+
+
+def gates_case(rng: Any) -> Case:
+    """From the gates of all MLP neurons to the loss of every word."""
+    cfg, params = small_model(True, rng)
+    params = sinks.prune(params)
+    batch = model.make_batch(cfg, rng.integers(V, size=(B, T + 1)), sinks.none(cfg.n_layers), np.float64)
+
+    def forward(xp: Any, g: Any) -> tuple[Any, Any]:
+        moved, weights = to_device(xp, (batch, params))
+        logits, c_model = model.model_forward(xp, localize.gated(weights, g), moved, cfg)
+        nll, c_nll = ops.cross_entropy_forward(xp, logits, moved.targets)
+        return nll, (c_model, c_nll, weights)
+
+    def backward(xp: Any, dnll: Any, cache: Any) -> Any:
+        c_model, c_nll, weights = cache
+        grads = model.model_backward(xp, ops.cross_entropy_backward(xp, dnll, c_nll), c_model)
+        return localize.gate_grads(xp, weights, grads)
+
+    return Case("gates of a model", forward, backward, {"gates": rng.standard_normal((cfg.n_layers, G))})

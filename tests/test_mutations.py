@@ -16,7 +16,7 @@ import pytest
 from memsinks_np import model, ops, sinks
 from memsinks_np.gradcases import cases
 from memsinks_np.gradcheck import check
-from memsinks_np.posthoc import unlearn
+from memsinks_np.posthoc import gates, localize, unlearn
 
 CASES = {case.name: case for case in cases()}
 DENSE, GATHERED = "model, mask, tied head", "model, own (gathered), untied head"
@@ -35,6 +35,9 @@ BACKWARDS = {
     unlearn.npo_backward: ["npo"],
     model.block_backward: ["block"],
     model.model_backward: [DENSE, GATHERED],
+    gates.hard_concrete_backward: ["hard_concrete"],
+    gates.open_share_backward: ["open_share"],
+    localize.gate_grads: ["gates of a model"],
 }
 
 
@@ -126,7 +129,7 @@ def test_every_planted_fault_is_found(function: FunctionType, record_property):
 def test_every_backward_of_the_package_is_mutated():
     found = {
         f
-        for module in (ops, sinks, model, unlearn)
+        for module in (ops, sinks, model, gates, localize, unlearn)
         for name, f in vars(module).items()
         if name.endswith("_backward") and f.__module__ == module.__name__
     }

@@ -1,0 +1,204 @@
+"""Removal by localization, against the mistakes of published baselines: inverted masks, Integrated Gradients that
+ignore their number of steps, means over the wrong axis, gates that do not open and close (TinyMem's stored code)."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from memsinks_np import metrics
+from memsinks_np.config import ConfigError, DataConfig, ModelConfig
+from memsinks_np.data import load_corpus
+from memsinks_np.gradcases import small_model
+from memsinks_np.model import init_params, make_batch, model_forward
+from memsinks_np.posthoc import gates, localize
+from memsinks_np.sinks import none, prune
+
+RNG = np.random.default_rng(5)
+CFG, PARAMS = small_model(True, RNG)
+CFG, PARAMS = replace(CFG, sinks=None), prune(PARAMS)
+TOKENS = RNG.integers(CFG.n_vocab, size=(5, 6))
+ONES, ZEROS = np.ones((CFG.n_layers, CFG.n_shared)), np.zeros((CFG.n_layers, CFG.n_shared))
+
+
+def loss(params):
+    return metrics.mean_loss(params, CFG, TOKENS, none(CFG.n_layers))
+
+
+def hidden_probability(model):
+    """The mean probability of the true next word, without the package's loss."""
+    logits, _ = model_forward(np, model, make_batch(CFG, TOKENS, none(CFG.n_layers), np.float64), CFG)
+    p = np.exp(logits) / np.exp(logits).sum(axis=-1, keepdims=True)
+    return np.take_along_axis(p, TOKENS[:, 1:, None], axis=-1).mean()
+
+
+def erased(params, kept):
+    """The model with all MLP neurons but `kept`, a set per layer, cut out of its arrays."""
+    params = dict(params)
+    for layer, some in enumerate(kept):
+        for name, axis in (("W_in", 1), ("b_in", 0), ("W_out", 0)):
+            params[f"h{layer}.mlp.{name}"] = np.take(params[f"h{layer}.mlp.{name}"], some, axis)
+    return params
+
+
+def test_gates_of_one_change_nothing_and_gates_of_zero_are_a_smaller_model():
+    assert loss(localize.gated(PARAMS, ONES)) == loss(PARAMS)
+    closed = ONES.copy()
+    closed[0, 2] = closed[1, [0, 1]] = 0
+    smaller = erased(PARAMS, [[0, 1, 3], [2, 3]])
+    assert loss(localize.gated(PARAMS, closed)) == pytest.approx(loss(smaller), abs=1e-12)
+
+
+@pytest.mark.parametrize("by", ["loss", "probability"])
+def test_what_is_remembered_and_its_slope_against_differences(by):
+    at = 0.3 + RNG.random(ONES.shape)
+    known, slope = localize.remembered(PARAMS, CFG, TOKENS, at, by)
+    model = localize.gated(PARAMS, at)
+    assert known == pytest.approx(-loss(model) if by == "loss" else hidden_probability(model), rel=1e-12)
+    for one in np.ndindex(at.shape):
+        up, down = at.copy(), at.copy()
+        up[one] += 1e-6
+        down[one] -= 1e-6
+        rise = (
+            localize.remembered(PARAMS, CFG, TOKENS, up, by)[0] - localize.remembered(PARAMS, CFG, TOKENS, down, by)[0]
+        )
+        assert slope[one] == pytest.approx(rise / 2e-6, abs=1e-8)
+
+
+def test_what_is_remembered_does_not_depend_on_how_sequences_are_cut_into_chunks(monkeypatch):
+    for by in ("loss", "probability"):
+        whole = localize.remembered(PARAMS, CFG, TOKENS, ONES, by)
+        monkeypatch.setattr(localize, "CHUNK", 2)
+        parts = localize.remembered(PARAMS, CFG, TOKENS, ONES, by)
+        monkeypatch.undo()
+        assert parts[0] == pytest.approx(whole[0], rel=1e-12)
+        np.testing.assert_allclose(parts[1], whole[1], rtol=1e-10, atol=1e-14)
+
+
+def test_gate_gradients_find_their_layers_in_order_beyond_ten():
+    shapes = {f"h{layer}.mlp.W_out": (2, 3) for layer in range(11)}
+    params = {name: np.ones(shape) for name, shape in shapes.items()}
+    grads = {name: np.full((2, 3), float(name[1:].split(".")[0])) for name in sorted(shapes)}
+    np.testing.assert_array_equal(localize.gate_grads(np, params, grads)[:, 0], 3.0 * np.arange(11))
+
+
+@pytest.mark.parametrize("by", ["loss", "probability"])
+def test_integrated_gradients_are_complete_and_the_better_the_more_steps(by):
+    total = (
+        localize.remembered(PARAMS, CFG, TOKENS, ONES, by)[0] - localize.remembered(PARAMS, CFG, TOKENS, ZEROS, by)[0]
+    )
+    errors = [
+        abs(localize.integrated_gradients(PARAMS, CFG, TOKENS, by, steps=steps).sum() - total) for steps in (8, 32, 128)
+    ]
+    assert errors[0] > 4 * errors[1] > 16 * errors[2] > 0  # sixteenfold each time, once the steps are fine enough
+    assert errors[2] < 1e-3 * abs(total)
+
+
+def test_integrated_gradients_layer_by_layer_are_complete_for_each_layer():
+    scores = localize.integrated_gradients(PARAMS, CFG, TOKENS, "loss", together=False, steps=200)
+    for layer in range(CFG.n_layers):
+        shut = ONES.copy()
+        shut[layer] = 0
+        assert scores[layer].sum() == pytest.approx(loss(localize.gated(PARAMS, shut)) - loss(PARAMS), rel=1e-3)
+
+
+def test_integrated_gradients_refuse_no_steps():
+    with pytest.raises(ConfigError, match="steps=0"):
+        localize.integrated_gradients(PARAMS, CFG, TOKENS, steps=0)
+
+
+def test_zero_out_removes_the_tested_neuron_and_keeps_all_others():
+    scores = localize.zero_out(PARAMS, CFG, TOKENS)
+    for layer, neuron in np.ndindex(scores.shape):
+        others = [
+            np.delete(np.arange(CFG.n_shared), neuron) if at == layer else np.arange(CFG.n_shared) for at in (0, 1)
+        ]
+        assert scores[layer, neuron] == pytest.approx(loss(erased(PARAMS, others)) - loss(PARAMS), abs=1e-10)
+
+
+def test_a_neuron_that_says_nothing_scores_nothing():
+    silent = PARAMS | {"h1.mlp.W_out": PARAMS["h1.mlp.W_out"].copy()}
+    silent["h1.mlp.W_out"][3] = 0
+    for scores in (localize.zero_out(silent, CFG, TOKENS), localize.integrated_gradients(silent, CFG, TOKENS)):
+        assert scores[1, 3] == 0
+        assert (scores != 0).sum() == scores.size - 1
+
+
+def test_remove_takes_the_highest_scores_of_every_layer_and_leaves_its_argument_alone():
+    before = {name: w.copy() for name, w in PARAMS.items()}
+    scores = np.array([[0.1, 9.0, 0.3, 0.2], [-4.0, -3.0, -2.0, -1.0]])  # the highest over all layers: all in layer 0
+    for share, kept in ((0, [[0, 1, 2, 3]] * 2), (0.5, [[0, 3], [0, 1]]), (0.75, [[0], [0]])):
+        assert loss(localize.remove(PARAMS, scores, share)) == pytest.approx(loss(erased(PARAMS, kept)), abs=1e-12)
+    cut = localize.remove(PARAMS, scores, 0.25)
+    assert not cut["h0.mlp.W_out"][1].any()
+    assert not cut["h0.mlp.W_in"][:, 1].any()
+    assert cut["h0.mlp.b_in"][1] == 0
+    assert all((PARAMS[name] == before[name]).all() for name in PARAMS)
+    assert loss(localize.remove(PARAMS, scores, 1.0)) == pytest.approx(loss(localize.gated(PARAMS, ZEROS)), abs=1e-12)
+    with pytest.raises(ConfigError, match=r"share=1\.5"):
+        localize.remove(PARAMS, scores, 1.5)
+
+
+def test_gates_open_with_their_number_and_with_the_noise_and_reach_both_ends():
+    a, u = np.linspace(-6, 6, 61)[None], np.full((1, 61), 0.5)
+    opened, _ = gates.hard_concrete_forward(np, a, u)
+    assert (np.diff(opened[0]) >= 0).all()  # a higher score: more open, never less
+    assert opened[0, 0] == 0
+    assert opened[0, -1] == 1
+    assert opened[0, 30] == pytest.approx(0.5)
+    noise = np.linspace(0.001, 0.999, 61)[None]
+    assert (np.diff(gates.hard_concrete_forward(np, 0 * a, noise)[0]) >= 0).all()
+
+
+def test_the_penalty_is_the_share_of_gates_that_are_not_closed():
+    u = (np.arange(100_000) + 0.5) / 100_000
+    for a in (-3.0, 0.4, 2.0):
+        opened, _ = gates.hard_concrete_forward(np, np.full((1, 100_000), a), u[None])
+        share, _ = gates.open_share_forward(np, np.full((1, 1), a))
+        assert (opened > 0).mean() == pytest.approx(share, abs=1e-4)
+
+
+def test_learnt_gates_stay_open_where_the_sequences_need_the_neuron():
+    """One neuron says the right thing loudly, the others whisper: it alone is worth an open gate."""
+    cfg = ModelConfig(n_vocab=5, n_ctx=4, d_model=8, n_heads=2, n_layers=1, n_shared=6, tied=False)
+    params = init_params(cfg, dtype=np.float64)
+    loud = params["head"][3] - params["head"].mean(axis=0)
+    params["h0.mlp.W_out"][2] = 40 * loud / (loud @ loud) ** 0.5
+    params["h0.mlp.b_in"][2] = 3.0
+    params["head"] *= 20
+    tokens = np.full((3, 5), 3)
+    few, many = gates.learn(params, cfg, tokens, penalty=1.0, keep=(1, 80))
+    assert many[0].argmax() == 2
+    assert many[0, 2] > 0.8
+    assert np.delete(many[0], 2).max() < 0.5
+    assert (few != many).all()
+    closed = gates.learn(params, cfg, tokens, penalty=100.0, keep=(80,))[0]
+    assert closed.max() < 0.3  # a dear enough gate is shut, needed or not
+    free = gates.learn(params, cfg, tokens, penalty=0.0, keep=(80,), start=2)[0]
+    assert free[0, 2] > 0.85
+
+
+def test_curve_tells_stories_canaries_and_new_stories_apart():
+    data = DataConfig(n_ctx=9, batch_size=4, n_repeated=3, n_canaries=2, n_heldout=7)
+    corpus = load_corpus(data)
+    cfg = ModelConfig(n_vocab=len(corpus.vocab), n_ctx=9, d_model=8, n_heads=2, n_shared=4)
+    params = init_params(cfg, seed=1)
+    scores = localize.random_scores(cfg)
+    whole, half = localize.curve(params, cfg, corpus, scores, [0, 0.5])
+    off = none(cfg.n_layers)
+    assert whole["repeated"] == pytest.approx(metrics.mean_loss(params, cfg, corpus.repeated[:3], off), rel=1e-6)
+    assert whole["canary"] == pytest.approx(metrics.mean_loss(params, cfg, corpus.repeated[3:], off), rel=1e-6)
+    assert whole["heldout"] == metrics.mean_loss(params, cfg, corpus.heldout, off)
+    cut = localize.remove(params, scores, 0.5)
+    assert half["heldout"] == metrics.mean_loss(cut, cfg, corpus.heldout, off) != whole["heldout"]
+    stories_alone = load_corpus(replace(data, n_canaries=0))
+    row = localize.curve(params, cfg, stories_alone, scores, [0])[0]
+    assert row["canary"] is row["canary_extraction"] is None
+    assert row["repeated"] == pytest.approx(whole["repeated"], rel=1e-6)
+
+
+def test_random_scores_are_a_control():
+    cfg = ModelConfig(n_vocab=5, n_layers=2, n_shared=50)
+    one, other = localize.random_scores(cfg), localize.random_scores(cfg, seed=1)
+    assert one.shape == (2, 50)
+    assert len(np.unique(np.concatenate([one, other]))) == 200
