@@ -27,6 +27,7 @@ COLORS = {
     "dropout": "#B59B00",
     "gates": "#882255",
     "integrated_gradients": "#CC6677",
+    "contrast": "#44AA99",
     "zero_out": "#AA4499",
     "random": "#BBBBBB",
     "gradient_ascent": "#8C564B",

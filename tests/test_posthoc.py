@@ -1,17 +1,24 @@
 """Removal by localization, against the mistakes of published baselines: inverted masks, Integrated Gradients that
 ignore their number of steps, means over the wrong axis, gates that do not open and close (TinyMem's stored code)."""
 
+import json
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from memsinks_np import metrics
+from memsinks_np.arms import PRESETS, quick
 from memsinks_np.config import ConfigError, DataConfig, ModelConfig
 from memsinks_np.data import load_corpus
+from memsinks_np.experiments import Plan, fig2
 from memsinks_np.gradcases import small_model
+from memsinks_np.grid import train_once
 from memsinks_np.model import init_params, make_batch, model_forward
 from memsinks_np.posthoc import gates, localize
+from memsinks_np.posthoc.tradeoff import path, within
+from memsinks_np.process import one_blas_thread
+from memsinks_np.report import to_json
 from memsinks_np.sinks import none, prune
 
 RNG = np.random.default_rng(5)
@@ -202,3 +209,46 @@ def test_random_scores_are_a_control():
     one, other = localize.random_scores(cfg), localize.random_scores(cfg, seed=1)
     assert one.shape == (2, 50)
     assert len(np.unique(np.concatenate([one, other]))) == 200
+
+
+def test_most_forgotten_within_a_cost():
+    points = np.array([[0.0, 0.0], [0.02, 0.1], [0.06, 0.5], [0.04, 0.2], [0.3, 9.0]])
+    assert within(points, 0.02) == pytest.approx(0.1)
+    assert within(points, 0.04) == pytest.approx(0.3)  # half of the way from the second to the third
+    assert within(points, 0.06) == pytest.approx(0.2 + 8.8 * 0.02 / 0.26)  # past the third and back again
+    assert within(points, 1.0) == 9.0
+    assert within(np.array([[0.0, 0.0], [0.1, -0.5]]), 0.05) == 0  # removing nothing is always possible
+    rows = [{"heldout": 1.0, "canary": 0.1}, {"heldout": 1.25, "canary": 0.6}]
+    np.testing.assert_allclose(path(rows, "canary"), [[0, 0], [0.25, 0.5]])
+
+
+@pytest.fixture(scope="module")
+def quick_fig2(tmp_path_factory):
+    cache = tmp_path_factory.mktemp("cache")
+    grid = lambda jobs, then: [then(job, train_once(job, cache)) for job in jobs]
+    with one_blas_thread():
+        return fig2.run(Plan(quick(PRESETS["stories"], steps=4)._replace(width=16), 2, True, grid))
+
+
+def test_fig2_runs_tells_and_draws(quick_fig2, tmp_path):
+    result = json.loads(to_json(quick_fig2))
+    assert fig2.claims(result) == fig2.claims(quick_fig2)
+    assert all(type(claim.holds) is bool for claim in fig2.claims(result))
+    assert fig2.tabulate(result).count("\n") == 1 + 2 * len(fig2.METHODS)
+    assert [p.name for p in fig2.draw(result, tmp_path)] == ["fig2.png", "fig2.svg"]
+    assert all(p.stat().st_size > 10_000 for p in tmp_path.iterdir())
+
+
+def test_fig2_judges_every_method_by_its_best_setting(quick_fig2):
+    for kind, method in (("stories", "gates"), ("canaries", "contrast")):
+        settings = quick_fig2["seeds"][0][kind]["cuts"][method]
+        means = [fig2.forgotten(quick_fig2, kind, method, setting=s).mean() for s in settings]
+        assert fig2.forgotten(quick_fig2, kind, method).mean() == max(means)
+
+
+def test_fig2_uses_the_gold_reference_of_the_same_seed(quick_fig2):
+    gaps = fig2.gold_gap(quick_fig2, "canaries")
+    for gap, seed in zip(gaps, quick_fig2["seeds"], strict=True):
+        before = seed["canaries"]["cuts"]["zero_out"]["loss"][0]["canary"]
+        assert gap == seed["gold"]["canaries"]["canary"] - before
+    assert gaps[0] != gaps[1]
