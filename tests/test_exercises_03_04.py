@@ -43,7 +43,7 @@ def shared_everywhere(dy, cache):
 def test_shared_keys():
     assert right(page03.check_shared_keys(shared))
     assert refused(page03.check_shared_keys(lambda dy, cache: ops.attention_backward(np, dy, cache)), "dk has shape")
-    assert refused(page03.check_shared_keys(shared_mean), "dk", "branches meet")
+    assert refused(page03.check_shared_keys(shared_mean), "dk", "fork")
     assert refused(page03.check_shared_keys(shared_everywhere), "dq", "its own q")
     assert refused(page03.check_shared_keys(lambda dy, cache: shared(dy, cache)[0]), "three gradients")
 

@@ -56,7 +56,7 @@ def check_shared_keys(backward: Callable[..., Any]) -> str:
     if "q" in wrong:
         hint += "each head has its own q, so dq comes from ops.attention_backward as it is"
     else:
-        hint += "three heads read this array: what happens to gradients where branches meet?"
+        hint += "three heads read this array: what happens to gradients at a fork?"
     return verdict(not wrong, "three heads read one key, so its gradient collects from all three", hint)
 
 

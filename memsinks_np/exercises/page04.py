@@ -29,7 +29,7 @@ def check_floor(nats: float) -> str:
         (0.0, "two of the beginnings have more than one continuation, and no model can know which one comes"),
         (
             floor_of(THREE[:2]),
-            "that is the floor of two sentences; the third changes the odds after `the`, and adds a fork",
+            "that is the floor of two sentences; the third changes the odds after `the`, and adds a second doubt",
         ),
         (floor * n, "that is the sum; the loss is the mean over all words to be predicted"),
         (floor * n / 18, "the first word of a sentence is only read: 5 words of each are predicted"),
@@ -37,7 +37,7 @@ def check_floor(nats: float) -> str:
     )
     near = [hint for value, hint in hints if abs(nats - value) < 1e-3]
     hint = near[0] if near else "list the beginnings that two sentences share, and how often each continuation follows"
-    return verdict(abs(nats - floor) < 1e-3, "two forks cost something, all other words nothing", hint)
+    return verdict(abs(nats - floor) < 1e-3, "two beginnings cost something, all other words nothing", hint)
 
 
 def tied_mlp_forward(xp: Any, x: Any, W: Any) -> tuple[Any, Any]:  # (B,T,C), (C,G) -> (B,T,C)
