@@ -10,9 +10,10 @@ import numpy as np
 from memsinks_np.arms import PRESETS, rivals, seeded
 from memsinks_np.config import ModelConfig, SinkConfig
 from memsinks_np.data import Corpus, load_corpus
-from memsinks_np.grid import train_once
+from memsinks_np.grid import Job, train_once
 from memsinks_np.model import init_params
 from memsinks_np.sinks import Params
+from memsinks_np.train import Trained
 
 SENTENCES = ("the cat sat on the mat", "the dog ran to the cat")
 TINY_VOCAB = tuple(dict.fromkeys(" ".join(SENTENCES).split()))
@@ -43,7 +44,7 @@ class Lesson(NamedTuple):
     corpus: Corpus
 
 
-def trained(arm: str, steps: int = 600, seed: int = 0) -> Lesson:
+def find(arm: str, steps: int, seed: int) -> tuple[Job, Trained]:
     """An arm of the stories preset by its name: read from the cache, or trained now (some seconds).
 
     The cache is the folder that the environment variable MEMSINKS_CACHE names, by default runs/cache.
@@ -51,6 +52,16 @@ def trained(arm: str, steps: int = 600, seed: int = 0) -> Lesson:
     preset = PRESETS["stories"]
     settings = replace(preset.settings, train=replace(preset.settings.train, steps=steps))
     job = seeded(preset._replace(settings=settings), rivals(preset)[arm], seed)
+    return job, train_once(job, Path(os.environ.get("MEMSINKS_CACHE", "runs/cache")))
+
+
+def trained(arm: str, steps: int = 600, seed: int = 0) -> Lesson:
+    """A trained arm, from the cache or trained now (see `find`)."""
+    job, (params, _) = find(arm, steps, seed)
     corpus = load_corpus(job.settings.data)
-    params, _ = train_once(job, Path(os.environ.get("MEMSINKS_CACHE", "runs/cache")))
     return Lesson(params, job.settings.model(job.arm, len(corpus.vocab)), corpus)
+
+
+def history(arm: str, steps: int = 600, seed: int = 0) -> list[dict[str, Any]]:
+    """How the same arm came there: a row per evaluation, losses in nats per word, as `plots.curve` draws them."""
+    return [{"arm": arm, "seed": seed, **row} for row in find(arm, steps, seed)[1].history]
