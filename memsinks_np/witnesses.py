@@ -69,6 +69,7 @@ def torch_namespace() -> Any:
         **{name: getattr(t, name) for name in names},
         permute_dims=t.permute,
         sum=reduce(t.sum),
+        mean=reduce(t.mean),
         max=reduce(t.amax),
         asarray=lambda a: t.tensor(np.asarray(a)).as_subclass(Tensor),
     )
