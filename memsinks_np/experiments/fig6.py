@@ -46,8 +46,8 @@ def run(plan: Plan) -> dict[str, Any]:
 def measures(one: dict[str, Any], arm: str, once: list[float]) -> dict[str, list[float]]:
     """Seed by seed: losses, the share of the memorization gap closed, the share of the benefit kept.
 
-    benefit kept = (once - arm) / (once - standard), held-out loss in the second world, sinks removed; `once` is standard
-    training that saw each story once (paper, Fig. 6; higher is better).
+    benefit kept = (once - arm) / (once - standard), held-out loss in the second world, sinks removed; `once` is
+    standard training that saw each story once (paper, Fig. 6; higher is better).
     """
     of = {field: values(one, arm, field) for field in ("repeated_own", "repeated_removed", "heldout_removed")}
     standard = {field: values(one, "standard", field) for field in ("repeated_removed", "heldout_removed")}
