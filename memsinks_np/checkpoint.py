@@ -29,6 +29,7 @@ except ImportError:  # Windows
 MADE_LETTERS, ROW_LETTERS = 1 << 16, 1 << 10  # the most that a file of ours says of its making, and of a step
 
 TRAINING = [
+    "checks",
     "config",
     "ids",
     "language",

@@ -3,6 +3,8 @@
 import io
 import json
 import os
+import subprocess
+import sys
 import tracemalloc
 import warnings
 import zipfile
@@ -238,3 +240,9 @@ def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path, monke
         checkpoint.write_whole(path, "new")
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_the_key_of_a_trained_arm_holds_the_source_of_every_module_that_training_reads():
+    code = "import sys, memsinks_np.train; print(*sorted(m for m in sys.modules if m.startswith('memsinks_np.')))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == sorted(f"memsinks_np.{name}" for name in checkpoint.TRAINING)
