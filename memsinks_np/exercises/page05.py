@@ -21,7 +21,9 @@ def check_perfect_loss(nats: float | None) -> str:
         hint = "a loss is minus the logarithm of a probability, so it is never negative"
     else:
         hint = "each of the eight words has the same probability: what is minus its natural logarithm?"
-    return verdict(isclose(nats, log(8), abs_tol=0.01), "so much surprise is left to a model that knows the rules", hint)
+    return verdict(
+        isclose(nats, log(8), abs_tol=0.01), "so much surprise is left to a model that knows the rules", hint
+    )
 
 
 def check_evidence(nats: float | None) -> str:
