@@ -25,6 +25,8 @@ COLORS = {
     "sgtm_half": "#E8915B",
     "narrow": "#000000",
     "dropout": "#B59B00",
+    "released": "#CC3311",
+    "adamw": "#AA3377",
     "gates": "#882255",
     "integrated_gradients": "#CC6677",
     "contrast": "#44AA99",

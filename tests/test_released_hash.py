@@ -4,7 +4,14 @@ import numpy as np
 import pytest
 
 from memsinks_np import sinks
+from memsinks_np.arms import PRESETS, quick, seeded
 from memsinks_np.config import ConfigError, SinkConfig
+from memsinks_np.data import load_corpus
+from memsinks_np.experiments import Plan
+from memsinks_np.experiments import hash as experiment
+from memsinks_np.grid import train_once
+from memsinks_np.metrics import predict
+from memsinks_np.model import init_params
 from memsinks_np.released_hash import BASE, MODULUS, MULTIPLIER, powers, released_mask, residues
 
 S, P = 1228, 0.3
@@ -113,3 +120,34 @@ def test_scheme_is_the_hash_of_64_bit_ids_whatever_the_seed():
 def test_scheme_refuses_what_it_cannot_do(bad):
     with pytest.raises(ConfigError):
         SinkConfig(scheme="released", **bad)
+
+
+# The experiment
+
+
+def test_experiment_says_what_the_masks_are_and_what_deletion_does(tmp_path):
+    grid = lambda jobs, then: [then(job, train_once(job, tmp_path)) for job in jobs]
+    result = experiment.run(Plan(quick(PRESETS["stories"], steps=2), 1, True, grid))
+    assert [claim.holds for claim in experiment.claims(result)][:3] == [False, True, False]
+    one = result["arms"]["sparse_released"][0]
+    assert one["everyones"] >= 1
+    assert one["owners"][0] == 7  # IDs 1 to 7 of 8
+    assert {"others", "pairs", "spared_others", "gap_closed"} <= set(one)
+    assert "sparse, released" in experiment.tabulate(result)
+    assert len(experiment.draw(result, tmp_path)) == 2
+
+
+def test_collateral_is_that_of_deleting_rows(tmp_path):
+    """Against `sinks.delete`, which erases weights, one pair at a time."""
+    preset = quick(PRESETS["stories"], steps=1)
+    job = seeded(preset, experiment.arms_of(preset)["sparse_ours"], 0)
+    params, corpus = init_params(job.settings.model(job.arm, 100)), load_corpus(job.settings.data)
+    params |= {name: 5 * w for name, w in params.items() if ".sink." in name}
+    model = job.settings.model(job.arm, len(corpus.vocab))
+    mask = sinks.mask_of(model.sinks, corpus.repeated_ids)
+    up = experiment.rise(params, model, corpus, mask, 0 * mask[0])
+    own = sinks.own(model.sinks, corpus.repeated_ids, 2)
+    loss = lambda params: predict(params, model, corpus.repeated, own)[0].mean(axis=1)
+    np.testing.assert_allclose(up[3], loss(sinks.delete(params, model.sinks, [3])) - loss(params), atol=1e-6)
+    assert np.abs(up[3]).max() > 1e-3
+    assert np.abs(experiment.rise(params, model, corpus, mask, 0 * mask[0] + 1)).max() == 0

@@ -41,6 +41,7 @@ EXPERIMENTS: dict[str, About] = {
     "controls": About("simpler explanations: untied, shuffled, placebo, narrow, dropout", "ours", 0.4),
     "text": About("the headline on real text, by characters", "ours", 7),
     "theory": About("three theorems, simulated: what they say, and where they stop", "paper, App. D, F, H", 0.1),
+    "hash": About("from IDs to masks: the released hash beside ours, and what it does", "App. I; ours", 1.0),
     "relearn": About("is what was removed gone, or only hidden? unlearning and relearning", "NULLs; section 1", 1.5),
     "fig2": About("can a memory be cut out of a finished model?", "paper, section 3", 1.5),
 }
