@@ -1,16 +1,12 @@
-"""Graders of tutorial 05: a word about the answer, never the answer itself."""
+"""Exercises of page 05: watch a model memorize."""
 
 from math import isclose, log
 
 from memsinks_np.exercises import verdict
 
-NOT_GIVEN = "put your answer in the place of None"
 
-
-def check_perfect_loss(nats: float | None) -> str:
+def check_perfect_loss(nats: float) -> str:
     """The loss of a perfect model where eight next words are equally likely, in nats."""
-    if nats is None:
-        return verdict(False, "", NOT_GIVEN)
     if isclose(nats, 3, abs_tol=0.01):
         hint = "that is in bits; we count in nats, so take the natural logarithm"
     elif isclose(nats, 1 / 8, abs_tol=0.01):
@@ -26,10 +22,8 @@ def check_perfect_loss(nats: float | None) -> str:
     )
 
 
-def check_evidence(nats: float | None) -> str:
+def check_evidence(nats: float) -> str:
     """Nats below the floor that no more than one innocent model in a thousand reaches on a single chosen story."""
-    if nats is None:
-        return verdict(False, "", NOT_GIVEN)
     if isclose(nats, 3, abs_tol=0.01):
         hint = "the bound is a power of e, not of 10"
     elif isclose(nats, 1000, abs_tol=0.01):
@@ -41,10 +35,8 @@ def check_evidence(nats: float | None) -> str:
     return verdict(isclose(nats, log(1000), abs_tol=0.01), "every story of the list is far beyond that", hint)
 
 
-def check_unseen_sign(sign: str | None) -> str:
+def check_unseen_sign(sign: str) -> str:
     """The sign of (standard - retrained without) on stories that neither has seen: "+", "-" or "0"."""
-    if sign is None:
-        return verdict(False, "", NOT_GIVEN)
     if sign not in ("+", "-", "0"):
         return verdict(False, "", 'answer with "+", "-" or "0"')
     hint = {

@@ -1,4 +1,4 @@
-"""Graders of tutorial 08: a word about the answer, never the answer itself."""
+"""Exercises of page 08: give every sequence its own neurons."""
 
 from collections.abc import Iterable
 from math import isclose
@@ -9,13 +9,9 @@ from memsinks_np.exercises import verdict
 from memsinks_np.lessons import TINY, TINY_IDS
 from memsinks_np.sinks import mask_of
 
-NOT_GIVEN = "put your answer in the place of None"
 
-
-def check_zero_rows(rows: Iterable[int] | None) -> str:
+def check_zero_rows(rows: Iterable[int]) -> str:
     """The rows of dW_in that are exactly zero when the batch holds the tiny world's second sequence alone."""
-    if rows is None:
-        return verdict(False, "", NOT_GIVEN)
     given = set(rows)
     other, own = (set(np.flatnonzero(mask).tolist()) for mask in mask_of(TINY.sinks, TINY_IDS))
     right = set(range(TINY.sinks.n_sink)) - own
@@ -32,20 +28,16 @@ def check_zero_rows(rows: Iterable[int] | None) -> str:
     return verdict(given == right, "off is zero, whoever else owns the sink", hint)
 
 
-def check_before_gelu(answer: str | None) -> str:
+def check_before_gelu(answer: str) -> str:
     """Whether a 0/1 mask before the GELU gives the same loss and gradients ("same") as after it, or "different"."""
-    if answer is None:
-        return verdict(False, "", NOT_GIVEN)
     if answer not in ("same", "different"):
         return verdict(False, "", 'answer with "same" or "different"')
     praise = "gelu(0) = 0, so a 0/1 mask may stand on either side; a factor like 0.4 may not"
     return verdict(answer == "same", praise, "what is gelu(0)? and what reaches W_in when pre is multiplied by 0?")
 
 
-def check_shared(n: float | None) -> str:
+def check_shared(n: float) -> str:
     """How many sinks two IDs of the headline share on average: 32 strata of 64 sinks, one drawn from each."""
-    if n is None:
-        return verdict(False, "", NOT_GIVEN)
     if isclose(n, 1 / 64, abs_tol=1e-4):
         hint = "that is the chance in one stratum; there are 32 of them"
     elif isclose(n, 32, abs_tol=1e-4):
