@@ -1,0 +1,100 @@
+"""Many runs at once: what is finished is kept, a killed worker costs one run and is named, here and on a cluster."""
+
+import json
+import os
+import signal
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from memsinks_np.arms import PRESETS, quick, rivals, seeded
+from memsinks_np.config import ConfigError
+from memsinks_np.grid import Grid, WorkerDied, result_path, train_once
+
+PRESET = quick(PRESETS["stories"], steps=3)
+ARMS = rivals(PRESET)
+JOBS = [seeded(PRESET, ARMS[name], seed) for name in ("standard", "narrow") for seed in (0, 1)]
+
+
+def last(job, trained, field="heldout_own"):
+    return {"arm": job.arm.name, "seed": job.settings.train.seed, "loss": trained.history[-1][field]}
+
+
+def killed(job, trained, victim, again):
+    """Dies like a process that the kernel kills; `again`: also when it is run a second time."""
+    note = Path(victim[2])
+    if [job.arm.name, job.settings.train.seed] == victim[:2] and (again or not note.exists()):
+        note.touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    return last(job, trained)
+
+
+def test_results_come_in_the_order_of_the_jobs_and_are_kept(tmp_path):
+    grid = Grid(tmp_path, workers=2)
+    found = grid(JOBS, last)
+    assert [(row["arm"], row["seed"]) for row in found] == [
+        ("standard", 0),
+        ("standard", 1),
+        ("narrow", 0),
+        ("narrow", 1),
+    ]
+    assert found == [last(job, train_once(job, tmp_path)) for job in JOBS]
+    path = result_path(tmp_path, JOBS[2], last)
+    path.write_text(json.dumps({"result": "read, not computed"}))
+    assert grid(JOBS, last)[2] == "read, not computed"
+
+
+def test_results_are_kept_apart_by_function_argument_arm_and_seed(tmp_path):
+    same = {
+        result_path(tmp_path, job, then)
+        for job in (*JOBS, JOBS[0]._replace(arm=replace(JOBS[0].arm, name="another name")))
+        for then in (last, partial(last, field="repeated_own"), partial(last, field="heldout_removed"), killed)
+    }
+    assert len(same) == 5 * 4
+
+
+def test_a_killed_worker_costs_one_run_and_is_named(tmp_path):
+    then = partial(killed, victim=["narrow", 0, str(tmp_path / "note")], again=False)
+    grid = Grid(tmp_path / "cache", workers=2)
+    with pytest.raises(WorkerDied, match=r"killed in narrow seed 0; the same command"):
+        grid(JOBS, then)
+    assert [result_path(grid.cache, job, then).exists() for job in JOBS] == [True, True, False, True]
+    assert grid(JOBS, then)[2]["arm"] == "narrow"  # the second time it is not killed
+
+
+def test_what_a_worker_raises_reaches_the_caller(tmp_path):
+    with pytest.raises(KeyError, match="no such field"):
+        Grid(tmp_path, workers=2)(JOBS, partial(last, field="no such field"))
+
+
+def test_a_scheduler_that_does_not_answer_is_one_line(tmp_path):
+    pytest.importorskip("distributed")
+    with pytest.raises(ConfigError, match=r"--scheduler tcp://127\.0\.0\.1:1: no answer"):
+        Grid(tmp_path, scheduler="tcp://127.0.0.1:1")(JOBS, last)
+
+
+@pytest.fixture()
+def cluster():
+    distributed = pytest.importorskip("distributed")
+    with distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster:
+        yield cluster
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("default")
+def test_a_cluster_gives_the_same_as_this_machine(tmp_path, cluster):
+    here = Grid(tmp_path / "here", workers=1)(JOBS, last)
+    assert Grid(tmp_path / "there", scheduler=cluster.scheduler_address)(JOBS, last) == here
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("default")
+def test_a_worker_of_a_cluster_that_is_killed_costs_nothing_and_a_deadly_run_is_named(tmp_path, cluster):
+    once = partial(killed, victim=["narrow", 0, str(tmp_path / "note")], again=False)
+    assert len(Grid(tmp_path / "cache", scheduler=cluster.scheduler_address)(JOBS, once)) == 4
+    assert (tmp_path / "note").exists()
+    always = partial(killed, victim=["narrow", 1, str(tmp_path / "note")], again=True)
+    with pytest.raises(WorkerDied, match="narrow seed 1"):
+        Grid(tmp_path / "cache", scheduler=cluster.scheduler_address)(JOBS, always)
