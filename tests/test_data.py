@@ -8,6 +8,7 @@ import pytest
 from memsinks_np.config import ConfigError, DataConfig
 from memsinks_np.data import UNUSUAL, encode, hashes, load_corpus, n_vocab, occurrences, read_text
 from memsinks_np.ids import id_of, mix, uniform
+from memsinks_np.language import worlds
 
 SMALL = {"n_ctx": 15, "batch_size": 16, "n_repeated": 10, "n_heldout": 20}
 
@@ -237,3 +238,33 @@ def test_any_utf8_file_will_do(tmp_path):
 def test_impossible_data_is_refused(bad):
     with pytest.raises(ConfigError, match=next(iter(bad))):
         DataConfig(**bad)
+
+
+def test_second_world_repeats_and_is_held_out_while_the_first_goes_on():
+    cfg = DataConfig(corpus="worlds", n_repeated=8, n_heldout=4)
+    corpus, (first, second) = load_corpus(cfg), worlds()
+    assert first.vocab == second.vocab == corpus.vocab
+    batch = corpus.batch(3)
+    for tokens, language, other in (
+        (corpus.repeated, second, first),
+        (corpus.heldout, second, first),
+        (batch.tokens[~batch.repeated], first, second),
+    ):
+        assert np.isfinite(language.log_prob(tokens)).all()
+        assert not np.isfinite(other.log_prob(tokens)).all(axis=1).any()
+
+
+@pytest.mark.parametrize("every", [1, 2, 4])
+def test_thinned_repeats_appear_in_one_pass_of_so_many_and_fresh_stories_stand_in(every):
+    cfg = DataConfig(n_repeated=16, one_pass_of=every)  # 8 in a batch: a pass takes 2 steps
+    batches = [load_corpus(cfg).batch(step) for step in range(16)]
+    seen = np.concatenate([b.ids[b.repeated] for b in batches])
+    np.testing.assert_array_equal(np.bincount(seen), np.full(16, 8 // every))
+    once = np.concatenate([b.ids[~b.repeated] for b in batches])
+    assert len(np.unique(once)) == len(once) == 16 * 32 - len(seen)
+
+
+def test_unshuffled_repeats_return_in_the_same_order():
+    corpus = load_corpus(DataConfig(n_repeated=12, shuffled=False))
+    again = np.concatenate([corpus.batch(step).ids[:8] for step in range(6)])
+    np.testing.assert_array_equal(again, np.arange(48) % 12)

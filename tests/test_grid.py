@@ -75,7 +75,7 @@ def test_a_scheduler_that_does_not_answer_is_one_line(tmp_path):
         Grid(tmp_path, scheduler="tcp://127.0.0.1:1")(JOBS, last)
 
 
-@pytest.fixture()
+@pytest.fixture
 def cluster():
     distributed = pytest.importorskip("distributed")
     with distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster:

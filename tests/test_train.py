@@ -7,10 +7,13 @@ import pytest
 
 from memsinks_np import sinks
 from memsinks_np import train as train_module
+from memsinks_np.arms import PRESETS, quick, rivals, seeded
 from memsinks_np.config import Arm, DataConfig, Settings, SinkConfig, TrainConfig
 from memsinks_np.data import load_corpus
+from memsinks_np.ids import uniform
+from memsinks_np.metrics import mean_loss
 from memsinks_np.model import init_params, loss_and_grads, make_batch
-from memsinks_np.train import Diverged, gradients, parts_of, seen_by, train
+from memsinks_np.train import LABEL, Diverged, gradients, parts_of, seen_by, train
 
 ALL_ON = SinkConfig(n_sink=6, n_active=6)
 DATA = DataConfig(n_ctx=7, batch_size=8, n_repeated=4, n_heldout=4)
@@ -118,3 +121,57 @@ def test_a_finite_loss_far_above_that_of_guessing_is_divergence_too():
     """AdamW's steps are bounded: a learning rate of 10 ruins every weight and never overflows."""
     with pytest.raises(Diverged, match=r"loss \d.*, gradient norm [\d.]+; lower the learning rate \(now 10.0\)"):
         train(MASKING, replace(SETTINGS, train=TrainConfig(steps=40, lr=10.0, warmup=0)))
+
+
+@pytest.mark.parametrize("labelled", [1.0, 0.5])
+def test_sgtm_trains_each_kind_of_sequence_as_its_label_says(labelled):
+    """Labelled repeats: the sinks alone; labelled others: no sinks in the forward; unlabelled: everything."""
+    arm = replace(MASKING, routing="sgtm", labelled=labelled)
+    cfg = SETTINGS.model(arm, len(CORPUS.vocab))
+    params, batch = init_params(cfg, dtype=np.float64), CORPUS.batch(1)
+    parts = parts_of(arm, cfg, batch)
+    assert sum(len(part.tokens) for part in parts) == 8
+    assert sum(part.share for part in parts) == pytest.approx(1)
+    known = uniform(LABEL, batch.ids) < labelled
+    assert known.all() == (labelled == 1)
+    _, got = gradients(params, cfg, parts)
+    everything = (sinks.Mask(np.ones((1, 6))),) * 2
+    groups = {  # rows -> selection, the parameters that they may train
+        "forget": (known & batch.repeated, everything, lambda name: ".sink." in name),
+        "retain": (known & ~batch.repeated, sinks.none(2), lambda name: ".sink." not in name),
+        "unknown": (~known, everything, lambda name: True),
+    }
+    want = {name: np.zeros_like(w) for name, w in params.items()}
+    for rows, selection, trains in groups.values():
+        if rows.any():
+            made = make_batch(cfg, batch.tokens[rows], selection, np.float64, rows.sum() / 8)
+            for name, g in loss_and_grads(np, params, made, cfg)[1].items():
+                want[name] += g * trains(name)
+    for name, g in got.items():
+        dense = sinks_dense(g, params[name]) if isinstance(g, tuple) else g
+        np.testing.assert_allclose(dense, want[name], rtol=1e-9, atol=1e-14, err_msg=name)
+    assert set(got) == set(params)
+
+
+def sinks_dense(rows_and_values, like):
+    dense = np.zeros_like(like)
+    dense[rows_and_values[0]] = rows_and_values[1]
+    return dense
+
+
+def test_every_rival_takes_a_step():
+    preset = quick(PRESETS["stories"], steps=1)
+    for name, arm in rivals(preset).items():
+        job = seeded(preset, arm, 0)
+        history = train(*job).history
+        assert name == arm.name
+        assert np.isfinite(history[-1]["repeated_own"])
+
+
+def test_watched_losses_are_those_of_the_first_repeated_sequence_after_every_step():
+    watching = replace(SETTINGS, train=TrainConfig(steps=5, eval_every=2, watch=True))
+    trained = train(MASKING, watching)
+    assert [len(row.get("watched", [])) for row in trained.history] == [0, 2, 2, 1]
+    cfg = SETTINGS.model(MASKING, len(CORPUS.vocab))
+    own = sinks.own(ALL_ON, CORPUS.repeated_ids[:1], 2)
+    assert trained.history[-1]["watched"][-1] == mean_loss(trained.params, cfg, CORPUS.repeated[:1], own)
