@@ -44,20 +44,22 @@ class Lesson(NamedTuple):
     corpus: Corpus
 
 
-def find(arm: str, steps: int, seed: int) -> tuple[Job, Trained]:
+def find(arm: str, steps: int, seed: int, **data: Any) -> tuple[Job, Trained]:
     """An arm of the stories preset by its name: read from the cache, or trained now (some seconds).
 
+    `data` are changes of the preset's DataConfig, such as n_canaries=63.
     The cache is the folder that the environment variable MEMSINKS_CACHE names, by default runs/cache.
     """
     preset = PRESETS["stories"]
-    settings = replace(preset.settings, train=replace(preset.settings.train, steps=steps))
+    s = preset.settings
+    settings = replace(s, data=replace(s.data, **data), train=replace(s.train, steps=steps))
     job = seeded(preset._replace(settings=settings), rivals(preset)[arm], seed)
     return job, train_once(job, Path(os.environ.get("MEMSINKS_CACHE", "runs/cache")))
 
 
-def trained(arm: str, steps: int = 600, seed: int = 0) -> Lesson:
+def trained(arm: str, steps: int = 600, seed: int = 0, **data: Any) -> Lesson:
     """A trained arm, from the cache or trained now (see `find`)."""
-    job, (params, _) = find(arm, steps, seed)
+    job, (params, _) = find(arm, steps, seed, **data)
     corpus = load_corpus(job.settings.data)
     return Lesson(params, job.settings.model(job.arm, len(corpus.vocab)), corpus)
 
