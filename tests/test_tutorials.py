@@ -190,6 +190,11 @@ def test_every_figure_is_told_in_words(page):
         assert len(image[1].split()) >= 6, f"alt text says what a figure shows: {image[1]!r}"
 
 
+def test_the_index_shows_every_page():
+    index = (refresh.HERE / "index.md").read_text(encoding="utf-8")
+    assert refresh.ladder() in index, "python tutorials/refresh.py rewrites it"
+
+
 def test_figures_have_the_style_of_the_package():
     style = matplotlib.rc_params_from_file(refresh.HERE / "matplotlibrc", use_default_template=False)
     assert {name: style[name] for name in STYLE} == STYLE

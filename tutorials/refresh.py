@@ -1,4 +1,4 @@
-"""Run tutorial pages top to bottom, redraw their figures and rewrite what they print.
+"""Run tutorial pages top to bottom, redraw their figures, rewrite what they print, and the index's table of pages.
 
 python tutorials/refresh.py          every page
 python tutorials/refresh.py 01 07    those whose names start so
@@ -81,6 +81,26 @@ def refresh(page: Path) -> None:
     page.write_text(rewritten(page.read_text(encoding="utf-8"), printed), encoding="utf-8")
 
 
+def ladder() -> str:
+    """The table of all pages: first figure, title, what you'll do (a page's first paragraph)."""
+    rows = ["| | |", "|---|---|"]
+    for page in pages():
+        title, what, *_ = page.read_text(encoding="utf-8").split("\n\n")
+        what = re.sub(r"^\*+what you.ll do[:.]?\*+[:.]?\s*", "", " ".join(what.split()), flags=re.IGNORECASE)
+        image = IMAGE.search(page.read_text(encoding="utf-8"))
+        alt = f"First figure of page {page.name[:2]}"
+        picture = f'[<img src="{image["path"]}" width="300" alt="{alt}">]({page.name})' if image else ""
+        rows.append(f"| {picture} | **[{title.removeprefix('# ')}]({page.name})**<br>{what[0].upper()}{what[1:]} |")
+    return "\n".join(rows)
+
+
+def refresh_index(index: Path) -> None:
+    """Write the ladder between its two marks."""
+    above, mark, rest = index.read_text(encoding="utf-8").partition("<!-- ladder -->\n")
+    below = rest[rest.index("\n<!-- /ladder -->") :]
+    index.write_text(above + mark + ladder() + below, encoding="utf-8")
+
+
 def main(chosen: list[str]) -> None:
     (HERE / "figures").mkdir(exist_ok=True)
     for page in pages():
@@ -88,6 +108,7 @@ def main(chosen: list[str]) -> None:
             start = time.perf_counter()
             refresh(page)
             print(f"{page.name}  {time.perf_counter() - start:.1f} s")
+    refresh_index(HERE / "index.md")
 
 
 if __name__ == "__main__":
