@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from memsinks_np.exercises import page01, page02, verdict
+from memsinks_np.exercises import page01, page02, page12, verdict
 
 
 def right(line):
@@ -46,3 +46,13 @@ def test_page_02():
     assert right(page02.check_rmsnorm(rmsnorm_backward))
     wrong = page02.check_rmsnorm(lambda xp, dy, cache: rmsnorm_backward(xp, dy, cache, mean=1))
     assert wrong.startswith("not yet: dx differs")
+
+
+def test_page_12():
+    assert right(page12.check_doubled(1, 2))
+    assert not right(page12.check_doubled(2, 2))
+    assert right(page12.check_shared(0.5))
+    assert not right(page12.check_shared(1))
+    assert right(page12.check_half(45))
+    assert not right(page12.check_half(44))
+    assert not right(page12.check_half(46))

@@ -70,6 +70,19 @@ def test_page_runs_and_prints_what_it_shows(page, tmp_path):
     check_run(page, tmp_path)
 
 
+def test_the_cell_of_page_12_that_needs_pytorch_runs_where_it_is_installed(tmp_path, monkeypatch):
+    pytest.importorskip("torch")
+    pytest.importorskip("safetensors")
+    (cell,) = [
+        code
+        for info, code in fences((refresh.HERE / "12-grow-it.md").read_text(encoding="utf-8"))
+        if "import torch" in code
+    ]
+    monkeypatch.chdir(tmp_path)
+    exec(cell, {})
+    assert Path("tiny.safetensors").exists()
+
+
 # Read
 
 
