@@ -60,6 +60,7 @@ def read(app, docname, source):
     text = source[0]
     fences = iter(FENCE.findall(text))
     plain = re.sub(r"\$`(.+?)`\$", r"$\1$", FENCE.sub("\0", text), flags=re.DOTALL)
+    plain = re.sub(r"\[([^\]]+)\]\((\.\./[^)]+\.md)\)", r"{download}`\1 <\2>`", plain)  # a README is no page here
     source[0] = re.sub("\0", lambda _: next(fences), plain)
     source[0] += {"index": ORDER, "reference": functions()}.get(docname, "")
 
