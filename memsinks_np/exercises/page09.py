@@ -13,11 +13,11 @@ from memsinks_np.sinks import delete, none, own
 
 
 def check_strangers_sign(sign: str) -> str:
-    """The sign of (own sinks on - sinks removed) on new stories, whose sinks hold other stories or nothing."""
+    """The sign of (own sinks on - sinks removed) on new stories, whose sinks hold what other stories left there."""
     if sign not in ("+", "-", "0"):
         return verdict(False, "", 'answer with "+", "-" or "0"')
     hint = {
-        "-": "these neurons were trained on other stories, if at all; why should they know this one?",
+        "-": "these neurons were trained on other stories; why should they know this one?",
         "0": "a sink that is on adds something to the stream, whether it was trained for this story or not",
     }
     return verdict(
