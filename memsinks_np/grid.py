@@ -5,6 +5,7 @@ import hashlib
 import json
 import multiprocessing
 import os
+import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -58,7 +59,7 @@ class Grid(NamedTuple):
         computed twice.  Raises WorkerDied, naming the run, where a worker was killed; all others are finished first.
         """
         paths = [result_path(self.cache, job, then) for job in jobs]
-        results = {i: json.loads(path.read_text())["result"] for i, path in enumerate(paths) if path.exists()}
+        results = {i: kept(path) for i, path in enumerate(paths) if path.exists()}
         if results:
             tqdm.write(f"{len(results)} of {len(jobs)} runs kept from an earlier time")
         # the longest first, so that no worker is left alone with one at the end
@@ -125,12 +126,33 @@ def result_path(cache: Path, job: Job, then: Then) -> Path:
     return arm.with_suffix(f".{hashlib.sha256(json.dumps(what).encode()).hexdigest()[:12]}.json")
 
 
+def kept(path: Path) -> Any:
+    """A result of an earlier time; ConfigError where the file is damaged."""
+    try:
+        return json.loads(path.read_text())["result"]
+    except Exception as e:  # whatever damage leads to
+        raise ConfigError(f"{path} is not a result ({type(e).__name__}); delete it and it is measured again") from None
+
+
 steps_done: Any = None  # a counter that the workers of this machine share
 
 
 def start_worker(counter: Any) -> None:
     global steps_done
     steps_done = counter
+    threading.Thread(target=end_with_parent, daemon=True).start()
+
+
+def end_with_parent() -> None:
+    """End this worker when the process that started it is gone: nobody else would."""
+    multiprocessing.parent_process().join()
+    os._exit(1)
+
+
+def leave_interrupts_to_parent() -> None:
+    """Keep Ctrl-C, which a terminal sends to every process, from this thread and the processes that it starts."""
+    if hasattr(signal, "pthread_sigmask"):  # not on Windows
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
 
 
 def work(job: Job, cache: Path, then: Then, threads: int) -> tuple[float, Any]:
@@ -152,7 +174,7 @@ def work(job: Job, cache: Path, then: Then, threads: int) -> tuple[float, Any]:
 def processes(workers: int, counter: Any) -> Iterator[Callable[..., futures.Future]]:
     """One process for each of some threads: a process that is killed costs the run that it was busy with, no other."""
     context, pools = multiprocessing.get_context("spawn"), {}
-    threads = futures.ThreadPoolExecutor(workers)
+    threads = futures.ThreadPoolExecutor(workers, initializer=leave_interrupts_to_parent)
 
     def call(*task: Any) -> Any:
         me = threading.get_ident()
