@@ -1,7 +1,9 @@
 """Many arms at once, here or on a cluster: what is finished is kept, and found again by what made it."""
 
+import ast
 import concurrent.futures as futures
 import hashlib
+import importlib
 import json
 import multiprocessing
 import os
@@ -111,17 +113,35 @@ def train_once(job: Job, cache: Path, on_step: Callable[[], Any] = lambda: None,
     return trained
 
 
+TOLD = ("plots", "report")  # how numbers are shown does not change them
+
+
+def imports(path: Path) -> set[Path]:
+    """The files of this package that one of its files imports."""
+    root, tree = Path(__file__).parent, ast.parse(path.read_text(encoding="utf-8"))
+    names = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("memsinks_np"):
+            names |= {node.module or "", *(f"{node.module}.{alias.name}" for alias in node.names)}
+    files = {root.joinpath(*name.split(".")[1:]).with_suffix(".py") for name in names if "." in name}
+    return {file for file in files if file.exists() and file.stem not in TOLD}
+
+
 @lru_cache
-def code() -> str:
-    """A hash of the package's source: what an older one measured is not taken for this one's."""
-    files = sorted(Path(__file__).parent.rglob("*.py"))
-    return hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()
+def source(module: str) -> str:
+    """A hash of a module's source and of all that it imports here: what an older one measured is not this one's."""
+    found: set[Path] = set()
+    new = {Path(importlib.import_module(module).__file__ or "")}
+    while new:
+        found |= new
+        new = {file for path in new for file in imports(path)} - found
+    return hashlib.sha256(b"".join(path.read_bytes() for path in sorted(found))).hexdigest()
 
 
 def result_path(cache: Path, job: Job, then: Then) -> Path:
     """Where the result of `then` lies: beside the arm, under the hash of the function and its arguments."""
     function, args, more = (then.func, then.args, then.keywords) if isinstance(then, partial) else (then, (), {})
-    what = [f"{function.__module__}.{function.__qualname__}", args, more, job.arm.name, code()]
+    what = [f"{function.__module__}.{function.__qualname__}", args, more, job.arm.name, source(function.__module__)]
     arm = checkpoint.cache_path(cache, checkpoint.describe(*job))
     return arm.with_suffix(f".{hashlib.sha256(json.dumps(what).encode()).hexdigest()[:12]}.json")
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from memsinks_np import grid
 from memsinks_np.arms import PRESETS, quick, rivals, seeded
 from memsinks_np.config import ConfigError
 from memsinks_np.grid import Grid, WorkerDied, result_path, train_once
@@ -32,8 +33,8 @@ def killed(job, trained, victim, again):
 
 
 def test_results_come_in_the_order_of_the_jobs_and_are_kept(tmp_path):
-    grid = Grid(tmp_path, workers=2)
-    found = grid(JOBS, last)
+    here = Grid(tmp_path, workers=2)
+    found = here(JOBS, last)
     assert [(row["arm"], row["seed"]) for row in found] == [
         ("standard", 0),
         ("standard", 1),
@@ -43,7 +44,7 @@ def test_results_come_in_the_order_of_the_jobs_and_are_kept(tmp_path):
     assert found == [last(job, train_once(job, tmp_path)) for job in JOBS]
     path = result_path(tmp_path, JOBS[2], last)
     path.write_text(json.dumps({"result": "read, not computed"}))
-    assert grid(JOBS, last)[2] == "read, not computed"
+    assert here(JOBS, last)[2] == "read, not computed"
 
 
 def test_results_are_kept_apart_by_function_argument_arm_and_seed(tmp_path):
@@ -57,11 +58,11 @@ def test_results_are_kept_apart_by_function_argument_arm_and_seed(tmp_path):
 
 def test_a_killed_worker_costs_one_run_and_is_named(tmp_path):
     then = partial(killed, victim=["narrow", 0, str(tmp_path / "note")], again=False)
-    grid = Grid(tmp_path / "cache", workers=2)
+    here = Grid(tmp_path / "cache", workers=2)
     with pytest.raises(WorkerDied, match=r"killed in narrow seed 0; the same command"):
-        grid(JOBS, then)
-    assert [result_path(grid.cache, job, then).exists() for job in JOBS] == [True, True, False, True]
-    assert grid(JOBS, then)[2]["arm"] == "narrow"  # the second time it is not killed
+        here(JOBS, then)
+    assert [result_path(here.cache, job, then).exists() for job in JOBS] == [True, True, False, True]
+    assert here(JOBS, then)[2]["arm"] == "narrow"  # the second time it is not killed
 
 
 def test_what_a_worker_raises_reaches_the_caller(tmp_path):
@@ -98,3 +99,11 @@ def test_a_worker_of_a_cluster_that_is_killed_costs_nothing_and_a_deadly_run_is_
     always = partial(killed, victim=["narrow", 1, str(tmp_path / "note")], again=True)
     with pytest.raises(WorkerDied, match="narrow seed 1"):
         Grid(tmp_path / "cache", scheduler=cluster.scheduler_address)(JOBS, always)
+
+
+def test_a_result_is_kept_for_the_source_that_measured_it():
+    root = Path(grid.__file__).parent
+    found = grid.imports(root / "experiments" / "headline.py")
+    assert {path.stem for path in found} == {"samples", "arms", "data", "comparison"}
+    assert grid.source("memsinks_np.experiments.headline") != grid.source("memsinks_np.experiments.comparison")
+    assert grid.source("memsinks_np.experiments.text") != grid.source("memsinks_np.experiments.headline")
