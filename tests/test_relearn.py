@@ -139,6 +139,17 @@ def test_experiment_runs_small_and_tells_draws_and_survives_json(tmp_path):
     assert all(len(r["attack"]) == 5 for rows in result["arms"].values() for r in rows)
     assert result["arms"]["standard"][0]["steps"] == 0  # nothing was removed
     assert "retrained without" in experiment.tabulate(result)
-    assert len(experiment.claims(result)) == 8
+    assert len(experiment.claims(result)) == 9
     names = [path.name for path in experiment.draw(result, tmp_path)]
     assert names == ["relearn.png", "relearn.svg"]
+
+
+def test_neurons_are_cut_out_until_the_repeated_loss_is_that_of_new_sequences(standard):
+    params, cfg = standard
+    loss = lambda p, tokens: predict(p, cfg, tokens, OFF)[0].mean()
+    assert loss(params, CORPUS.repeated) < loss(params, CORPUS.heldout)
+    cut = experiment.localized(params, cfg, CORPUS)
+    assert loss(cut, CORPUS.repeated) >= loss(cut, CORPUS.heldout)
+    erased = (cut["h0.mlp.W_out"] == 0).all(axis=1)
+    assert 0 < erased.sum() < 32
+    np.testing.assert_array_equal(cut["wte"], params["wte"])

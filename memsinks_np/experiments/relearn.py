@@ -14,13 +14,15 @@ from memsinks_np.config import ModelConfig
 from memsinks_np.data import Corpus, load_corpus
 from memsinks_np.experiments import Plan
 from memsinks_np.grid import Job
+from memsinks_np.posthoc.localize import integrated_gradients, remove
 from memsinks_np.posthoc.unlearn import Unlearning, unlearn
 from memsinks_np.relearn import examine
 from memsinks_np.report import Claim, estimate, over_seeds, spread, table
-from memsinks_np.sinks import Params, own, prune
+from memsinks_np.sinks import Params, none, own, prune
 from memsinks_np.train import Trained
 
 ARMS = ("standard", "retrained_without", "memsinks", "memsinks_paper")
+CUT = "integrated_gradients"
 # every update is tuned in its own favour: of these settings, the one that costs least and the one that holds best
 UPDATES = {
     "gradient_ascent": [
@@ -54,6 +56,8 @@ def attack(job: Job, trained: Trained, levels: list[float], steps: int, updates:
     cfg = job.settings.model(job.arm, len(corpus.vocab))
     examined = partial(examine, cfg=cfg, corpus=corpus, lr=job.settings.train.lr / 10, steps=steps)
     level = levels[job.settings.train.seed]
+    if job.arm.name == CUT:
+        return [examined(localized(trained.params, cfg, corpus), level=level) | {"with_arrays": None}]
     if job.arm.name not in updates:
         return [examined(prune(trained.params), level=level) | {"with_arrays": known(trained.params, cfg, corpus)}]
     rows = []
@@ -61,6 +65,21 @@ def attack(job: Job, trained: Trained, levels: list[float], steps: int, updates:
         params, way = unlearn(trained.params, cfg, corpus, Unlearning(**how))
         rows.append(examined(params, level=level) | {"with_arrays": None, "how": how, "unlearning": way})
     return rows
+
+
+def localized(params: Params, cfg: ModelConfig, corpus: Corpus) -> Params:
+    """Post-hoc localization (paper, section 3): neurons erased until the repeated loss is at the held-out loss.
+
+    First those that the repeated sequences need more than as many once-seen ones do, by Integrated Gradients.
+    """
+    forgotten, off = corpus.repeated[: corpus.cfg.n_repeated], none(cfg.n_layers)
+    once, _ = corpus.draw(np.arange(len(forgotten)))
+    needed, usual = (integrated_gradients(params, cfg, some, "loss", together=False) for some in (forgotten, once))
+    for share in np.arange(1, 33) / 32:
+        now = remove(params, needed - usual, share)
+        if metrics.mean_loss(now, cfg, forgotten, off) >= metrics.mean_loss(now, cfg, corpus.heldout, off):
+            break
+    return now
 
 
 def known(params: Params, cfg: ModelConfig, corpus: Corpus) -> float | None:
@@ -90,14 +109,14 @@ def run(plan: Plan) -> dict[str, Any]:
     own_numbers = dict(zip(((j.settings.train.seed, j.arm.name) for j in jobs), plan.grid(jobs, measure), strict=True))
     levels = [own_numbers[seed, "standard"]["repeated_removed"] for seed in seeds]
     updates = {name: hows[1:2] for name, hows in UPDATES.items()} if plan.quick else UPDATES
-    updated = [replace(arms["standard"], name=name) for name in updates]  # the same trained model, then the update
+    updated = [replace(arms["standard"], name=name) for name in (CUT, *updates)]  # the same model, then the removal
     jobs = [seeded(plan.preset, arm, seed) for seed in seeds for arm in updated] + jobs
     then = partial(attack, levels=levels, steps=4 if plan.quick else STEPS, updates=updates)
     found = {(j.settings.train.seed, j.arm.name): rows for j, rows in zip(jobs, plan.grid(jobs, then), strict=True)}
     rows: dict[str, list[dict]] = {}
     for seed in seeds:
         standard, gold = found[seed, "standard"][0], found[seed, "retrained_without"][0]
-        for name in (*ARMS, *updates):
+        for name in (*ARMS, CUT, *updates):
             of = {name: cheapest(found[seed, name]) if name in updates else found[seed, name][0]}
             of |= {f"{name}_toughest": toughest(found[seed, name], standard)} if name in updates else {}
             for label, row in of.items():
@@ -145,6 +164,12 @@ def claims(result: dict[str, Any]) -> list[Claim]:
             "NULLs: NPO is undone",
             "; ".join(f"{LABELS[u]}: {counts(u)}, other half {returned(u)} of the way back" for u in UPDATES),
             all(mean[u]["savings"] >= 0.2 and mean[u]["recovered"] >= 0.2 for u in UPDATES),
+        ),
+        Claim(
+            "neurons cut out of the finished model only hide as well",
+            "ours",
+            f"{counts(CUT)}, other half {returned(CUT)} of the way back, at held-out {here(CUT, 'heldout_cost', 3, '+')}",
+            mean[CUT]["savings"] >= 0.2 and mean[CUT]["recovered"] >= 0.2,
         ),
         Claim(
             "NPO is undone in fewer than ten steps",
@@ -195,6 +220,7 @@ LABELS = {
     "retrained_without": "retrained without",
     "memsinks": "sinks removed",
     "memsinks_paper": "paper's, removed",
+    "integrated_gradients": "neurons cut out",
     "gradient_ascent": "gradient ascent",
     "gradient_ascent_toughest": "ascent, holds best",
     "npo": "NPO",
