@@ -42,6 +42,7 @@ EXPERIMENTS: dict[str, About] = {
     "text": About("the headline on real text, by characters", "ours", 7),
     "theory": About("three theorems, simulated: what they say, and where they stop", "paper, App. D, F, H", 0.1),
     "hash": About("from IDs to masks: the released hash beside ours, and what it does", "App. I; ours", 1.0),
+    "optimizer": About("off, but not at rest: momentum and decay of sinks that sleep", "ours", 0.8),
     "relearn": About("is what was removed gone, or only hidden? unlearning and relearning", "NULLs; section 1", 1.5),
     "fig2": About("can a memory be cut out of a finished model?", "paper, section 3", 1.5),
     "delete": About("delete one sequence, five, half: what do the others lose?", "ours", 0.8),

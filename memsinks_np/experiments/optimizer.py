@@ -1,0 +1,242 @@
+"""Off, but not at rest: what momentum and weight decay do to sinks that sleep, and what that costs."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+
+from memsinks_np import metrics, optim, plots
+from memsinks_np.arms import rivals, seeded
+from memsinks_np.config import TrainConfig
+from memsinks_np.data import load_corpus
+from memsinks_np.experiments import Plan
+from memsinks_np.grid import Job
+from memsinks_np.report import Claim, estimate, table
+from memsinks_np.sinks import Params, active, own
+from memsinks_np.theory import anywhere
+from memsinks_np.train import Trained
+
+WIDTH, ON, OFF = 64, 50, 400  # one sink of 64 weights: steps that it is on, then off
+RARER = 5  # times as many repeated sequences: each returns so much later
+SLEEPS = (0, 100, 300, 1000, 3000, 10_000, 30_000)  # steps asleep under weight decay, at the largest learning rate
+NAMES = {"lazy_adamw": "lazy AdamW", "adamw": "AdamW"}
+ARMS = dict.fromkeys(("often", "rarely"), tuple(NAMES))
+
+
+def run(plan: Plan) -> dict[str, Any]:
+    """Follow one sink after its last activation; train memsinks under two optimizers; let finished sinks sleep."""
+    jobs = {(often, o): jobs_of(plan, often, o) for often, optimizers in ARMS.items() for o in optimizers}
+    found = iter(plan.grid([job for of in jobs.values() for job in of], measure))
+    s, pool = plan.preset.settings, rivals(plan.preset)["memsinks_paper"].sinks
+    returns = s.data.n_repeated / s.data.n_in_batch
+    return {
+        "traces": traces(s.train),
+        "half_life": float(np.log(0.5) / np.log(1 - s.train.lr * s.train.weight_decay)),
+        "asleep_paper": (1 - pool.density) ** s.data.batch_size,
+        "returns": {"often": returns, "rarely": RARER * returns},
+        "arms": {often: {o: [next(found) for _ in jobs[often, o]] for o in ARMS[often]} for often in ARMS},
+    }
+
+
+def jobs_of(plan: Plan, often: str, optimizer: str) -> list[Job]:
+    """The arm memsinks under an optimizer, for every seed, its sequences repeated often or rarely."""
+    s = plan.preset.settings
+    data = replace(s.data, n_repeated=s.data.n_repeated * (1 if often == "often" else RARER))
+    preset = plan.preset._replace(settings=replace(s, data=data, train=replace(s.train, optimizer=optimizer)))
+    return [seeded(preset, rivals(preset)["memsinks"], seed) for seed in range(plan.seeds)]
+
+
+def measure(job: Job, trained: Trained) -> dict[str, Any]:
+    """In a worker: losses, their history, the share of steps that a sink sleeps, and the loss after long sleeps."""
+    corpus = load_corpus(job.settings.data)
+    model = job.settings.model(job.arm, len(corpus.vocab))
+    own_sinks = own(model.sinks, corpus.repeated_ids, model.n_layers)
+    awake = [len(np.unique(active(model.sinks, corpus.batch(step).ids))) for step in range(20)]
+    slept = [
+        metrics.mean_loss(asleep(trained.params, job.settings.train, steps), model, corpus.repeated, own_sinks)
+        for steps in SLEEPS
+    ]
+    history = [{"step": row["step"], "repeated_own": row["repeated_own"]} for row in trained.history]
+    row = dict(metrics.measure(trained.params, model, corpus))
+    return row | {"asleep": 1 - float(np.mean(awake)) / model.sinks.n_sink, "slept": slept, "history": history}
+
+
+def asleep(params: Params, train: TrainConfig, steps: int) -> Params:
+    """What ordinary AdamW leaves of all sinks after so many steps off: matrices shrink by (1 - lr decay) each."""
+    factor = (1 - train.lr * train.weight_decay) ** steps
+    return {n: factor * w if ".sink." in n and optim.decays(n) else w for n, w in params.items()}
+
+
+def traces(train: TrainConfig) -> dict[str, list[float]]:
+    """Mean distance that a sink's weights have moved since its last activation, in learning rates, step by step."""
+    kinds = {
+        "AdamW": replace(train, optimizer="adamw"),
+        "AdamW, no decay": replace(train, optimizer="adamw", weight_decay=0.0),
+        "AdamW, no momentum": replace(train, optimizer="adamw", betas=(0.0, train.betas[1])),
+        "lazy AdamW": replace(train, optimizer="lazy_adamw"),
+        "SGD": replace(train, optimizer="sgd"),
+    }
+    return {name: trace(cfg).tolist() for name, cfg in kinds.items()}
+
+
+def trace(cfg: TrainConfig, on: int = ON, off: int = OFF) -> Any:  # -> (off+1,)
+    """Sink 0 is on for `on` steps, with gradients of one direction and as much noise, then off; sink 1 stays on."""
+    gradients = anywhere(1, WIDTH, 0) + anywhere(on + off, WIDTH, 1)
+    # a pool never travels alone: the state needs a parameter outside of it
+    params = {"wte": np.zeros((1, 1)), "h0.sink.W_out": np.sqrt(WIDTH) * 0.05 * anywhere(2, WIDTH, 2)}
+    state = optim.init_state(np, params)
+    seen = []
+    for step, g in enumerate(gradients):
+        rows = np.array([0, 1]) if step < on else np.array([1])
+        grads = {"wte": np.zeros((1, 1)), "h0.sink.W_out": (rows, np.stack([g] * len(rows)))}
+        optim.update(np, params, grads, state, cfg, cfg.lr)
+        seen.append(params["h0.sink.W_out"][0].copy())
+    return np.abs(np.array(seen[on - 1 :]) - seen[on - 1]).mean(axis=1) / cfg.lr
+
+
+def numbers(result: dict, often: str, optimizer: str, field: str) -> list[float]:
+    """One for every seed."""
+    return [row[field] for row in result["arms"][often][optimizer]]
+
+
+def claims(result: dict) -> list[Claim]:
+    """What moves while it is off, and what that does to memories."""
+    moved, lazy = result["traces"]["AdamW, no decay"][-1], result["traces"]["lazy AdamW"]
+    show = lambda often, optimizer, field: estimate(numbers(result, often, optimizer, field))
+    mean = lambda often, optimizer, field: float(np.mean(numbers(result, often, optimizer, field)))
+    both = lambda often, field: f"{show(often, 'adamw', field)} against {show(often, 'lazy_adamw', field)}"
+    gone = [mean(often, "adamw", "repeated_removed") - mean(often, "lazy_adamw", "repeated_removed") for often in ARMS]
+    at = SLEEPS.index(3000)
+    slept, fresh = ([x[i] for x in numbers(result, "often", "lazy_adamw", "slept")] for i in (at, 0))
+    return [
+        Claim(
+            "a sink that is off is left exactly as it is, by lazy AdamW and by SGD on the rows that were on",
+            "section 5: sinks are shielded while they are off",
+            f"moved by {max(lazy)} and {max(result['traces']['SGD'])} in {OFF} steps",
+            max(lazy) == max(result["traces"]["SGD"]) == 0,
+        ),
+        Claim(
+            "so it is by ordinary AdamW",
+            "section 5: sinks are shielded while they are off",
+            f"momentum moves each weight by {moved:.1f} learning rates more; decay halves it in "
+            f"{result['half_life']:,.0f} steps at the largest rate",
+            moved == 0,
+            "a gradient of zero is not an update of zero",
+        ),
+        Claim(
+            "in the paper's setting it does not matter: hardly a sink is off for a whole batch",
+            "ours",
+            f"(1 - p)^B = {result['asleep_paper']:.0e}; in our sparse pool a sink sleeps in "
+            f"{mean('often', 'lazy_adamw', 'asleep'):.0%} of the steps",
+            result["asleep_paper"] < 0.01,
+        ),
+        Claim(
+            "the tail disturbs memories",
+            "ours, as we expected",
+            f"repeated, own sinks: {both('often', 'repeated_own')} where they return every "
+            f"{result['returns']['often']:.0f} steps; {both('rarely', 'repeated_own')} every "
+            f"{result['returns']['rarely']:.0f}",
+            mean("rarely", "adamw", "repeated_own") > mean("rarely", "lazy_adamw", "repeated_own"),
+            "the tail goes on in the direction of what was just learnt: one activation is worth several steps",
+        ),
+        Claim(
+            "either way the memory is in the sinks",
+            "ours",
+            "sinks removed: " + "; ".join(both(often, "repeated_removed") for often in ARMS),
+            max(map(abs, gone)) < 0.02,
+        ),
+        Claim(
+            "decay erases a memory whose sinks nobody uses any more",
+            "ours",
+            f"own sinks: {estimate(fresh)}, after {SLEEPS[at]:,} steps asleep {estimate(slept)}",
+            float(np.mean(slept)) > float(np.mean(fresh)) + 0.1,
+            "the sinks are strong enough to stand so much shrinking",
+        ),
+    ]
+
+
+COLUMNS = {
+    "repeated_own": "repeated, own sinks",
+    "repeated_removed": "sinks removed",
+    "heldout_removed": "new, sinks removed",
+    "extraction_own": "extracted, own",
+    "asleep": "a sink sleeps",
+}
+
+
+def tabulate(result: dict) -> str:
+    """The trace in learning rates; the arms in nats per word; the long sleeps."""
+    steps = (1, 5, 10, 20, 50, 100, 200, 400)
+    moved = [[name, *(f"{trace[i]:.2f}" for i in steps)] for name, trace in result["traces"].items()]
+    arms = [
+        [f"every {result['returns'][often]:.0f} steps, {NAMES[o]}"]
+        + [estimate(numbers(result, often, o, field)) for field in COLUMNS]
+        for often in ARMS
+        for o in ARMS[often]
+    ]
+    sleeps = [
+        [f"{steps:,}", *(estimate([x[i] for x in numbers(result, often, "lazy_adamw", "slept")]) for often in ARMS)]
+        for i, steps in enumerate(SLEEPS)
+    ]
+    return "\n\n".join(
+        (
+            table(["moved (learning rates) after steps off", *map(str, steps)], moved),
+            table(["arm", *COLUMNS.values()], arms),
+            table(["steps asleep under decay", "own sinks, learnt often", "rarely"], sleeps),
+        )
+    )
+
+
+def draw(result: dict, folder: Path) -> list[Path]:
+    """One sink asleep; two optimizers awake; a long sleep (seed 0)."""
+    with plt.rc_context(plots.STYLE):
+        fig, axes = plt.subplots(1, 3, figsize=(16.5, 4.2), gridspec_kw={"wspace": 0.75})
+        draw_traces(axes[0], result["traces"])
+        draw_history(axes[1], result)
+        draw_sleep(axes[2], result)
+        return plots.save(fig, folder, "optimizer")
+
+
+def draw_traces(ax: Any, traces: dict) -> None:
+    ends = []
+    for name, label, arm, line in (
+        ("AdamW, no decay", "its momentum", "adamw", "--"),
+        ("AdamW, no momentum", "its decay", "adamw", ":"),
+        ("AdamW", "AdamW, both", "adamw", "-"),
+        ("lazy AdamW", "lazy AdamW,\nSGD", "memsinks", "-"),
+    ):
+        ax.plot(traces[name], line, color=plots.COLORS[arm])
+        ends.append((traces[name][-1], label, arm))
+    plots.frame(ax, "Off: does the sink rest?", "distance moved (learning rates)", "steps since it was on")
+    plots.label_ends(ax, ends)
+
+
+def draw_history(ax: Any, result: dict) -> None:
+    ends = []
+    for often, line in (("often", "-"), ("rarely", "--")):
+        for optimizer, arm in (("lazy_adamw", "memsinks"), ("adamw", "adamw")):
+            rows = result["arms"][often][optimizer][0]["history"]
+            ax.plot([r["step"] for r in rows], [r["repeated_own"] for r in rows], line, color=plots.COLORS[arm])
+            if often == "rarely":
+                ends.append((rows[-1]["repeated_own"], NAMES[optimizer], arm))
+    plots.frame(ax, "Who learns it faster?", "repeated, own sinks (nats per word)", "training step")
+    ax.set_ylim(0, 1)
+    every = (f"{often} (every {result['returns'][often]:.0f} steps)" for often in ARMS)
+    note = "full: {}\ndashed: {}".format(*every)
+    ax.text(1.1, 0.99, note, transform=ax.transAxes, ha="right", va="top", fontsize=11)
+    plots.label_ends(ax, ends)
+
+
+def draw_sleep(ax: Any, result: dict) -> None:
+    steps = np.array(SLEEPS[1:])
+    ends = []
+    for often, line in (("often", "-"), ("rarely", "--")):
+        row = result["arms"][often]["lazy_adamw"][0]
+        ax.plot(steps, row["slept"][1:], line, color=plots.COLORS["adamw"])
+        ends.append((row["slept"][-1], f"learnt {often}", "adamw"))
+    plots.frame(ax, "How long does it last asleep?", "own sinks (nats per word)", "steps asleep under AdamW's decay")
+    ax.set_xscale("log")
+    ax.set_ylim(0, None)
+    plots.label_ends(ax, ends)
