@@ -44,17 +44,23 @@ class Lesson(NamedTuple):
     corpus: Corpus
 
 
+def clone() -> Path:
+    """The folder of run_toy.py, from wherever below it a page is run; the current one where there is none."""
+    here = Path.cwd()
+    return next((folder for folder in (here, *here.parents) if (folder / "run_toy.py").exists()), here)
+
+
 def find(arm: str, steps: int, seed: int, **data: Any) -> tuple[Job, Trained]:
     """An arm of the stories preset by its name: read from the cache, or trained now (some seconds).
 
     `data` are changes of the preset's DataConfig, such as n_canaries=63.
-    The cache is the folder that the environment variable MEMSINKS_CACHE names, by default runs/cache.
+    The cache is the folder that the environment variable MEMSINKS_CACHE names, by default the clone's runs/cache.
     """
     preset = PRESETS["stories"]
     s = preset.settings
     settings = replace(s, data=replace(s.data, **data), train=replace(s.train, steps=steps))
     job = seeded(preset._replace(settings=settings), rivals(preset)[arm], seed)
-    return job, train_once(job, Path(os.environ.get("MEMSINKS_CACHE", "runs/cache")))
+    return job, train_once(job, Path(os.environ.get("MEMSINKS_CACHE") or clone() / "runs" / "cache"))
 
 
 def trained(arm: str, steps: int = 600, seed: int = 0, **data: Any) -> Lesson:

@@ -100,7 +100,10 @@ def zoom(ax: Any, values: list[float]) -> None:
 
 
 def draw_floor(ax: Any, floor: float | None, at: float) -> None:
-    """A dotted line at the entropy of the sample: no model that is independent of it can be expected below."""
+    """A dotted line at the entropy of the sample: no model that is independent of it can be expected below.
+
+    `at` is where its name stands, as a share of the axis.
+    """
     if floor is not None:
         ax.axhline(floor, color="#444444", linestyle=":", linewidth=1.3)
         place = {
