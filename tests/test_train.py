@@ -1,5 +1,6 @@
 """What each arm sees, where its gradients go, and that a run which diverges says so."""
 
+import tracemalloc
 from dataclasses import replace
 
 import numpy as np
@@ -175,3 +176,19 @@ def test_watched_losses_are_those_of_the_first_repeated_sequence_after_every_ste
     cfg = SETTINGS.model(MASKING, len(CORPUS.vocab))
     own = sinks.own(ALL_ON, CORPUS.repeated_ids[:1], 2)
     assert trained.history[-1]["watched"][-1] == mean_loss(trained.params, cfg, CORPUS.repeated[:1], own)
+
+
+def test_memory_grows_by_the_pools_own_arrays_and_nothing_else():
+    """Both matrices and the bias with two moments and the step count of each row, in float32, and never B*T*S."""
+
+    def peak(n_sink):
+        arm = Arm(name="memsinks", n_shared=8, sinks=SinkConfig(n_sink=n_sink, n_active=8))
+        tracemalloc.start()
+        train(arm, SETTINGS)
+        highest = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        return highest
+
+    small, large = 1 << 10, 1 << 15
+    numbers = SETTINGS.n_layers * (3 * (2 * SETTINGS.d_model + 1) + 3)
+    assert (peak(large) - peak(small)) / (large - small) == pytest.approx(4 * numbers, rel=0.005)
