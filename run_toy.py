@@ -7,6 +7,7 @@ examples:
   python run_toy.py fig3 fig5 --seeds 3    some of them
   python run_toy.py all                    all of them
   python run_toy.py claims                 what was claimed so far, and what holds, in one table
+  python run_toy.py report                 all results on one page: OUT/report.html (every run renews it)
   python run_toy.py --quick                a few seconds, to see that everything works
   python run_toy.py --corpus pydoc         real English, by characters (longer)
   python run_toy.py --corpus my_text.txt   your own text
@@ -36,10 +37,11 @@ from memsinks_np.data import load_corpus
 from memsinks_np.experiments import EXPERIMENTS, Plan
 from memsinks_np.grid import Grid, WorkerDied
 from memsinks_np.process import one_blas_thread
+from memsinks_np.report_page import report_page
 from memsinks_np.samples import require_sequence
 from memsinks_np.train import Diverged
 
-NAMES = [*EXPERIMENTS, "all", "claims"]
+NAMES = [*EXPERIMENTS, "all", "claims", "report"]
 
 
 class Parser(argparse.ArgumentParser):
@@ -56,7 +58,7 @@ def parser() -> argparse.ArgumentParser:
         return "(default: " + ", ".join(f"{value(preset)} for {name}" for name, preset in PRESETS.items()) + ")"
 
     p.add_argument(
-        "names", nargs="*", metavar="NAME", help="experiments (see --list), all, or claims (default: headline)"
+        "names", nargs="*", metavar="NAME", help="experiments (see --list), all, claims or report (default: headline)"
     )
     p.add_argument("--list", action="store_true", help="show the experiments with the minutes that they take, and stop")
     p.add_argument(
@@ -179,7 +181,9 @@ def run(a: argparse.Namespace) -> None:
         require(name in NAMES, f"{name!r} is not an experiment; choose from {', '.join(NAMES)}")
     if names == ["claims"]:
         return print(gathered_claims(a.out))
-    names = list(EXPERIMENTS) if "all" in names else [name for name in names if name != "claims"]
+    if names == ["report"]:
+        return write_page(a.out)
+    names = list(EXPERIMENTS) if "all" in names else [name for name in names if name in EXPERIMENTS]
     preset = preset_of(a)
     check(preset, a)
     config = configuration(preset, a)
@@ -192,7 +196,14 @@ def run(a: argparse.Namespace) -> None:
             if len(names) > 1:
                 print(f"\n# {name}: {EXPERIMENTS[name].what}\n", flush=True)
             experiment(name, plan, a.out / name, config)
+            write_page(a.out)
     return None
+
+
+def write_page(out: Path) -> None:
+    """All that has results in `out` on one page."""
+    write_whole(out / "report.html", report_page(out))
+    print(f"{out / 'report.html'}: everything so far, on one page")
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -5,11 +5,12 @@ from functools import partial
 from typing import Any
 
 from memsinks_np import metrics, samples
-from memsinks_np.arms import Preset, seeded
+from memsinks_np.arms import Preset, rivals, seeded
 from memsinks_np.config import Arm
 from memsinks_np.data import load_corpus
 from memsinks_np.experiments import Plan
 from memsinks_np.grid import Job
+from memsinks_np.memory_map import word_losses
 from memsinks_np.report import over_seeds
 from memsinks_np.train import Trained
 
@@ -28,14 +29,16 @@ def measure(job: Job, trained: Trained, delete: int) -> Result:
     row |= metrics.deletion(trained.params, model, corpus) if tied and few else metrics.NO_DELETION
     known = corpus.floor or (lambda tokens: None)
     floor = {"repeated": known(corpus.repeated[: corpus.cfg.n_repeated]), "heldout": known(corpus.heldout)}
-    said = samples.speak(job, trained, delete) if job.arm.name in SPEAKERS and job.settings.train.seed == 0 else None
-    return {"row": row, "history": trained.history, "floor": floor, "said": said}
+    found = {"row": row, "history": trained.history, "floor": floor, "said": None, "words": None}
+    if job.arm.name in SPEAKERS and job.settings.train.seed == 0:
+        found |= {"said": samples.speak(job, trained, delete), "words": word_losses(job, trained)}
+    return found
 
 
 def compare(plan: Plan, presets: Mapping[str, tuple[Preset, Mapping[str, Arm]]]) -> dict[str, Result]:
     """For each named preset: its arms, measured under every seed and set beside the references that are among them.
 
-    -> {name: {"floor", "arms": {arm: {"seeds": [row, ...], "mean", "std"}}, "history": [row, ...], "said"}}
+    -> {name: {"floor", "arms": {arm: {"seeds": [row, ...], "mean", "std"}}, "history": [row, ...]}}
     """
     runs = [
         (name, seeded(preset, arm, seed))
@@ -61,9 +64,16 @@ def compare(plan: Plan, presets: Mapping[str, tuple[Preset, Mapping[str, Arm]]])
             "floor": over_seeds([one["floor"] for one in of.values()])["mean"],
             "arms": {arm: over_seeds(seeds) for arm, seeds in rows.items()},
             "history": history,
-            "said": {arm: one["said"] for (arm, seed), one in of.items() if seed == 0 and one["said"]},
         }
     return results
+
+
+def spoken(plan: Plan) -> dict[str, dict[str, Result]]:
+    """What the speakers of seed 0 said, and what every word cost them; kept since `compare` measured them."""
+    arms = rivals(plan.preset)
+    jobs = [seeded(plan.preset, arms[name], 0) for name in SPEAKERS]
+    found = dict(zip(SPEAKERS, plan.grid(jobs, partial(measure, delete=plan.delete)), strict=True))
+    return {what: {name: one[what] for name, one in found.items()} for what in ("said", "words")}
 
 
 def values(result: Result, arm: str, field: str) -> list[float]:

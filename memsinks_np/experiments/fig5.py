@@ -47,7 +47,7 @@ def run(plan: Plan) -> dict[str, Any]:
         presets[f"noise {d}"] = (with_data(preset, id_noise=d), {name: arms[name] for name in SINKS})
     found = compare(plan, presets)
     for one in found.values():
-        del one["history"], one["said"]
+        del one["history"]
     return found | {"active": active, "n_sink": preset.sinks.n_sink}
 
 

@@ -6,10 +6,11 @@ from typing import Any
 import matplotlib.pyplot as plt
 
 from memsinks_np import plots, samples
-from memsinks_np.arms import HEADLINE, rivals
+from memsinks_np.arms import HEADLINE, rivals, seeded
 from memsinks_np.data import load_corpus
 from memsinks_np.experiments import Plan
-from memsinks_np.experiments.comparison import compare, curve, values
+from memsinks_np.experiments.comparison import compare, curve, spoken, values
+from memsinks_np.memory_map import memory_map
 from memsinks_np.report import Claim, estimate, number, spread, table, to_csv, to_json
 
 
@@ -17,9 +18,14 @@ def run(plan: Plan) -> dict[str, Any]:
     """Train every arm under every seed, measure it, and let three of them speak."""
     arms = rivals(plan.preset)
     result = compare(plan, {"headline": (plan.preset, {name: arms[name] for name in HEADLINE})})["headline"]
-    data = plan.preset.settings.data
-    said = samples.tell(load_corpus(data), result.pop("said"), plan.delete)
-    return {"corpus": data.corpus, **result, "samples": said}
+    job = seeded(plan.preset, arms["memsinks"], 0)
+    corpus = load_corpus(job.settings.data)
+    of = spoken(plan)
+    told = {
+        "samples": samples.tell(corpus, of["said"], plan.delete),
+        "memory_map": memory_map(job, corpus, of["words"]),
+    }
+    return {"corpus": corpus.cfg.corpus, **result, **told}
 
 
 def files(result: dict[str, Any]) -> dict[str, str]:
@@ -28,6 +34,7 @@ def files(result: dict[str, Any]) -> dict[str, str]:
         "summary.json": to_json({"floor": result["floor"], "arms": result["arms"]}),
         "history.csv": to_csv(result["history"]),
         "samples.txt": result["samples"],
+        "memory_map.json": to_json(result["memory_map"]),
     }
 
 
