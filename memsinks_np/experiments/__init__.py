@@ -44,7 +44,7 @@ EXPERIMENTS: dict[str, About] = {
     "hash": About("from IDs to masks: the released hash beside ours, and what it does", "App. I; ours", 1.0),
     "optimizer": About("off, but not at rest: momentum and decay of sinks that sleep", "ours", 0.8),
     "relearn": About("is what was removed gone, or only hidden? unlearning and relearning", "NULLs; section 1", 1.5),
-    "fig2": About("can a memory be cut out of a finished model?", "paper, section 3", 1.5),
+    "fig2": About("can a memory be cut out of a finished model?", "paper, section 3", 1),
     "delete": About("delete one sequence, five, half: what do the others lose?", "ours", 0.8),
     "overlap": About("pool size x sinks on x shared width: memory and collateral", "NULLs; ours", 0.8),
 }
