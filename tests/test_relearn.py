@@ -144,12 +144,14 @@ def test_experiment_runs_small_and_tells_draws_and_survives_json(tmp_path):
     assert names == ["relearn.png", "relearn.svg"]
 
 
-def test_neurons_are_cut_out_until_the_repeated_loss_is_that_of_new_sequences(standard):
+def test_neurons_are_cut_out_until_the_repeated_loss_is_that_of_new_sequences(standard, monkeypatch):
+    """On a model whose repeated loss is the share that was erased, and whose held-out loss is 0.3."""
     params, cfg = standard
-    loss = lambda p, tokens: predict(p, cfg, tokens, OFF)[0].mean()
-    assert loss(params, CORPUS.repeated) < loss(params, CORPUS.heldout)
-    cut = experiment.localized(params, cfg, CORPUS)
-    assert loss(cut, CORPUS.repeated) >= loss(cut, CORPUS.heldout)
-    erased = (cut["h0.mlp.W_out"] == 0).all(axis=1)
-    assert 0 < erased.sum() < 32
-    np.testing.assert_array_equal(cut["wte"], params["wte"])
+    scores = []
+    loss = lambda p, cfg, tokens, off: p["share"] if len(tokens) == len(CORPUS.repeated) else 0.3
+    monkeypatch.setattr(experiment.metrics, "mean_loss", loss)
+    monkeypatch.setattr(experiment, "integrated_gradients", lambda p, cfg, tokens, *_, **__: np.float64(tokens[0, 0]))
+    monkeypatch.setattr(experiment, "remove", lambda p, s, share: scores.append(s) or {"share": share})
+    assert experiment.localized(params, cfg, CORPUS) == {"share": 10 / 32}
+    once, _ = CORPUS.draw(np.arange(4))
+    assert set(scores) == {CORPUS.repeated[0, 0] - once[0, 0]}

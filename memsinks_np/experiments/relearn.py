@@ -168,8 +168,7 @@ def claims(result: dict[str, Any]) -> list[Claim]:
         Claim(
             "neurons cut out of the finished model only hide as well",
             "ours",
-            f"{counts(CUT)}, other half {returned(CUT)} of the way back, "
-            f"at held-out {here(CUT, 'heldout_cost', 3, '+')}",
+            f"{counts(CUT)}, other half {returned(CUT)} of the way back; held-out {here(CUT, 'heldout_cost', 3, '+')}",
             mean[CUT]["savings"] >= 0.2 and mean[CUT]["recovered"] >= 0.2,
         ),
         Claim(
