@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from memsinks_np.arms import PRESETS, rivals, seeded
-from memsinks_np.config import ModelConfig, SinkConfig
+from memsinks_np.config import Arm, ModelConfig, SinkConfig
 from memsinks_np.data import Corpus, load_corpus
 from memsinks_np.grid import Job, train_once
 from memsinks_np.model import init_params
@@ -50,8 +50,8 @@ def clone() -> Path:
     return next((folder for folder in (here, *here.parents) if (folder / "run_toy.py").exists()), here)
 
 
-def find(arm: str, steps: int, seed: int, **data: Any) -> tuple[Job, Trained]:
-    """An arm of the stories preset by its name: read from the cache, or trained now (some seconds).
+def find(arm: str | Arm, steps: int, seed: int, **data: Any) -> tuple[Job, Trained]:
+    """An arm, or one of the stories preset by its name: read from the cache, or trained now (some seconds).
 
     `data` are changes of the preset's DataConfig, such as n_canaries=63.
     The cache is the folder that the environment variable MEMSINKS_CACHE names, by default the clone's runs/cache.
@@ -59,11 +59,12 @@ def find(arm: str, steps: int, seed: int, **data: Any) -> tuple[Job, Trained]:
     preset = PRESETS["stories"]
     s = preset.settings
     settings = replace(s, data=replace(s.data, **data), train=replace(s.train, steps=steps))
-    job = seeded(preset._replace(settings=settings), rivals(preset)[arm], seed)
+    chosen = rivals(preset)[arm] if isinstance(arm, str) else arm
+    job = seeded(preset._replace(settings=settings), chosen, seed)
     return job, train_once(job, Path(os.environ.get("MEMSINKS_CACHE") or clone() / "runs" / "cache"))
 
 
-def trained(arm: str, steps: int = 600, seed: int = 0, **data: Any) -> Lesson:
+def trained(arm: str | Arm, steps: int = 600, seed: int = 0, **data: Any) -> Lesson:
     """A trained arm, from the cache or trained now (see `find`)."""
     job, (params, _) = find(arm, steps, seed, **data)
     corpus = load_corpus(job.settings.data)
