@@ -1,0 +1,55 @@
+"""Graders of pages 07 and 10: right answers pass, typical errors do not, and the solutions are true."""
+
+import numpy as np
+
+from memsinks_np import theory
+from memsinks_np.exercises import page07, page10
+from memsinks_np.ids import uniform
+
+
+def right(line):
+    return line.startswith("right: ")
+
+
+def test_page_07():
+    assert right(page07.check_faster("same"))
+    assert right(page07.check_rarely_on(0.1))
+    assert right(page07.check_cancelled(1 / 64))
+    wrong = [page07.check_faster("larger"), page07.check_rarely_on(1), page07.check_rarely_on(0.01)]
+    wrong += [page07.check_rarely_on(0.5), page07.check_cancelled(0.1), page07.check_faster("?")]
+    assert not any(map(right, wrong))
+    assert len(set(wrong)) == len(wrong)
+
+
+def test_page_07_solutions_are_true():
+    """A faster rate ends at the same distance; a memory that is rarely on is cancelled in that share."""
+    data, (s_mem, x) = theory.positive(6000, 6, 0), theory.positive(2, 6, 1)
+    W_mem = np.outer(theory.anywhere(1, 6, 2)[0], s_mem)
+    slow, fast = (theory.coadaptation(W_mem, data, data, x, lr)[-1] for lr in (0.05, 0.1))
+    np.testing.assert_allclose([slow, fast], np.linalg.norm(W_mem @ x), rtol=0.02)
+    W_gen, outputs = 0 * W_mem, []
+    for s, on in zip(data, uniform(7, np.arange(6000)) < 0.1, strict=True):
+        W_gen = W_gen - 0.02 * np.outer((W_gen + on * W_mem) @ s, s)
+        outputs.append(W_gen @ x)
+    np.testing.assert_allclose(np.mean(outputs[2000:], axis=0), -0.1 * W_mem @ x, atol=0.02)
+
+
+def test_page_10():
+    assert right(page10.check_more_often("higher"))
+    assert right(page10.check_threshold(0.6531))
+    assert right(page10.check_half_life(2310))
+    wrong = [page10.check_more_often("same"), page10.check_more_often("?"), page10.check_threshold(0.6665)]
+    wrong += [page10.check_threshold(2 / 3), page10.check_threshold(0.9), page10.check_half_life(1667)]
+    wrong += [page10.check_half_life(6.58), page10.check_half_life(100)]
+    assert not any(map(right, wrong))
+
+
+def test_page_10_more_often_is_higher():
+    held = [theory.accumulation(0.1, 1000, period, 0.3, 16, 50, 0).sink[-1] for period in (40, 20)]
+    assert held[0] < held[1]
+
+
+def test_nothing_given_is_said_so():
+    graders = (page07.check_faster, page07.check_rarely_on, page07.check_cancelled)
+    graders += (page10.check_more_often, page10.check_threshold, page10.check_half_life)
+    assert {grader(None) for grader in graders} == {f"not yet: {page07.NOT_GIVEN}"}
