@@ -6,20 +6,16 @@ import hashlib
 import importlib
 import json
 import multiprocessing
-import os
-import signal
-import threading
 import time
-from collections.abc import Callable, Iterator
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from tqdm import tqdm
 
-from memsinks_np import checkpoint
+from memsinks_np import checkpoint, workers
 from memsinks_np.config import Arm, ConfigError, Settings
 from memsinks_np.data import n_vocab
 from memsinks_np.model import init_params
@@ -70,7 +66,7 @@ class Grid(NamedTuple):
         steps = sum(jobs[i].settings.train.steps for i in todo)
         with tqdm(total=steps, unit=" steps", disable=None) as bar, self.submitter(counter) as submit:
             running = {submit(work, jobs[i], self.cache, then, self.threads): i for i in todo}
-            for future in watched(running, counter, bar):
+            for future in workers.watched(running, counter, bar):
                 i = running[future]
                 try:
                     seconds, results[i] = future.result()
@@ -86,12 +82,7 @@ class Grid(NamedTuple):
 
     def submitter(self, counter: Any) -> AbstractContextManager[Callable[..., futures.Future]]:
         """`submit(function, *args) -> future`: on this machine, or on the cluster of the scheduler."""
-        return cluster(self.scheduler) if self.scheduler else processes(self.workers or n_cores(), counter)
-
-
-def n_cores() -> int:
-    """Processors that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        return workers.cluster(self.scheduler) if self.scheduler else workers.processes(self.workers, counter)
 
 
 def train_once(job: Job, cache: Path, on_step: Callable[[], Any] = lambda: None, threads: int = 1) -> Trained:
@@ -154,91 +145,11 @@ def kept(path: Path) -> Any:
         raise ConfigError(f"{path} is not a result ({type(e).__name__}); delete it and it is measured again") from None
 
 
-steps_done: Any = None  # a counter that the workers of this machine share
-
-
-def start_worker(counter: Any) -> None:
-    global steps_done
-    steps_done = counter
-    threading.Thread(target=end_with_parent, daemon=True).start()
-
-
-def end_with_parent() -> None:
-    """End this worker when the process that started it is gone: nobody else would."""
-    multiprocessing.parent_process().join()
-    os._exit(1)
-
-
-def leave_interrupts_to_parent() -> None:
-    """Keep Ctrl-C, which a terminal sends to every process, from this thread and the processes that it starts."""
-    if hasattr(signal, "pthread_sigmask"):  # not on Windows
-        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-
-
 def work(job: Job, cache: Path, then: Then, threads: int) -> tuple[float, Any]:
     """In a worker: train, then reduce what was trained to what the caller wants; returns (seconds, that)."""
     start = time.perf_counter()
 
-    def count() -> None:
-        if steps_done is not None:
-            with steps_done.get_lock():
-                steps_done.value += 1
-
     with one_blas_thread():
-        result = json.dumps({"result": then(job, train_once(job, cache, count, threads))})
+        result = json.dumps({"result": then(job, train_once(job, cache, workers.count_step, threads))})
     checkpoint.write_whole(result_path(cache, job, then), result)
     return time.perf_counter() - start, json.loads(result)["result"]  # as it is read from the cache another time
-
-
-@contextmanager
-def processes(workers: int, counter: Any) -> Iterator[Callable[..., futures.Future]]:
-    """One process for each of some threads: a process that is killed costs the run that it was busy with, no other."""
-    context, pools = multiprocessing.get_context("spawn"), {}
-    threads = futures.ThreadPoolExecutor(workers, initializer=leave_interrupts_to_parent)
-
-    def call(*task: Any) -> Any:
-        me = threading.get_ident()
-        if me not in pools:
-            pools[me] = futures.ProcessPoolExecutor(1, context, start_worker, (counter,))
-        try:
-            return pools[me].submit(*task).result()
-        except BrokenProcessPool:
-            del pools[me]
-            raise
-
-    try:
-        yield lambda *task: threads.submit(call, *task)
-    except BaseException:
-        threads.shutdown(wait=False, cancel_futures=True)
-        for pool in list(pools.values()):
-            for process in list(pool._processes.values()):  # they would finish their arms first
-                process.terminate()
-        raise
-    finally:
-        for pool in list(pools.values()):
-            pool.shutdown(wait=False)
-        threads.shutdown(wait=False)
-
-
-@contextmanager
-def cluster(scheduler: str) -> Iterator[Callable[..., futures.Future]]:
-    """The workers of a running dask cluster; they need this package and the same cache folder."""
-    try:
-        from distributed import Client
-    except ImportError:
-        raise ConfigError("--scheduler needs dask; python -m pip install -e '.[cluster]'") from None
-    try:
-        client = Client(scheduler, timeout=10)
-    except (OSError, ValueError) as e:
-        raise ConfigError(f"--scheduler {scheduler}: no answer ({type(e).__name__}); is `dask scheduler` up?") from None
-    with client:
-        yield client.get_executor(pure=False, retries=0).submit
-
-
-def watched(running: dict, counter: Any, bar: tqdm) -> Iterator[futures.Future]:
-    """Futures as they finish, while the bar follows the counter."""
-    left = set(running)
-    while left:
-        done, left = futures.wait(left, timeout=0.2, return_when=futures.FIRST_COMPLETED)
-        bar.update(counter.value - bar.n)
-        yield from done

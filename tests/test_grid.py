@@ -104,6 +104,6 @@ def test_a_worker_of_a_cluster_that_is_killed_costs_nothing_and_a_deadly_run_is_
 def test_a_result_is_kept_for_the_source_that_measured_it():
     root = Path(grid.__file__).parent
     found = grid.imports(root / "experiments" / "headline.py")
-    assert {path.stem for path in found} == {"samples", "arms", "data", "comparison"}
+    assert {path.stem for path in found} == {"samples", "arms", "data", "comparison", "memory_map"}
     assert grid.source("memsinks_np.experiments.headline") != grid.source("memsinks_np.experiments.comparison")
     assert grid.source("memsinks_np.experiments.text") != grid.source("memsinks_np.experiments.headline")

@@ -75,7 +75,7 @@ def run(out, *more):
     return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
-FILES = ["claims.json", "config.json", "headline.png", "headline.svg", "history.csv", "result.json"]
+FILES = ["claims.json", "config.json", "headline.png", "headline.svg", "history.csv", "memory_map.json", "result.json"]
 FILES += ["samples.txt", "summary.json"]
 ARMS = ["standard", "retrained_without", "gradient_masking", "memsinks", "memsinks_paper", "untied"]
 FIELDS = ["repeated_own", "repeated_removed", "heldout_removed", "heldout_all"]

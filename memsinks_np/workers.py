@@ -1,0 +1,102 @@
+"""Who computes the runs of a grid: processes of this machine, or the workers of a dask cluster."""
+
+import concurrent.futures as futures
+import multiprocessing
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from typing import Any
+
+from tqdm import tqdm
+
+from memsinks_np.config import ConfigError
+
+
+def n_cores() -> int:
+    """Processors that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+steps_done: Any = None  # a counter that the workers of this machine share
+
+
+def start_worker(counter: Any) -> None:
+    global steps_done
+    steps_done = counter
+    threading.Thread(target=end_with_parent, daemon=True).start()
+
+
+def count_step() -> None:
+    """Note a training step for the bar of the process that waits."""
+    if steps_done is not None:
+        with steps_done.get_lock():
+            steps_done.value += 1
+
+
+def end_with_parent() -> None:
+    """End this worker when the process that started it is gone: nobody else would."""
+    multiprocessing.parent_process().join()
+    os._exit(1)
+
+
+def leave_interrupts_to_parent() -> None:
+    """Keep Ctrl-C, which a terminal sends to every process, from this thread and the processes that it starts."""
+    if hasattr(signal, "pthread_sigmask"):  # not on Windows
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+
+
+@contextmanager
+def processes(n: int, counter: Any) -> Iterator[Callable[..., futures.Future]]:
+    """One process for each of n threads (0: one per core): one that is killed costs the run that it was busy with."""
+    context, pools = multiprocessing.get_context("spawn"), {}
+    threads = futures.ThreadPoolExecutor(n or n_cores(), initializer=leave_interrupts_to_parent)
+
+    def call(*task: Any) -> Any:
+        me = threading.get_ident()
+        if me not in pools:
+            pools[me] = futures.ProcessPoolExecutor(1, context, start_worker, (counter,))
+        try:
+            return pools[me].submit(*task).result()
+        except BrokenProcessPool:
+            del pools[me]
+            raise
+
+    try:
+        yield lambda *task: threads.submit(call, *task)
+    except BaseException:
+        threads.shutdown(wait=False, cancel_futures=True)
+        for pool in list(pools.values()):
+            for process in list(pool._processes.values()):  # they would finish their arms first
+                process.terminate()
+        raise
+    finally:
+        for pool in list(pools.values()):
+            pool.shutdown(wait=False)
+        threads.shutdown(wait=False)
+
+
+@contextmanager
+def cluster(scheduler: str) -> Iterator[Callable[..., futures.Future]]:
+    """The workers of a running dask cluster; they need this package and the same cache folder."""
+    try:
+        from distributed import Client
+    except ImportError:
+        raise ConfigError("--scheduler needs dask; python -m pip install -e '.[cluster]'") from None
+    try:
+        client = Client(scheduler, timeout=10)
+    except (OSError, ValueError) as e:
+        raise ConfigError(f"--scheduler {scheduler}: no answer ({type(e).__name__}); is `dask scheduler` up?") from None
+    with client:
+        yield client.get_executor(pure=False, retries=0).submit
+
+
+def watched(running: dict, counter: Any, bar: tqdm) -> Iterator[futures.Future]:
+    """Futures as they finish, while the bar follows the counter."""
+    left = set(running)
+    while left:
+        done, left = futures.wait(left, timeout=0.2, return_when=futures.FIRST_COMPLETED)
+        bar.update(counter.value - bar.n)
+        yield from done
