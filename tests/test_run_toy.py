@@ -148,3 +148,33 @@ def test_importing_the_package_loads_neither_figures_nor_autograd():
     code += "print(sorted({'matplotlib', 'autograd', 'cupy'} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
     assert done.stdout.strip() == "[]"
+
+
+OFFLINE = """
+import socket, sys
+
+def refuse(self, address, *_):
+    if self.family != socket.AF_UNIX:
+        open(sys.argv[-1] + ".called", "a").write(repr(address))
+        raise OSError("no network here")
+
+socket.socket.connect = socket.socket.connect_ex = socket.socket.bind = refuse
+import run_toy
+
+if __name__ == "__main__":
+    sys.exit(run_toy.main(sys.argv[1:]))
+"""
+
+
+def test_nothing_asks_for_the_network(tmp_path):
+    """Neither this process nor its workers, which run the same lines."""
+    (tmp_path / "script.py").write_text(OFFLINE)
+    done = subprocess.run(
+        [sys.executable, str(tmp_path / "script.py"), "--quick", "--out", str(tmp_path / "out")],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+    )
+    assert done.returncode == 0, done.stderr
+    assert not (tmp_path / "out.called").exists()
