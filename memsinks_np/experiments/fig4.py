@@ -46,7 +46,7 @@ def run(plan: Plan) -> dict[str, Any]:
     return result | {"history": history}
 
 
-SHOWN = {"memsinks": "sinks removed", "memsinks_paper": "paper's, removed"}
+SHOWN = {"memsinks": "ours", "memsinks_paper": "paper's"}
 
 
 def point(result: dict[str, Any], arm: str) -> tuple[list[float], list[float]]:
@@ -136,13 +136,13 @@ def tabulate(result: dict[str, Any]) -> str:
 def draw(result: dict[str, Any], folder: Path) -> list[Path]:
     with plt.rc_context(plots.STYLE):
         fig, (a, b, c) = plt.subplots(
-            1, 3, figsize=(15, 4.5), gridspec_kw={"wspace": 0.85, "width_ratios": [1, 1, 1.35]}
+            1, 3, figsize=(17, 4.9), gridspec_kw={"wspace": 1.05, "width_ratios": [1, 1, 1.35]}
         )
         for ax, field, title in (
             (a, "heldout_removed", "New stories, sinks removed"),
             (b, "repeated_removed", "Repeated stories, sinks removed"),
         ):
-            lines = (("standard", "standard"), ("retrained_without", "never saw them"), *SHOWN.items())
+            lines = (("standard", "standard"), ("retrained_without", "never saw"), *SHOWN.items())
             ends = [(plots.curve(ax, result["history"], arm, field), label, arm) for arm, label in lines]
             plots.frame(ax, title, "loss (nats per word)", "training step")
             if field == "heldout_removed":
@@ -166,7 +166,7 @@ def plane(ax: Any, result: dict[str, Any]) -> None:
     ax.set_xlim(-0.05, 0.25)
     gold = mean(result, "retrained_without", "repeated_removed") - mean(result, "standard", "repeated_removed")
     ax.set_ylim(
-        min(-0.2, *(y for arm in ("untied", "narrow") for y in point(result, arm)[1])) - 0.05, 1.6 * max(gold, 0.2)
+        min(-0.2, *(y for arm in ("untied", "narrow") for y in point(result, arm)[1])) - 0.05, 2.1 * max(gold, 0.2)
     )
     ax.axvline(0, color="#888888", linewidth=1)
     plots.label_ends(ax, list(labels(result, ax.get_xlim()[1], ax.get_ylim())))
