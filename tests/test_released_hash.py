@@ -12,6 +12,7 @@ from memsinks_np.experiments import hash as experiment
 from memsinks_np.grid import train_once
 from memsinks_np.metrics import predict
 from memsinks_np.model import init_params
+from memsinks_np.process import one_blas_thread
 from memsinks_np.released_hash import BASE, MODULUS, MULTIPLIER, powers, released_mask, residues
 
 S, P = 1228, 0.3
@@ -125,6 +126,13 @@ def test_scheme_refuses_what_it_cannot_do(bad):
 # The experiment
 
 
+@pytest.fixture
+def one_thread():
+    with one_blas_thread():
+        yield
+
+
+@pytest.mark.usefixtures("one_thread")
 def test_experiment_says_what_the_masks_are_and_what_deletion_does(tmp_path):
     grid = lambda jobs, then: [then(job, train_once(job, tmp_path)) for job in jobs]
     result = experiment.run(Plan(quick(PRESETS["stories"], steps=2), 1, True, grid))
@@ -137,7 +145,8 @@ def test_experiment_says_what_the_masks_are_and_what_deletion_does(tmp_path):
     assert len(experiment.draw(result, tmp_path)) == 2
 
 
-def test_collateral_is_that_of_deleting_rows(tmp_path):
+@pytest.mark.usefixtures("one_thread")
+def test_collateral_is_that_of_deleting_rows():
     """Against `sinks.delete`, which erases weights, one pair at a time."""
     preset = quick(PRESETS["stories"], steps=1)
     job = seeded(preset, experiment.arms_of(preset)["sparse_ours"], 0)
