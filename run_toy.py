@@ -123,7 +123,7 @@ def check(preset: Preset, a: argparse.Namespace) -> None:
 def configuration(preset: Preset, a: argparse.Namespace) -> dict:
     """All that a run depends on, and what it ran on."""
     versions = {"memsinks_np": __version__, "python": platform.python_version(), "numpy": np.__version__}
-    return {"seeds": a.seeds, "preset": report.plain(preset), "versions": versions}
+    return {"seeds": a.seeds, "quick": a.quick, "preset": report.plain(preset), "versions": versions}
 
 
 def claim_folder(folder: Path, config: dict) -> None:
@@ -179,11 +179,17 @@ def run(a: argparse.Namespace) -> None:
     a.out = a.out or Path("runs/quick" if a.quick else "runs")
     for name in names:
         require(name in NAMES, f"{name!r} is not an experiment; choose from {', '.join(NAMES)}")
-    if names == ["claims"]:
-        return print(gathered_claims(a.out))
-    if names == ["report"]:
-        return write_page(a.out)
-    names = list(EXPERIMENTS) if "all" in names else [name for name in names if name in EXPERIMENTS]
+    experiments = list(EXPERIMENTS) if "all" in names else [name for name in names if name in EXPERIMENTS]
+    if experiments:
+        run_experiments(experiments, a)
+    elif "report" in names:
+        write_page(a.out)
+    if "claims" in names:
+        print(gathered_claims(a.out))
+
+
+def run_experiments(names: list[str], a: argparse.Namespace) -> None:
+    """One after the other; the page of all results is renewed after each."""
     preset = preset_of(a)
     check(preset, a)
     config = configuration(preset, a)
@@ -197,7 +203,6 @@ def run(a: argparse.Namespace) -> None:
                 print(f"\n# {name}: {EXPERIMENTS[name].what}\n", flush=True)
             experiment(name, plan, a.out / name, config)
             write_page(a.out)
-    return None
 
 
 def write_page(out: Path) -> None:
