@@ -5,6 +5,7 @@ import dataclasses
 import io
 import json
 from collections.abc import Sequence
+from html import escape
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -66,6 +67,17 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
     rule = "|" + "|".join("-" * (w + 1) + ("-" if i == 0 else ":") for i, w in enumerate(widths)) + "|"
     return "\n".join([line(header), rule, *map(line, rows)])
+
+
+def html_table(header: Sequence[str], rows: Sequence[Sequence[str]], label: str) -> str:
+    """The same for a page: every text escaped, in a box that scrolls by itself, by keyboard too."""
+    top = "".join(f'<th scope="col">{escape(cell)}</th>' for cell in header)
+    lines = "".join(
+        f'<tr><th scope="row">{escape(first)}</th>' + "".join(f"<td>{escape(c)}</td>" for c in more) + "</tr>\n"
+        for first, *more in rows
+    )
+    box = f'<div class="scroll" tabindex="0" role="group" aria-label="{escape(label)}">'
+    return f'{box}<table class="numbers"><tr>{top}</tr>\n{lines}</table></div>'
 
 
 def tell_claims(claims: Sequence[Claim]) -> str:

@@ -3,16 +3,20 @@
 import json
 import re
 import shutil
-import subprocess
+from html import escape
 from html.parser import HTMLParser
+from pathlib import Path
 
 import pytest
+from browser import chromium
 
 import run_toy
+from memsinks_np import report_page as page_module
 from memsinks_np.config import ConfigError
 from memsinks_np.experiments import EXPERIMENTS
 from memsinks_np.memory_map import shared
-from memsinks_np.report_page import report_page, story
+from memsinks_np.memory_page import EDGES, legend, memory_section, story
+from memsinks_np.report_page import report_page
 
 ALONE = {"meta", "img", "input", "br", "!doctype"}
 
@@ -59,9 +63,23 @@ def test_every_experiment_with_results_is_there_and_no_other(out):
     for name in sections:
         claims = json.loads((out / name / "claims.json").read_text())
         assert sum(f"<h2>{name}" in part for part in text.split("<section")) == 1
-        assert all(claim["text"].replace("'", "&#x27;").split(",")[0].split("||")[0] in text for claim in claims)
+        assert all(escape(claim["text"]) in text for claim in claims)
+        assert f"{sum(c['holds'] for c in claims)} of {len(claims)}</span>" not in text  # --quick says nothing of them
     assert len(set(reader.ids)) == len(reader.ids)
     assert reader.tags.count("h1") == 1
+    assert all(address[1:] in reader.ids for address in reader.addresses if address.startswith("#"))
+    assert "results of another version, or damaged" not in text
+
+
+def test_a_quick_run_says_so_and_another_counts_its_claims(out, tmp_path):
+    assert (out / "report.html").read_text().count("This was --quick") == 2
+    shutil.copytree(out, tmp_path / "runs")
+    path = tmp_path / "runs" / "theory" / "config.json"
+    path.write_text(path.read_text().replace('"quick": true', '"quick": false'))
+    claims = json.loads((out / "theory" / "claims.json").read_text())
+    text = report_page(tmp_path / "runs")
+    assert text.count("This was --quick") == 1
+    assert f'>theory</a> <span class="note">{sum(c["holds"] for c in claims)} of {len(claims)}</span>' in text
 
 
 def test_there_is_no_script_and_no_network(out):
@@ -69,6 +87,12 @@ def test_there_is_no_script_and_no_network(out):
     assert "script" not in reader.tags
     assert all(address.startswith(("#", "data:image/svg+xml;base64,")) for address in reader.addresses)
     assert not re.search(r"url\(|@import", (out / "report.html").read_text())
+
+
+def test_every_box_that_scrolls_can_be_reached_by_keyboard(out):
+    boxes = re.findall(r'<(?:figure|pre|div class="scroll")([^>]*)>', (out / "report.html").read_text())
+    assert len(boxes) > 10
+    assert all('tabindex="0"' in box for box in boxes)
 
 
 def test_the_page_is_the_same_bytes_every_time(out):
@@ -81,6 +105,7 @@ def test_every_word_has_its_loss_in_every_version(out):
     assert list(m["losses"]) == ["standard", "memsinks, own sinks on", "memsinks, sinks removed", "retrained without"]
     n_words = sum(len(words) - 1 for words in m["words"])
     assert text.count('<i class="l') == 4 * n_words + 8
+    assert text.count('id="headline-map"') == 1
     for losses in m["losses"].values():
         assert [len(row) for row in losses] == [len(words) - 1 for words in m["words"]]
 
@@ -91,16 +116,74 @@ def test_a_hostile_text_is_shown_and_not_obeyed(out):
     assert "<script" not in story(m, 0)
     assert "&lt;script&gt;" in story(m, 0)
     read(story(m, 0))
+    m["losses"] = {"</label><script>": m["losses"]["standard"]}
+    assert "<script" not in memory_section(m, "headline")
+
+
+def test_the_legend_marks_the_colour_of_the_floor():
+    assert "0.5 to 1 (entropy floor: 0.93 on average)" in legend(0.93)
+    assert "under 0.05 (entropy floor: 0.01 on average)" in legend(0.01)
+    assert "floor" not in legend(None)
+    assert legend(None).count("<i ") == len(EDGES) + 1
+
+
+def light(colour):
+    """Relative luminance of #rrggbb (WCAG 2)."""
+    parts = (int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5))
+    linear = (x / 12.92 if x <= 0.04045 else ((x + 0.055) / 1.055) ** 2.4 for x in parts)
+    return sum(weight * x for weight, x in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
+
+
+def long(colour):
+    return colour if len(colour) == 7 else "#" + "".join(2 * c for c in colour[1:])
+
+
+def contrast(a, b):
+    low, high = sorted(map(light, (long(a), long(b))))
+    return (high + 0.05) / (low + 0.05)
+
+
+def test_every_colour_can_be_read_and_the_scale_grows_lighter():
+    css = Path(page_module.__file__).with_suffix(".css").read_text()
+    scale = re.findall(r"i\.l\d \{ background: (#\w+); color: (#\w+); \}", css)
+    assert len(scale) == len(EDGES) + 1
+    assert all(contrast(back, ink) >= 4.5 for back, ink in scale)
+    grey = [light(long(back)) for back, _ in scale]
+    assert grey == sorted(set(grey))
+    for scheme, fails in zip(
+        re.findall(r":root \{([^}]*)\}", css), re.findall(r"\.fails \{ color: (#\w+)", css), strict=True
+    ):
+        colours = dict(re.findall(r"--(\w+): (#\w+)", scheme))
+        inks = [colours["ink"], colours["soft"], colours["link"], fails]
+        assert min(contrast(colours["paper"], ink) for ink in inks) >= 4.5
 
 
 @pytest.mark.parametrize("damage", ["", "{", "[]", "null", '{"rows": 3}'])
-def test_damaged_results_are_one_line_among_the_others(out, tmp_path, damage):
+@pytest.mark.parametrize("file", ["theory/result.json", "theory/claims.json", "headline/memory_map.json"])
+def test_damaged_results_are_one_line_among_the_others(out, tmp_path, file, damage):
     shutil.copytree(out, tmp_path / "runs")
-    (tmp_path / "runs" / "theory" / "result.json").write_text(damage)
+    (tmp_path / "runs" / file).write_text(damage)
     text = report_page(tmp_path / "runs")
-    assert text.count("results of another version, or damaged") == 1
+    no_claims = file.endswith("claims.json") and damage == "[]"  # that is allowed: an experiment may claim nothing
+    assert text.count("results of another version, or damaged") == (0 if no_claims else 1)
     assert "<h2>headline:" in text
-    read(text)
+    reader = read(text)
+    assert all(address[1:] in reader.ids for address in reader.addresses if address.startswith("#"))
+
+
+@pytest.mark.parametrize("file", ["theory.svg", "config.json", "claims.json"])
+def test_a_missing_file_is_one_line_too(out, tmp_path, file):
+    shutil.copytree(out, tmp_path / "runs")
+    (tmp_path / "runs" / "theory" / file).unlink()
+    assert report_page(tmp_path / "runs").count("results of another version, or damaged") == 1
+
+
+def test_claims_and_report_can_be_asked_for_together(out, capsys):
+    page = (out / "report.html").read_text()
+    (out / "report.html").unlink()
+    assert run_toy.main(["claims", "report", "--out", str(out)]) == 0
+    assert (out / "report.html").read_text() == page
+    assert "| experiment |" in capsys.readouterr().out
 
 
 def test_no_results_is_one_line(tmp_path):
@@ -113,29 +196,69 @@ def test_who_shares_sinks():
     assert shared([[1, 5, 9], [2, 5, 8], [1, 5, 7], [3, 4, 6]], 3) == {}
 
 
-PROBE = """<script>
-const found = {wide: document.documentElement.scrollWidth > window.innerWidth};
-const radios = [...document.querySelectorAll('input[name=version]')];
-found.shown = radios.map((radio, i) => {
-  radio.focus(); radio.click();
-  const visible = [...document.querySelectorAll('.version')].filter(v => getComputedStyle(v).display !== 'none');
-  return document.activeElement === radio && visible.every(v => v.classList.contains('v' + i)) ? visible.length : -1;
-});
-found.colours = new Set([...document.querySelectorAll('.legend i')].map(i => getComputedStyle(i).backgroundColor)).size;
-found.images = [...document.images].every(i => i.complete && i.naturalWidth > 100);
-document.title = JSON.stringify(found);
-</script>"""
+@pytest.fixture(scope="module")
+def browser():
+    with chromium() as page:
+        yield page
+
+
+@pytest.fixture(scope="module")
+def characters(out, tmp_path_factory):
+    """The same results, but with a map of words without a space between them, as of a text whose path is long."""
+    folder = tmp_path_factory.mktemp("characters") / "runs"
+    shutil.copytree(out, folder)
+    path = folder / "headline" / "memory_map.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"separator": ""}))
+    config = json.loads((folder / "headline" / "config.json").read_text())
+    config["preset"]["settings"]["data"]["corpus"] = "a/long/way/" * 20 + "corpus.txt"
+    (folder / "headline" / "config.json").write_text(json.dumps(config))
+    (folder / "report.html").write_text(report_page(folder))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def damaged(out, tmp_path_factory):
+    """The same results, one of them damaged."""
+    folder = tmp_path_factory.mktemp("damaged") / "a_folder_with_a_name_that_is_rather_long" / "runs"
+    shutil.copytree(out, folder)
+    (folder / "theory" / "result.json").write_text("{")
+    (folder / "report.html").write_text(report_page(folder))
+    return folder
 
 
 @pytest.mark.browser
-@pytest.mark.parametrize("width", [1280, 500])  # headless windows are no narrower than 500; 390 is set on the page
-def test_in_a_browser_versions_switch_and_nothing_is_wider_than_the_screen(out, tmp_path, width):
-    browser = shutil.which("chromium") or shutil.which("chromium-browser")
-    assert browser, "install chromium, or leave out -m browser"
-    text = (out / "report.html").read_text().replace("</main>", f"</main>{PROBE}")
-    page = tmp_path / "page.html"
-    page.write_text(text if width > 500 else text.replace("<body>", '<body style="width: 390px">'))
-    flags = ["--headless=new", "--no-sandbox", f"--window-size={width},900", "--virtual-time-budget=3000", "--dump-dom"]
-    done = subprocess.run([browser, *flags, page.as_uri()], capture_output=True, text=True, check=True, timeout=60)
-    found = json.loads(re.search(r"<title>(.*?)</title>", done.stdout)[1])
-    assert found == {"wide": False, "shown": [8, 8, 8, 8], "colours": 8, "images": True}
+@pytest.mark.parametrize("dark", [False, True])
+@pytest.mark.parametrize("width", [390, 1280])
+@pytest.mark.parametrize("kind", ["out", "characters", "damaged"])
+def test_nothing_is_wider_than_the_screen(request, browser, kind, width, dark):
+    browser.open(request.getfixturevalue(kind) / "report.html", width, dark)
+    browser.value("document.querySelectorAll('details').forEach(d => d.open = true)")
+    assert browser.value("document.documentElement.scrollWidth") <= width
+    assert browser.value("[...document.images].every(i => i.complete && i.naturalWidth > 100)")
+    background = browser.value("getComputedStyle(document.body).backgroundColor")
+    assert background == ("rgb(23, 24, 27)" if dark else "rgb(255, 255, 255)")
+    assert browser.value("getComputedStyle(document.querySelector('figure')).backgroundColor") == "rgb(255, 255, 255)"
+
+
+SHOWN = "[...document.querySelectorAll('.version')].filter(v => v.checkVisibility()).map(v => v.dataset.version)"
+
+
+@pytest.mark.browser
+def test_the_arrow_key_switches_the_map_and_the_focus_is_seen(browser, out):
+    versions = list(json.loads((out / "headline" / "memory_map.json").read_text())["losses"])
+    browser.open(out / "report.html", 390)
+    browser.value("document.querySelector('input').focus()")
+    for i in range(5):  # once around
+        assert browser.value(SHOWN) == 8 * [versions[i % 4]]
+        assert browser.value("getComputedStyle(document.activeElement).outlineStyle") == "solid" or i == 0
+        browser.press("ArrowRight")
+
+
+@pytest.mark.browser
+def test_the_tab_key_reaches_everything_that_scrolls_or_opens(browser, out):
+    browser.open(out / "report.html", 390)
+    reached = []
+    for _ in range(14):
+        browser.press("Tab")
+        reached.append(browser.value("document.activeElement.tagName"))
+    assert reached[:9] == ["A", "A", "A", "FIGURE", "DIV", "SUMMARY", "SUMMARY", "INPUT", "SUMMARY"]
