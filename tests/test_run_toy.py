@@ -128,21 +128,6 @@ def test_killed_run_is_started_again_and_gives_the_same_bytes(tmp_path):
         assert (tmp_path / "whole/headline" / name).read_bytes() == (tmp_path / "killed/headline" / name).read_bytes()
 
 
-@pytest.mark.slow
-def test_interrupted_run_ends_at_once_and_says_how_to_go_on(tmp_path):
-    command = [sys.executable, str(ROOT / "run_toy.py"), "--out", str(tmp_path)]
-    before = signal.signal(signal.SIGINT, signal.SIG_DFL)  # a child inherits an ignored signal
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    signal.signal(signal.SIGINT, before)
-    time.sleep(6)
-    process.send_signal(signal.SIGINT)
-    start = time.perf_counter()
-    _, err = process.communicate(timeout=30)
-    assert time.perf_counter() - start < 2
-    assert process.returncode == 130
-    assert err.strip() == "run_toy.py: interrupted; finished arms are kept, the same command continues"
-
-
 def test_importing_the_package_loads_neither_figures_nor_autograd():
     code = "import sys, memsinks_np.arms, memsinks_np.grid, memsinks_np.gradcheck, memsinks_np.samples; "
     code += "print(sorted({'matplotlib', 'autograd', 'cupy'} & set(sys.modules)))"
