@@ -120,7 +120,7 @@ def tabulate(result: dict[str, Any]) -> str:
 
 def draw(result: dict[str, Any], folder: Path) -> list[Path]:
     with plt.rc_context(plots.STYLE):
-        fig, (a, b, c) = plt.subplots(1, 3, figsize=(14.5, 4.2), gridspec_kw={"wspace": 0.95})
+        fig, (a, b, c) = plt.subplots(1, 3, figsize=(14.5, 4.2), gridspec_kw={"wspace": 1.0})
         shares = {"memsinks_paper": list(SHARES), "memsinks": [n / result["n_sink"] for n in result["active"]]}
         names = {"memsinks_paper": SHARES, "memsinks": result["active"]}
         ends = [
@@ -134,7 +134,7 @@ def draw(result: dict[str, Any], folder: Path) -> list[Path]:
                 label,
                 arm,
             )
-            for (arm, x), label in zip(shares.items(), ("paper's pool", "ours, 2,048 sinks"), strict=True)
+            for (arm, x), label in zip(shares.items(), ("paper's", "ours"), strict=True)
         ]
         plots.frame(a, "How many sinks on?", "repeated, sinks removed\n(nats per word)", "share of the pool that is on")
         a.set_xscale("log")
@@ -149,9 +149,9 @@ def draw(result: dict[str, Any], folder: Path) -> list[Path]:
             )
             for arm, label in (
                 ("standard", "standard"),
-                ("memsinks", "sinks removed"),
-                ("memsinks_paper", "paper's, removed"),
-                ("retrained_without", "never saw repeats"),
+                ("memsinks", "ours"),
+                ("memsinks_paper", "paper's"),
+                ("retrained_without", "never saw"),
             )
         ]
         plots.frame(b, "Smaller, larger models", "new stories, sinks removed\n(nats per word)", "residual width C")
@@ -164,7 +164,7 @@ def draw(result: dict[str, Any], folder: Path) -> list[Path]:
                 label,
                 arm,
             )
-            for arm, label in (("memsinks", "ours, removed"), ("memsinks_paper", "paper's, removed"))
+            for arm, label in (("memsinks", "ours"), ("memsinks_paper", "paper's"))
         ]
         plots.frame(c, "Wrong IDs", "repeated, sinks removed\n(nats per word)", "share of wrong IDs")
         plots.floor_and_ends(c, result["on"]["floor"]["repeated"], ends)
