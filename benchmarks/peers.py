@@ -13,7 +13,7 @@ from memsinks_np import optim
 from memsinks_np.config import ModelConfig, TrainConfig
 from memsinks_np.model import make_batch, token_loss
 from memsinks_np.sinks import Mask, Params, Rows
-from memsinks_np.train import Part, gradients
+from memsinks_np.train import Part, anything, gradients
 
 CFG = TrainConfig(weight_decay=0.1)
 LR = 1e-3
@@ -35,7 +35,7 @@ def halves(cfg: ModelConfig, tokens: Any, index: Any, masked: bool) -> list[Part
     parts = []
     for rows in np.array_split(np.arange(len(tokens)), 2):
         one = Mask(mask_from(index[rows], S)) if masked else Rows(index[rows])
-        parts.append(Part(tokens[rows], (one,) * cfg.n_layers, len(rows) / len(tokens)))
+        parts.append(Part(tokens[rows], (one,) * cfg.n_layers, len(rows) / len(tokens), anything))
     return parts
 
 
