@@ -22,6 +22,7 @@ from memsinks_np.ops import (
     merge_heads_backward,
     mlp_backward,
     mlp_forward,
+    rows,
     split_heads,
     split_heads_backward,
 )
@@ -165,10 +166,10 @@ def model_backward(xp, dlogits, cache):  # (B,T,V) -> {name: gradient}
     for layer in reversed(range(cfg.n_layers)):
         dx, d = block_backward(xp, dx, caches[layer])
         g |= {f"h{layer}.{name}": grad for name, grad in d.items()}
-    positions, _ = c_wpe
+    (words, _), (positions, _) = c_wte, c_wpe
     shared = len(positions.shape) == 2  # all sequences have the same positions, which collect from all of them
-    _, g["wpe"] = linear_backward(xp, xp.sum(dx, axis=0) if shared else dx, c_wpe)
-    _, g["wte"] = linear_backward(xp, dx, c_wte)
+    g["wpe"] = rows(xp, positions).T @ rows(xp, xp.sum(dx, axis=0) if shared else dx)
+    g["wte"] = rows(xp, words).T @ rows(xp, dx)  # the words are data: no gradient goes further down
     dhead = dhead.T
     if cfg.tied:
         g["wte"] = g["wte"] + dhead  # used twice, so its gradients add

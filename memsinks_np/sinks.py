@@ -152,12 +152,13 @@ def gathered_sink_backward(xp, dy, cache):  # (B,T,C) -> dx, and three row-spars
 def coalesce(xp, index, values):  # (B,A), [(B,A,...), ...] -> (U,), [(U,...), ...]
     """Row-sparse gradients with every row once: sinks that several sequences share collect from all of them."""
     unique, place = xp.unique(index, return_inverse=True)
-    sums = []
+    sums, at = [], {}
     for v in values:
         width = v[0, 0].size
+        if width not in at:  # flat: `add.at` is four times faster so than by rows
+            at[width] = (place.reshape(-1, 1) * width + xp.arange(width)).ravel()
         total = xp.zeros(len(unique) * width, dtype=v.dtype)
-        at = place.reshape(-1, 1) * width + xp.arange(width)  # flat: `add.at` is four times faster so than by rows
-        xp.add.at(total, at.ravel(), v.ravel())
+        xp.add.at(total, at[width], v.ravel())
         sums.append(total.reshape(len(unique), *v.shape[2:]))
     return unique, sums
 
