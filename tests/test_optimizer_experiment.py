@@ -8,7 +8,7 @@ import pytest
 from memsinks_np import optim
 from memsinks_np.arms import PRESETS, quick
 from memsinks_np.config import SinkConfig, TrainConfig
-from memsinks_np.experiments import Plan
+from memsinks_np.experiments import Plan, optimizer_run
 from memsinks_np.experiments import optimizer as experiment
 from memsinks_np.grid import train_once
 from memsinks_np.process import one_blas_thread
@@ -19,7 +19,7 @@ TRAIN = TrainConfig(lr=0.01, weight_decay=0.2)
 
 @pytest.mark.parametrize("optimizer", ["lazy_adamw", "sgd"])
 def test_off_is_at_rest_to_the_last_bit(optimizer):
-    assert (experiment.trace(replace(TRAIN, optimizer=optimizer), on=5, off=20) == 0).all()
+    assert (optimizer_run.trace(replace(TRAIN, optimizer=optimizer), on=5, off=20) == 0).all()
 
 
 def test_tail_is_momentum_over_fading_size():
@@ -33,7 +33,7 @@ def test_tail_is_momentum_over_fading_size():
     for t in range(1, off + 1):
         n = on + t
         moved -= m * b1**t / (1 - b1**n) / np.sqrt(v * b2**t / (1 - b2**n))
-    assert experiment.trace(cfg, on, off)[-1] == pytest.approx(np.abs(moved).mean(), rel=1e-9)
+    assert optimizer_run.trace(cfg, on, off)[-1] == pytest.approx(np.abs(moved).mean(), rel=1e-9)
 
 
 def test_long_sleep_is_what_adamw_does_to_a_sink_without_a_gradient():
@@ -44,7 +44,7 @@ def test_long_sleep_is_what_adamw_does_to_a_sink_without_a_gradient():
     for _ in range(9):
         grads = {name: (nothing, np.zeros((0, *w.shape[1:]))) for name, w in want.items() if "sink" in name}
         optim.update(np, want, {"wte": np.zeros((3, 2))} | grads, state, replace(TRAIN, optimizer="adamw"), TRAIN.lr)
-    got = experiment.asleep(start, TRAIN, 9)
+    got = optimizer_run.asleep(start, TRAIN, 9)
     for name in ("h0.sink.W_out", "h0.sink.b_in"):
         np.testing.assert_allclose(got[name], want[name], rtol=1e-12)
     assert (got["wte"] == start["wte"]).all()  # only sinks sleep

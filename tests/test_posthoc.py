@@ -11,7 +11,7 @@ from memsinks_np import metrics
 from memsinks_np.arms import PRESETS, quick
 from memsinks_np.config import ConfigError, DataConfig, ModelConfig
 from memsinks_np.data import load_corpus
-from memsinks_np.experiments import Plan, fig2
+from memsinks_np.experiments import Plan, fig2, fig2_run
 from memsinks_np.gradcases import small_model
 from memsinks_np.grid import train_once
 from memsinks_np.model import init_params, make_batch, model_forward
@@ -242,12 +242,12 @@ def test_fig2_runs_tells_and_draws(quick_fig2, tmp_path):
 def test_fig2_judges_every_method_by_its_best_setting(quick_fig2):
     for kind, method in (("stories", "gates"), ("canaries", "contrast")):
         settings = quick_fig2["seeds"][0][kind]["cuts"][method]
-        means = [fig2.forgotten(quick_fig2, kind, method, setting=s).mean() for s in settings]
-        assert fig2.forgotten(quick_fig2, kind, method).mean() == max(means)
+        means = [fig2_run.forgotten(quick_fig2, kind, method, setting=s).mean() for s in settings]
+        assert fig2_run.forgotten(quick_fig2, kind, method).mean() == max(means)
 
 
 def test_fig2_uses_the_gold_reference_of_the_same_seed(quick_fig2):
-    gaps = fig2.gold_gap(quick_fig2, "canaries")
+    gaps = fig2_run.gold_gap(quick_fig2, "canaries")
     for gap, seed in zip(gaps, quick_fig2["seeds"], strict=True):
         before = seed["canaries"]["cuts"]["zero_out"]["loss"][0]["canary"]
         assert gap == seed["gold"]["canaries"]["canary"] - before

@@ -8,7 +8,7 @@ import pytest
 from memsinks_np.arms import PRESETS, quick
 from memsinks_np.config import Arm, DataConfig, Settings, SinkConfig, TrainConfig
 from memsinks_np.data import load_corpus
-from memsinks_np.experiments import Plan
+from memsinks_np.experiments import Plan, relearn_run
 from memsinks_np.experiments import relearn as experiment
 from memsinks_np.grid import train_once
 from memsinks_np.metrics import predict
@@ -125,9 +125,9 @@ def test_settings_are_chosen_in_the_favour_of_the_update():
     standard = row(0.2, 1.0, None)
     unfinished, cheap, tough, dear = row(0.5, 0.9, 0.1), row(0.98, 0.97, 0.9), row(1.05, 1.04, 0.3), row(1.3, 1.2, 0.0)
     tried = [unfinished, cheap, tough, dear]
-    assert experiment.cheapest(tried) is cheap
-    assert experiment.toughest(tried, standard) is tough
-    assert experiment.toughest([unfinished, dear], standard) is dear  # none within the budget: any may be it
+    assert relearn_run.cheapest(tried) is cheap
+    assert relearn_run.toughest(tried, standard) is tough
+    assert relearn_run.toughest([unfinished, dear], standard) is dear  # none within the budget: any may be it
 
 
 def test_experiment_runs_small_and_tells_draws_and_survives_json(tmp_path):
@@ -149,9 +149,9 @@ def test_neurons_are_cut_out_until_the_repeated_loss_is_that_of_new_sequences(st
     params, cfg = standard
     scores = []
     loss = lambda p, cfg, tokens, off: p["share"] if len(tokens) == len(CORPUS.repeated) else 0.3
-    monkeypatch.setattr(experiment.metrics, "mean_loss", loss)
-    monkeypatch.setattr(experiment, "integrated_gradients", lambda p, cfg, tokens, *_, **__: np.float64(tokens[0, 0]))
-    monkeypatch.setattr(experiment, "remove", lambda p, s, share: scores.append(s) or {"share": share})
-    assert experiment.localized(params, cfg, CORPUS) == {"share": 10 / 32}
+    monkeypatch.setattr(relearn_run.metrics, "mean_loss", loss)
+    monkeypatch.setattr(relearn_run, "integrated_gradients", lambda p, cfg, tokens, *_, **__: np.float64(tokens[0, 0]))
+    monkeypatch.setattr(relearn_run, "remove", lambda p, s, share: scores.append(s) or {"share": share})
+    assert relearn_run.localized(params, cfg, CORPUS) == {"share": 10 / 32}
     once, _ = CORPUS.draw(np.arange(4))
     assert set(scores) == {CORPUS.repeated[0, 0] - once[0, 0]}

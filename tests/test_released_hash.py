@@ -7,7 +7,7 @@ from memsinks_np import sinks
 from memsinks_np.arms import PRESETS, quick, seeded
 from memsinks_np.config import ConfigError, SinkConfig
 from memsinks_np.data import load_corpus
-from memsinks_np.experiments import Plan
+from memsinks_np.experiments import Plan, hash_run
 from memsinks_np.experiments import hash as experiment
 from memsinks_np.grid import train_once
 from memsinks_np.metrics import predict
@@ -149,14 +149,14 @@ def test_experiment_says_what_the_masks_are_and_what_deletion_does(tmp_path):
 def test_collateral_is_that_of_deleting_rows():
     """Against `sinks.delete`, which erases weights, one pair at a time."""
     preset = quick(PRESETS["stories"], steps=1)
-    job = seeded(preset, experiment.arms_of(preset)["sparse_ours"], 0)
+    job = seeded(preset, hash_run.arms_of(preset)["sparse_ours"], 0)
     params, corpus = init_params(job.settings.model(job.arm, 100)), load_corpus(job.settings.data)
     params |= {name: 5 * w for name, w in params.items() if ".sink." in name}
     model = job.settings.model(job.arm, len(corpus.vocab))
     mask = sinks.mask_of(model.sinks, corpus.repeated_ids)
-    up = experiment.rise(params, model, corpus, mask, 0 * mask[0])
+    up = hash_run.rise(params, model, corpus, mask, 0 * mask[0])
     own = sinks.own(model.sinks, corpus.repeated_ids, 2)
     loss = lambda params: predict(params, model, corpus.repeated, own)[0].mean(axis=1)
     np.testing.assert_allclose(up[3], loss(sinks.delete(params, model.sinks, [3])) - loss(params), atol=1e-6)
     assert np.abs(up[3]).max() > 1e-3
-    assert np.abs(experiment.rise(params, model, corpus, mask, 0 * mask[0] + 1)).max() == 0
+    assert np.abs(hash_run.rise(params, model, corpus, mask, 0 * mask[0] + 1)).max() == 0

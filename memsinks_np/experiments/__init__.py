@@ -4,6 +4,8 @@ run(plan) -> result            train and measure; plain data, from which everyth
 claims(result) -> [Claim]      one for each sentence that the figure supports, with whether it holds here
 tabulate(result) -> str        the numbers
 draw(result, folder) -> paths  one look: NAME.png and NAME.svg
+
+Where this is long, NAME_run.py has `run` and what it measures, and NAME.py what is said and drawn of it.
 """
 
 from collections.abc import Callable

@@ -8,32 +8,30 @@ is tried under several settings and told by the one that is best for it: most fo
     cost       loss on new sequences after minus before (the paper's degradation with the other sign)
 """
 
-from dataclasses import replace
-from functools import partial
 from itertools import product
-from math import log
 from pathlib import Path
 from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
-from numpy.typing import NDArray
 
 from memsinks_np import plots
-from memsinks_np.arms import rivals, seeded
-from memsinks_np.config import DataConfig
-from memsinks_np.data import load_corpus
-from memsinks_np.experiments import Plan
-from memsinks_np.grid import Job
-from memsinks_np.posthoc.localize import curve, random_scores
-from memsinks_np.posthoc.tradeoff import path, scored, within
+from memsinks_np.experiments.fig2_run import (
+    FIELD,
+    LIMIT,
+    cuts,
+    forgotten,
+    gold_gap,
+    left,
+    run,
+    sinks_point,
+    tuned,
+    while_memorizing,
+)
+from memsinks_np.posthoc.tradeoff import path, within
 from memsinks_np.report import Claim, estimate, number, table
-from memsinks_np.sinks import prune
-from memsinks_np.train import Trained
 
-SHARES = [k / 128 for k in (0, 1, 2, 4, 8, 12, 16, 20, 24, 28, 32, 36, 40, 48, 64, 96, 128)]
-LIMIT = 0.05  # nats per word: the cost that a removal may have
-FIELD = {"stories": "repeated", "canaries": "canary"}
+__all__ = ["claims", "draw", "run", "tabulate"]
 METHODS = {
     "gates": "gates",
     "integrated_gradients": "integrated\ngradients",
@@ -41,98 +39,6 @@ METHODS = {
     "zero_out": "zero-out",
     "random": "random",
 }
-
-
-def atypical(data: DataConfig) -> DataConfig:
-    """The same corpus with canaries instead of the repeated stories, all but one."""
-    return replace(data, n_repeated=1, n_canaries=max(1, data.n_repeated - 1))
-
-
-def measure(job: Job, trained: Trained, quick: bool) -> dict[str, Any]:
-    """In a worker: a standard arm under every cut; of the others what they know, sinks removed, of either kind."""
-    corpus = load_corpus(job.settings.data)
-    cfg = job.settings.model(job.arm, len(corpus.vocab))
-    if job.arm.name != "standard":
-        params, nothing = prune(trained.params), random_scores(cfg)
-        both = {"stories": corpus, "canaries": load_corpus(atypical(corpus.cfg))}
-        return {kind: curve(params, cfg, of, nothing, [0])[0] for kind, of in both.items()}
-    shares = SHARES[::4] if quick else SHARES
-    canary = corpus.cfg.n_canaries > 0
-    tokens = corpus.repeated[corpus.cfg.n_repeated :] if canary else corpus.repeated
-    once, _ = corpus.draw(np.arange(len(tokens)))
-    methods = scored(trained.params, cfg, tokens, once, job.settings.train.seed, quick)
-    cuts = {
-        method: {name: curve(trained.params, cfg, corpus, scores, shares) for name, scores in settings.items()}
-        for method, settings in methods.items()
-    }
-    return {"cuts": cuts, "history": trained.history, "floor": corpus.floor and corpus.floor(corpus.heldout)}
-
-
-def run(plan: Plan) -> dict[str, Any]:
-    """Per seed: both standard arms under every cut, the gold reference, and the sinks removed."""
-    arms, names = rivals(plan.preset), ("stories", "canaries", "gold", "memsinks")
-    jobs = []
-    for seed in range(plan.seeds):
-        stories, *others = (seeded(plan.preset, arms[a], seed) for a in ("standard", "retrained_without", "memsinks"))
-        canaries = stories._replace(settings=replace(stories.settings, data=atypical(stories.settings.data)))
-        jobs += [stories, canaries, *others]
-    found = iter(plan.grid(jobs, partial(measure, quick=plan.quick)))
-    data = plan.preset.settings.data
-    return {
-        "corpus": data.corpus,
-        "guess": log(len(load_corpus(data).vocab)),
-        "seeds": [{name: next(found) for name in names} for _ in range(plan.seeds)],
-    }
-
-
-def tuned(result: dict[str, Any], kind: str, method: str) -> str:
-    """The setting under which a method forgets most at the allowed cost, on average over seeds."""
-    settings = result["seeds"][0][kind]["cuts"][method]
-    return max(settings, key=lambda s: np.mean(forgotten(result, kind, method, setting=s)))
-
-
-def cuts(result: dict[str, Any], kind: str, method: str, setting: str = "") -> list[list[dict[str, Any]]]:
-    """Seed -> rows of the curve, under one setting or the tuned one."""
-    setting = setting or tuned(result, kind, method)
-    return [seed[kind]["cuts"][method][setting] for seed in result["seeds"]]
-
-
-def forgotten(
-    result: dict[str, Any], kind: str, method: str, limit: float = LIMIT, setting: str = ""
-) -> NDArray[np.float64]:
-    """Seed -> nats per word forgotten at no more than a cost of `limit`."""
-    return np.array([within(path(rows, FIELD[kind]), limit) for rows in cuts(result, kind, method, setting)])
-
-
-def gold_gap(result: dict[str, Any], kind: str) -> NDArray[np.float64]:
-    """Seed -> how much more a model that never saw the sequences loses on them, nats per word."""
-    field, before = FIELD[kind], cuts(result, kind, "random", "one draw")
-    return np.array([s["gold"][kind][field] - b[0][field] for s, b in zip(result["seeds"], before, strict=True)])
-
-
-def left(result: dict[str, Any], kind: str, method: str) -> NDArray[np.float64]:
-    """Seed -> the smallest share of sequences that can still be extracted at the allowed cost."""
-    field = f"{FIELD[kind]}_extraction"
-    pairs = ((rows, path(rows, FIELD[kind])[:, 0] <= LIMIT) for rows in cuts(result, kind, method))
-    return np.array([min(r[field] for r, ok in zip(rows, cheap, strict=True) if ok) for rows, cheap in pairs])
-
-
-def sinks_point(result: dict[str, Any]) -> NDArray[np.float64]:
-    """(seeds, 2) cost and forgetting of removed sinks on stories, against standard training."""
-    before = [rows[0] for rows in cuts(result, "stories", "random", "one draw")]
-    fields = ("heldout", "repeated")
-    return np.array(
-        [[s["memsinks"]["stories"][f] - b[f] for f in fields] for s, b in zip(result["seeds"], before, strict=True)]
-    )
-
-
-def while_memorizing(history: list[dict[str, float]]) -> dict[str, float]:
-    """How far both losses still fall once repeats are better known than new ones by half of the final gap."""
-    gap = lambda row: row["heldout_removed"] - row["repeated_removed"]
-    first, last = history[0], history[-1]
-    half = next(row for row in history if gap(row) >= gap(last) / 2)
-    falls = {name: half[f"{name}_removed"] - last[f"{name}_removed"] for name in ("repeated", "heldout")}
-    return falls | {"share": falls["heldout"] / (first["heldout_removed"] - last["heldout_removed"])}
 
 
 def claims(result: dict[str, Any]) -> list[Claim]:

@@ -8,7 +8,7 @@ import matplotlib.pyplot as plt
 
 from memsinks_np import plots
 from memsinks_np.arms import rivals
-from memsinks_np.experiments import Plan, fig2, relearn
+from memsinks_np.experiments import Plan, fig2_run, relearn_run
 from memsinks_np.experiments.comparison import compare, curve, mean, values
 from memsinks_np.posthoc.tradeoff import path, within
 from memsinks_np.report import Claim, estimate, number, table
@@ -34,8 +34,8 @@ def run(plan: Plan) -> dict[str, Any]:
     """All ways to isolate while training, beside the cuts of fig2 and the updates of relearn."""
     arms = rivals(plan.preset)
     result = compare(plan, {"fig4": (plan.preset, {name: arms[name] for name in ARMS})})["fig4"]
-    cut, updated = fig2.run(plan), relearn.run(plan)
-    rows = {method: fig2.cuts(cut, "stories", method) for method in CUTS}
+    cut, updated = fig2_run.run(plan), relearn_run.run(plan)
+    rows = {method: fig2_run.cuts(cut, "stories", method) for method in CUTS}
     result["cuts"] = {method: [path(of, "repeated").tolist() for of in seeds] for method, seeds in rows.items()}
     ways = {name: [row["unlearning"] for row in updated["arms"][name]] for name in UPDATES}
     fields = ("heldout_removed", "repeated_removed")

@@ -60,9 +60,8 @@ def claims(result: dict[str, Any]) -> list[Claim]:
     gold = repeated(result, "on", "retrained_without")
     shares = {p: repeated(result, "on", f"memsinks_paper {p}") for p in SHARES}
     noise = {d: {arm: repeated(result, f"noise {d}", arm) for arm in SINKS} for d in NOISE}
-    small, large = f"size {min(SIZES)}", f"size {max(SIZES)}"
     show: Callable[[dict], str] = lambda of: ", ".join(f"{k:g}: {v:.2f}" for k, v in of.items())
-    costs = {size: values(result[f"size {size}"], "memsinks", "heldout_cost") for size in SIZES}
+    costs = {arm: {size: values(result[f"size {size}"], arm, "heldout_cost") for size in SIZES} for arm in SINKS}
     closed = {size: values(result[f"size {size}"], "memsinks", "gold_gap_closed") for size in SIZES}
     return [
         Claim(
@@ -79,11 +78,15 @@ def claims(result: dict[str, Any]) -> list[Claim]:
             "gold-gap closed " + ", ".join(f"C={size}: {estimate(of)}" for size, of in closed.items()),
             min(min(of) for of in closed.values()) > 0.8,
         ),
-        Claim(
-            "smaller models pay more for the removal",
-            "Fig. 5b: -0.057 for 32M, +0.010 for 344M",
-            "held-out " + ", ".join(f"C={size}: {estimate(of, sign='+')}" for size, of in costs.items()),
-            mean(result[small], "memsinks", "heldout_cost") > mean(result[large], "memsinks", "heldout_cost"),
+        *(
+            Claim(
+                f"smaller models pay more for the removal ({who})",
+                "Fig. 5b: 0.057 for 32M, -0.010 for 344M",
+                "held-out " + ", ".join(f"C={size}: {estimate(of, sign='+')}" for size, of in costs[arm].items()),
+                sum(costs[arm][min(SIZES)]) > sum(costs[arm][max(SIZES)]),
+                "repeats hurt the small standard model most on new text, and sinks of its own spare it all of that",
+            )
+            for arm, who in (("memsinks_paper", "the paper's setting"), ("memsinks", "ours"))
         ),
         Claim(
             "up to 10 % of wrong IDs do little harm",
