@@ -2,6 +2,7 @@
 
 import dataclasses
 import hashlib
+import importlib.util
 import io
 import json
 import math
@@ -16,19 +17,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memsinks_np import __version__
+from memsinks_np.arrays import Params
 from memsinks_np.config import Arm, ConfigError, Settings, require
 from memsinks_np.data import TOLD, read_text
-from memsinks_np.sinks import Params
 from memsinks_np.train import Trained
 
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None
+fcntl: Any = importlib.import_module("fcntl") if importlib.util.find_spec("fcntl") else None  # not on Windows
 
 MADE_LETTERS, ROW_LETTERS = 1 << 16, 1 << 10  # the most that a file of ours says of its making, and of a step
 
 TRAINING = [
+    "arrays",
     "checks",
     "config",
     "ids",
@@ -96,7 +95,8 @@ def describe(arm: Arm, settings: Settings) -> dict[str, Any]:
         "code": hashlib.sha256(b"".join(code)).hexdigest()[:16],
         "text": hashlib.sha256(text).hexdigest()[:16],
     }
-    return json.loads(json.dumps(made))
+    described: dict[str, Any] = json.loads(json.dumps(made))
+    return described
 
 
 def cache_path(folder: Path, made: dict[str, Any]) -> Path:

@@ -14,12 +14,13 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from memsinks_np.arrays import Tokens
 from memsinks_np.config import ConfigError, DataConfig, require
 from memsinks_np.ids import id_of, mix, permutation, uniform
-from memsinks_np.language import stories, worlds
+from memsinks_np.language import Language, stories, worlds
 
-Tokens = NDArray[np.int64]
-TOLD = {"stories": lambda: (stories(), stories()), "worlds": worlds}  # toy languages: of most stories, of the others
+Tell = Callable[[], tuple[Language, Language]]  # of most stories, of the others
+TOLD: dict[str, Tell] = {"stories": lambda: (stories(), stories()), "worlds": worlds}  # toy languages
 N_CHARS = 95  # a text keeps its most frequent characters; UNUSUAL stands for all others
 PIECE = 1 << 16  # characters of a text that are worked on at once: they stay in the processor's cache
 UNUSUAL = "\N{REPLACEMENT CHARACTER}"

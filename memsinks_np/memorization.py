@@ -12,28 +12,30 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from memsinks_np.arrays import Floats, Losses, Params, Tokens
 from memsinks_np.config import ModelConfig, require
 from memsinks_np.data import canaries
-from memsinks_np.metrics import Tokens, extracted, predict
-from memsinks_np.sinks import Params, none, own, placebo
+from memsinks_np.metrics import extracted, predict
+from memsinks_np.sinks import Selection, none, own, placebo
 
-Losses = NDArray[np.floating]  # nats per word
+Select = Callable[[NDArray[np.int64]], Selection]  # a rule: IDs -> which sinks are on
 REFERENCES = 255  # canaries that no model was trained on: with the one that is asked about, 2^8
 
 
 # 1. From the likeliest words
 
 
-def exact_memorization(tokens: Tokens, likeliest: Tokens) -> NDArray[np.float64]:
+def exact_memorization(tokens: Tokens, likeliest: Tokens) -> Floats:
     """(N,T+1), (N,T) -> (N,) share of words that are the likeliest one: (1/T) sum_t 1[argmax p(. | x_<t) = x_t].
 
     Teacher-forced (Tirumala et al. 2022; open-unlearning's EM).  1 is known by heart; lower forgets more, down to
     what can be guessed, never to 0 on natural text.
     """
-    return (likeliest == tokens[:, 1:]).mean(axis=1)
+    share: Floats = (likeliest == tokens[:, 1:]).mean(axis=1)
+    return share
 
 
-def extraction_strength(tokens: Tokens, likeliest: Tokens) -> NDArray[np.float64]:
+def extraction_strength(tokens: Tokens, likeliest: Tokens) -> Floats:
     """(N,T+1), (N,T) -> (N,) share that follows by itself: 1 - k/T, k = min{k : argmax correct for all t >= k}.
 
     The k words that must be given before greedy decoding says all the rest (Carlini et al. 2021 as made a number by
@@ -42,7 +44,8 @@ def extraction_strength(tokens: Tokens, likeliest: Tokens) -> NDArray[np.float64
     """
     wrong = likeliest != tokens[:, 1:]
     rest = (~wrong[:, ::-1]).cumprod(axis=1).sum(axis=1)  # words right in a row, counted from the end
-    return rest / wrong.shape[1]
+    share: Floats = rest / wrong.shape[1]
+    return share
 
 
 # 2. From the losses
@@ -68,7 +71,7 @@ def exposure(loss: float, references: Losses) -> float:
     return float(np.log2(len(references) + 1) - np.log2(rank))
 
 
-def min_k(nll: Losses, share: float = 0.2) -> NDArray[np.float64]:
+def min_k(nll: Losses, share: float = 0.2) -> Floats:
     """(N,T) -> (N,) mean loss of the `share` of words with the highest loss (Min-K%, Shi et al. 2024).
 
     Even a text that is easy on average has hard words, unless it was trained on.  Lower: more likely a member.
@@ -76,7 +79,8 @@ def min_k(nll: Losses, share: float = 0.2) -> NDArray[np.float64]:
     """
     require(0 < share <= 1, f"share={share} is not a share of the words; choose 0 < share <= 1")
     n = max(1, int(share * nll.shape[1]))
-    return np.sort(nll, axis=1)[:, -n:].mean(axis=1, dtype=np.float64)
+    mean: Floats = np.sort(nll, axis=1)[:, -n:].mean(axis=1, dtype=np.float64)
+    return mean
 
 
 def membership_auc(members: Losses, others: Losses) -> float:
@@ -112,9 +116,7 @@ def slice_content(params: Params, cfg: ModelConfig, tokens: Tokens, ids: NDArray
 # 4. All of them, for one arm
 
 
-def memorization_report(
-    params: Params, cfg: ModelConfig, corpus: Any, select: Callable[[NDArray[np.int64]], tuple]
-) -> dict[str, float | None]:
+def memorization_report(params: Params, cfg: ModelConfig, corpus: Any, select: Select) -> dict[str, float | None]:
     """Every measure for one arm, under one rule IDs -> selection; means over the repeated natural sequences.
 
     `select` is asked for repeated and held-out sequences alike, so that nothing but memory tells them apart:
@@ -141,7 +143,7 @@ def memorization_report(
     }
 
 
-def mean_exposure(params: Params, cfg: ModelConfig, corpus: Any, select: Callable) -> float | None:
+def mean_exposure(params: Params, cfg: ModelConfig, corpus: Any, select: Select) -> float | None:
     """Mean exposure of the canaries in bits, None where there are none.
 
     All candidates for a canary are asked under the selection of that canary's ID: one model, many candidates.

@@ -1,37 +1,42 @@
 """What is measured on a trained arm, and the numbers that compare arms.  Losses are mean nats per word."""
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from memsinks_np.arrays import Floats, Losses, Params
+from memsinks_np.arrays import Tokens as Tokens
 from memsinks_np.backend import namespace_of, to_device, to_host
 from memsinks_np.config import ModelConfig, SinkConfig, require
 from memsinks_np.model import make_batch, model_forward
 from memsinks_np.ops import cross_entropy_forward
-from memsinks_np.sinks import Mask, Params, delete, everything, mask_of, none, own
+from memsinks_np.sinks import Mask, Selected, Selection, delete, everything, mask_of, none, own
 
-Tokens = NDArray[np.int64]
+Row = dict[str, Any]  # an arm's numbers: a float by name, None where an arm has none
 CHUNK = 32  # sequences per forward pass, fewer where masks make a large pool expensive
 MASKED_CELLS = 1 << 21  # neurons x words that one masked layer may hold at once
 
 
-def take(selection: tuple, part: slice) -> tuple:
+def take(selection: Selection, part: slice) -> Selection:
     """The entries of a selection for some of its sequences."""
 
-    def cut(s: Any) -> Any:
-        alike = s is None or (isinstance(s, Mask) and len(s.value) == 1)
-        return s if alike else type(s)(s[0][part])
+    def cut(s: Selected) -> Selected:
+        if s is None or (isinstance(s, Mask) and len(s.value) == 1):
+            return s
+        return type(s)(s[0][part])
 
     return tuple(cut(s) for s in selection)
 
 
-def predict(params: Params, cfg: ModelConfig, tokens: Tokens, selection: tuple) -> tuple[Any, Any]:
+def predict(params: Params, cfg: ModelConfig, tokens: Tokens, selection: Selection) -> tuple[Losses, Tokens]:
     """(N,T+1) tokens and a selection of sinks -> (N,T) loss of every word, (N,T) the likeliest word there."""
     xp, nll, likeliest = namespace_of(params["wte"]), [], []
     chunk = CHUNK
-    if any(isinstance(s, Mask) for s in selection):
-        chunk = max(1, min(CHUNK, MASKED_CELLS // selection[0].value.shape[1] // tokens.shape[1]))
+    masks = [s.value for s in selection if isinstance(s, Mask)]
+    if masks:
+        chunk = max(1, min(CHUNK, MASKED_CELLS // masks[0].shape[1] // tokens.shape[1]))
     for start in range(0, len(tokens), chunk):
         part = slice(start, start + chunk)
         batch = make_batch(cfg, tokens[part], take(selection, part), params["wte"].dtype)
@@ -42,14 +47,15 @@ def predict(params: Params, cfg: ModelConfig, tokens: Tokens, selection: tuple) 
     return np.concatenate(nll), np.concatenate(likeliest)
 
 
-def mean_loss(params: Params, cfg: ModelConfig, tokens: Tokens, selection: tuple) -> float:
+def mean_loss(params: Params, cfg: ModelConfig, tokens: Tokens, selection: Selection) -> float:
     """Mean loss over all words of all sequences."""
     return float(predict(params, cfg, tokens, selection)[0].mean(dtype=np.float64))
 
 
 def first_half(tokens: Tokens) -> int:
     """How many words of a sequence are given when the rest is to be extracted."""
-    return tokens.shape[1] // 2
+    half: int = tokens.shape[1] // 2
+    return half
 
 
 def extracted(
@@ -67,10 +73,11 @@ def extracted(
         n > 0 and k > 0 and n + k <= tokens.shape[1],
         f"given={n}, said={k} do not fit into {tokens.shape[1]} words; choose at least 1 and 1, at most all in sum",
     )
-    return (likeliest[:, n - 1 : n + k - 1] == tokens[:, n : n + k]).all(axis=1)
+    right: NDArray[np.bool_] = (likeliest[:, n - 1 : n + k - 1] == tokens[:, n : n + k]).all(axis=1)
+    return right
 
 
-def greedy(params: Params, cfg: ModelConfig, prompts: Tokens, n_words: int, selection: tuple) -> Tokens:
+def greedy(params: Params, cfg: ModelConfig, prompts: Tokens, n_words: int, selection: Selection) -> Tokens:
     """(N,P) prompts continued by `n_words` likeliest words, all under the same selection at every word."""
     words = prompts
     for _ in range(n_words):
@@ -89,7 +96,7 @@ def measure(params: Params, cfg: ModelConfig, corpus: Any) -> dict[str, float | 
     off = none(cfg.n_layers)
     repeated, heldout, natural = corpus.repeated, corpus.heldout, corpus.cfg.n_repeated
 
-    def on(ids: NDArray[np.int64]) -> tuple:
+    def on(ids: NDArray[np.int64]) -> Selection:
         return own(cfg.sinks, ids, cfg.n_layers)
 
     row: dict[str, float | None] = {}
@@ -106,7 +113,7 @@ def measure(params: Params, cfg: ModelConfig, corpus: Any) -> dict[str, float | 
     return row
 
 
-def share_deleted(cfg: SinkConfig, ids: Any, deleted: Any, n_layers: int) -> NDArray[np.float64]:
+def share_deleted(cfg: SinkConfig, ids: Any, deleted: Any, n_layers: int) -> Floats:
     """(N,) the share of each ID's sinks that go when all sinks of the `deleted` IDs are erased; lower is better.
 
     Expected 1 - (1-p)^m for m random deletions at density p; 0 where the scheme gives every ID a slice of its own.
@@ -115,14 +122,19 @@ def share_deleted(cfg: SinkConfig, ids: Any, deleted: Any, n_layers: int) -> NDA
     for layer in range(n_layers if cfg.per_layer else 1):
         mine, gone = mask_of(cfg, ids, layer), mask_of(cfg, deleted, layer).max(axis=0, initial=0)
         shares.append((mine * gone).sum(axis=1) / np.maximum(mine.sum(axis=1), 1))
-    return np.mean(shares, axis=0, dtype=np.float64)
+    mean: Floats = np.mean(shares, axis=0, dtype=np.float64)
+    return mean
 
 
-def collateral(params: Params, cfg: ModelConfig, corpus: Any) -> NDArray[np.float64]:
+def collateral(params: Params, cfg: ModelConfig, corpus: Any) -> Floats:
     """(R,R) loss of repeated sequence j, own sinks on, after the sinks of sequence i were deleted."""
     selection = own(cfg.sinks, corpus.repeated_ids, cfg.n_layers)
+
+    def after(i: int) -> Params:
+        return delete(params, cfg.sinks, [i]) if cfg.sinks else params
+
     rows = [
-        predict(delete(params, cfg.sinks, [i]), cfg, corpus.repeated, selection)[0].mean(axis=1, dtype=np.float64)
+        predict(after(i), cfg, corpus.repeated, selection)[0].mean(axis=1, dtype=np.float64)
         for i in corpus.repeated_ids
     ]
     return np.stack(rows)
@@ -141,7 +153,7 @@ def deletion(params: Params, cfg: ModelConfig, corpus: Any) -> dict[str, float |
     return {"deleted_loss": float(loss.trace() / len(loss)), "deleted_others_up": float(others) - before}
 
 
-def compare(row: dict, standard: dict, gold: dict) -> dict[str, float]:
+def compare(row: Row, standard: Row, gold: Row) -> dict[str, float]:
     """The numbers that set an arm beside *standard* and beside *retrained without* (the gold reference).
 
     gap_closed        1 - G/G_standard, G = held-out minus repeated loss, sinks removed (paper, Fig. 6); a worse
@@ -149,8 +161,8 @@ def compare(row: dict, standard: dict, gold: dict) -> dict[str, float]:
     gold_gap_closed   (repeated - standard's) / (gold's - standard's), sinks removed: 1 is "as if never seen"
     heldout_cost      held-out loss, sinks removed, minus standard's: what the removal costs
     """
-    gap = lambda r: r["heldout_removed"] - r["repeated_removed"]
-    rise = lambda r: r["repeated_removed"] - standard["repeated_removed"]
+    gap: Callable[[Row], float] = lambda r: r["heldout_removed"] - r["repeated_removed"]
+    rise: Callable[[Row], float] = lambda r: r["repeated_removed"] - standard["repeated_removed"]
     return {
         "gap_closed": 1 - gap(row) / gap(standard),
         "gold_gap_closed": rise(row) / rise(gold),

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from memsinks_np.arrays import Array, Cache, Params, Xp
 from memsinks_np.config import ConfigError, ModelConfig, require
 from memsinks_np.ops import (
     attention_backward,
@@ -26,7 +27,7 @@ from memsinks_np.ops import (
     split_heads,
     split_heads_backward,
 )
-from memsinks_np.sinks import Params, Rows, sink_backward, sink_forward
+from memsinks_np.sinks import Rows, Selected, Selection, sink_backward, sink_forward
 
 MLP = ("mlp.W_in", "mlp.b_in", "mlp.W_out", "mlp.b_out")
 SINK = ("sink.W_in", "sink.b_in", "sink.W_out")
@@ -41,10 +42,10 @@ def init_params(cfg: ModelConfig, seed: int = 0, dtype: Any = np.float32) -> Par
     V, T, C, G, L = cfg.n_vocab, cfg.n_ctx, cfg.d_model, cfg.n_shared, cfg.n_layers
     residual = (2 * L) ** -0.5  # 2L branches are added to the stream (Radford et al. 2019)
 
-    def normal(*shape: int, std: float) -> Any:
+    def normal(*shape: int, std: float) -> Array:
         return (std * rng.standard_normal(shape)).astype(dtype)
 
-    def constant(value: float, n: int) -> Any:
+    def constant(value: float, n: int) -> Array:
         return np.full(n, value, dtype)
 
     p = {"wte": normal(V, C, std=0.05), "wpe": normal(T, C, std=0.05)}
@@ -66,15 +67,15 @@ def init_params(cfg: ModelConfig, seed: int = 0, dtype: Any = np.float32) -> Par
 class Batch(NamedTuple):
     """What a forward pass needs beside the parameters: data, ready for any backend."""
 
-    inputs: Any  # (B,T,V) one-hot words
-    targets: Any  # (B,T,V) one-hot next words
-    weights: Any  # (B,T) how much each word counts in the loss; they sum to 1 over a whole batch
-    positions: Any  # (T,n_ctx) one-hot positions, or (B,T,n_ctx) where sequences differ (packing.py)
-    hidden: Any  # (T,T) 0 where a query may look, -inf where it may not, or (B,1,T,T) where sequences differ
-    sinks: tuple  # a selection: one entry per layer (see sinks.py)
+    inputs: Array  # (B,T,V) one-hot words
+    targets: Array  # (B,T,V) one-hot next words
+    weights: Array  # (B,T) how much each word counts in the loss; they sum to 1 over a whole batch
+    positions: Array  # (T,n_ctx) one-hot positions, or (B,T,n_ctx) where sequences differ (packing.py)
+    hidden: Array  # (T,T) 0 where a query may look, -inf where it may not, or (B,1,T,T) where sequences differ
+    sinks: Selection  # a selection: one entry per layer (see sinks.py)
 
 
-def make_batch(cfg: ModelConfig, tokens: Any, sinks: tuple, dtype: Any = np.float32, share: float = 1.0) -> Batch:
+def make_batch(cfg: ModelConfig, tokens: Any, sinks: Selection, dtype: Any = np.float32, share: float = 1.0) -> Batch:
     """(B,T+1) tokens and a selection of sinks -> Batch, on the host.
 
     `share` is the part that these sequences are of a whole batch.  Tokens outside the vocabulary and sinks outside
@@ -109,7 +110,8 @@ def block_params(p: Params, layer: int) -> Params:  # {"h0.W_Q": ...} -> {"W_Q":
     return {name.removeprefix(prefix): p[name] for name in p if name.startswith(prefix)}
 
 
-def block_forward(xp, x, selected, hidden, w, H):  # (B,T,C) -> (B,T,C)
+def block_forward(xp: Xp, x: Array, selected: Selected, hidden: Array, w: Params, H: int) -> tuple[Array, Cache]:
+    # (B,T,C) -> (B,T,C)
     """Attention, then MLP and sinks side by side, each added to the stream (pre-LayerNorm)."""
     a, c_ln1 = layernorm_forward(xp, x, w["ln1.g"], w["ln1.b"])
     qkv, c_qkv = linear_forward(xp, a, w["W_QKV"])
@@ -125,7 +127,7 @@ def block_forward(xp, x, selected, hidden, w, H):  # (B,T,C) -> (B,T,C)
     return out, (c_ln1, c_qkv, c_att, c_o, c_ln2, c_mlp, c_sink, H)
 
 
-def block_backward(xp, dout, cache):  # (B,T,C) -> (B,T,C), {name: gradient}
+def block_backward(xp: Xp, dout: Array, cache: Cache) -> tuple[Array, Params]:  # (B,T,C) -> (B,T,C), {name: gradient}
     c_ln1, c_qkv, c_att, c_o, c_ln2, c_mlp, c_sink, H = cache
     d: Params = {}
     dm, *d_mlp = mlp_backward(xp, dout, c_mlp)
@@ -144,7 +146,7 @@ def block_backward(xp, dout, cache):  # (B,T,C) -> (B,T,C), {name: gradient}
     return dx, d
 
 
-def model_forward(xp, p, batch, cfg):  # -> logits (B,T,V)
+def model_forward(xp: Xp, p: Params, batch: Batch, cfg: ModelConfig) -> tuple[Array, Cache]:  # -> logits (B,T,V)
     e, c_wte = linear_forward(xp, batch.inputs, p["wte"])  # a lookup is a product with one-hot rows
     at, c_wpe = linear_forward(xp, batch.positions, p["wpe"])
     x = e + at
@@ -158,7 +160,7 @@ def model_forward(xp, p, batch, cfg):  # -> logits (B,T,V)
     return logits, (c_wte, c_wpe, caches, c_lnf, c_head, cfg)
 
 
-def model_backward(xp, dlogits, cache):  # (B,T,V) -> {name: gradient}
+def model_backward(xp: Xp, dlogits: Array, cache: Cache) -> Params:  # (B,T,V) -> {name: gradient}
     c_wte, c_wpe, caches, c_lnf, c_head, cfg = cache
     g: Params = {}
     dn, dhead = linear_backward(xp, dlogits, c_head)
@@ -178,14 +180,14 @@ def model_backward(xp, dlogits, cache):  # (B,T,V) -> {name: gradient}
     return g
 
 
-def token_loss(xp, p, batch, cfg):  # -> (B,T) nats per word
+def token_loss(xp: Xp, p: Params, batch: Batch, cfg: ModelConfig) -> Array:  # -> (B,T) nats per word
     """Cross-entropy of every word, in nats."""
     logits, _ = model_forward(xp, p, batch, cfg)
     nll, _ = cross_entropy_forward(xp, logits, batch.targets)
     return nll
 
 
-def loss_and_grads(xp, p, batch, cfg):
+def loss_and_grads(xp: Xp, p: Params, batch: Batch, cfg: ModelConfig) -> tuple[Array, Params]:
     """Mean nats per word, and its gradient with respect to every parameter that the forward used."""
     logits, c_model = model_forward(xp, p, batch, cfg)
     nll, c_nll = cross_entropy_forward(xp, logits, batch.targets)

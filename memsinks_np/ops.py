@@ -14,43 +14,45 @@ Sizes in the shape comments
 
 from math import pi, sqrt
 
+from memsinks_np.arrays import Array, Cache, Xp
 
-def rows(xp, x):  # (B,T,C) -> (BT,C)
+
+def rows(xp: Xp, x: Array) -> Array:  # (B,T,C) -> (BT,C)
     """All positions of all sequences, one under the other."""
     return xp.reshape(x, (-1, x.shape[-1]))
 
 
-def sum_last(xp, x):  # (...,N) -> (...,1)
+def sum_last(xp: Xp, x: Array) -> Array:  # (...,N) -> (...,1)
     """Sum over the last axis as a product with ones: BLAS reads a short axis several times faster than `sum`."""
     x2 = rows(xp, x)
     return xp.reshape(x2 @ xp.ones_like(x2[0, :]), (*x.shape[:-1], 1))
 
 
-def sum_rows(xp, x):  # (...,N) -> (N,)
+def sum_rows(xp: Xp, x: Array) -> Array:  # (...,N) -> (N,)
     """Sum over every axis but the last, again as a product with ones."""
     x2 = rows(xp, x)
     return xp.ones_like(x2[:, 0]) @ x2
 
 
-def max_last(xp, x):  # (...,N) -> (...,1)
+def max_last(xp: Xp, x: Array) -> Array:  # (...,N) -> (...,1)
     """Largest entry along the last axis, found down the columns of a transposed copy: three times faster than `max`."""
     columns = xp.reshape(xp.reshape(rows(xp, x).T, (-1,)), (x.shape[-1], -1))
     return xp.reshape(xp.max(columns, axis=0), (*x.shape[:-1], 1))
 
 
-def flip(xp, x):  # (...,I,J) -> (...,J,I)
+def flip(xp: Xp, x: Array) -> Array:  # (...,I,J) -> (...,J,I)
     """Every matrix of a stack, transposed."""
     n = len(x.shape)
     return xp.permute_dims(x, (*range(n - 2), n - 1, n - 2))
 
 
-def linear_forward(xp, x, W):  # (B,T,C), (C,N) -> (B,T,N)
+def linear_forward(xp: Xp, x: Array, W: Array) -> tuple[Array, Cache]:  # (B,T,C), (C,N) -> (B,T,N)
     """y = x W at every position; no bias (a key's bias would have no gradient: softmax cancels it)."""
     y = rows(xp, x) @ W
     return xp.reshape(y, (*x.shape[:-1], W.shape[-1])), (x, W)
 
 
-def linear_backward(xp, dy, cache):  # (B,T,N) -> (B,T,C), (C,N)
+def linear_backward(xp: Xp, dy: Array, cache: Cache) -> tuple[Array, Array]:  # (B,T,N) -> (B,T,C), (C,N)
     x, W = cache
     dy2 = rows(xp, dy)
     # forward: y[b,t] = x[b,t] @ W, so W collects from every (b, t)
@@ -59,7 +61,8 @@ def linear_backward(xp, dy, cache):  # (B,T,N) -> (B,T,C), (C,N)
     return xp.reshape(dx, x.shape), dW
 
 
-def layernorm_forward(xp, x, g, b, eps=1e-5):  # (B,T,C), (C,), (C,) -> (B,T,C)
+def layernorm_forward(xp: Xp, x: Array, g: Array, b: Array, eps: float = 1e-5) -> tuple[Array, Cache]:
+    # (B,T,C), (C,), (C,) -> (B,T,C)
     """y = g * (x - mean) / sqrt(var + eps) + b over the last axis (Ba, Kiros, Hinton 2016, eq. 4)."""
     C = x.shape[-1]
     xc = x - sum_last(xp, x) / C
@@ -70,7 +73,7 @@ def layernorm_forward(xp, x, g, b, eps=1e-5):  # (B,T,C), (C,), (C,) -> (B,T,C)
     return y, (n, rstd, g)
 
 
-def layernorm_backward(xp, dy, cache):  # (B,T,C) -> (B,T,C), (C,), (C,)
+def layernorm_backward(xp: Xp, dy: Array, cache: Cache) -> tuple[Array, Array, Array]:  # (B,T,C) -> (B,T,C), (C,), (C,)
     n, rstd, g = cache
     dyn, C = dy * n, dy.shape[-1]
     # x reaches n along three routes: directly, through the mean, through the variance
@@ -84,7 +87,7 @@ def layernorm_backward(xp, dy, cache):  # (B,T,C) -> (B,T,C), (C,), (C,)
 GELU_SCALE, GELU_CUBIC = sqrt(2.0 / pi), 0.044715
 
 
-def gelu_forward(xp, x):  # any shape
+def gelu_forward(xp: Xp, x: Array) -> tuple[Array, Cache]:  # any shape
     """y = x/2 (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3))), the tanh form of Hendrycks & Gimpel 2016."""
     u = x * x
     u *= GELU_SCALE * GELU_CUBIC
@@ -97,7 +100,7 @@ def gelu_forward(xp, x):  # any shape
     return y, (x, t)
 
 
-def gelu_backward(xp, dy, cache):
+def gelu_backward(xp: Xp, dy: Array, cache: Cache) -> Array:
     x, t = cache
     # forward: y = x/2 (1 + t), where x appears twice: dy/dx = 1/2 (1 + t + x dt/dx), dt/dx = (1 - t^2) du/dx
     dx = x * x
@@ -112,21 +115,22 @@ def gelu_backward(xp, dy, cache):
     return dx
 
 
-def softmax_forward(xp, s):  # over the last axis
+def softmax_forward(xp: Xp, s: Array) -> tuple[Array, Cache]:  # over the last axis
     """p = exp(s) / sum exp(s); subtracting the largest score first changes nothing but the overflow."""
     p = xp.exp(s - max_last(xp, s))
     p /= sum_last(xp, p)
     return p, p
 
 
-def softmax_backward(xp, dp, p):
+def softmax_backward(xp: Xp, dp: Array, p: Array) -> Array:
     # the Jacobian diag(p) - p p^T needs no matrix: centre dp under p, then weigh it by p
     ds = dp - sum_last(xp, dp * p)
     ds *= p
     return ds
 
 
-def attention_forward(xp, q, k, v, hidden):  # three (B,H,T,K), (T,T) -> (B,H,T,K)
+def attention_forward(xp: Xp, q: Array, k: Array, v: Array, hidden: Array) -> tuple[Array, Cache]:
+    # three (B,H,T,K), (T,T) -> (B,H,T,K)
     """Causal scaled dot-product attention (Vaswani et al. 2017, eq. 1).
 
     `hidden` is 0 where a query may look and -inf where it may not; it is data, without a gradient.
@@ -139,7 +143,7 @@ def attention_forward(xp, q, k, v, hidden):  # three (B,H,T,K), (T,T) -> (B,H,T,
     return p @ v, (q, k, v, p, scale)
 
 
-def attention_backward(xp, dy, cache):  # (B,H,T,K) -> three (B,H,T,K)
+def attention_backward(xp: Xp, dy: Array, cache: Cache) -> tuple[Array, Array, Array]:  # (B,H,T,K) -> three (B,H,T,K)
     q, k, v, p, scale = cache
     dv = flip(xp, p) @ dy  # forward: y = p @ v
     dp = dy @ flip(xp, v)
@@ -148,31 +152,32 @@ def attention_backward(xp, dy, cache):  # (B,H,T,K) -> three (B,H,T,K)
     return ds @ k, flip(xp, ds) @ q, dv  # forward: s = scale * q @ k^T
 
 
-def split_heads(xp, qkv, H):  # (B,T,3C) -> three (B,H,T,K)
+def split_heads(xp: Xp, qkv: Array, H: int) -> tuple[Array, Array, Array]:  # (B,T,3C) -> three (B,H,T,K)
     """Queries, keys and values of every head."""
     B, T, N = qkv.shape
     parts = xp.permute_dims(xp.reshape(qkv, (B, T, 3, H, N // (3 * H))), (2, 0, 3, 1, 4))
     return parts[0, ...], parts[1, ...], parts[2, ...]
 
 
-def split_heads_backward(xp, dq, dk, dv):  # three (B,H,T,K) -> (B,T,3C)
+def split_heads_backward(xp: Xp, dq: Array, dk: Array, dv: Array) -> Array:  # three (B,H,T,K) -> (B,T,3C)
     B, H, T, K = dq.shape
     beside = [xp.permute_dims(d, (0, 2, 1, 3)) for d in (dq, dk, dv)]  # three (B,T,H,K)
     return xp.reshape(xp.stack(beside, axis=2), (B, T, 3 * H * K))
 
 
-def merge_heads(xp, z):  # (B,H,T,K) -> (B,T,C)
+def merge_heads(xp: Xp, z: Array) -> Array:  # (B,H,T,K) -> (B,T,C)
     """What the heads found, side by side again."""
     B, H, T, K = z.shape
     return xp.reshape(xp.permute_dims(z, (0, 2, 1, 3)), (B, T, H * K))
 
 
-def merge_heads_backward(xp, dx, H):  # (B,T,C) -> (B,H,T,K)
+def merge_heads_backward(xp: Xp, dx: Array, H: int) -> Array:  # (B,T,C) -> (B,H,T,K)
     B, T, C = dx.shape
     return xp.permute_dims(xp.reshape(dx, (B, T, H, C // H)), (0, 2, 1, 3))
 
 
-def mlp_forward(xp, x, W_in, b_in, W_out, b_out):  # (B,T,C), (C,G), (G,), (G,C), (C,) -> (B,T,C)
+def mlp_forward(xp: Xp, x: Array, W_in: Array, b_in: Array, W_out: Array, b_out: Array) -> tuple[Array, Cache]:
+    # (B,T,C), (C,G), (G,), (G,C), (C,) -> (B,T,C)
     """y = gelu(x W_in + b_in) W_out + b_out."""
     pre, c_in = linear_forward(xp, x, W_in)
     pre += b_in
@@ -182,7 +187,7 @@ def mlp_forward(xp, x, W_in, b_in, W_out, b_out):  # (B,T,C), (C,G), (G,), (G,C)
     return y, (c_in, c_act, c_out)
 
 
-def mlp_backward(xp, dy, cache):  # (B,T,C) -> dx, dW_in, db_in, dW_out, db_out
+def mlp_backward(xp: Xp, dy: Array, cache: Cache) -> tuple[Array, ...]:  # (B,T,C) -> dx, dW_in, db_in, dW_out, db_out
     c_in, c_act, c_out = cache
     dpost, dW_out = linear_backward(xp, dy, c_out)
     dpre = gelu_backward(xp, dpost, c_act)
@@ -190,7 +195,8 @@ def mlp_backward(xp, dy, cache):  # (B,T,C) -> dx, dW_in, db_in, dW_out, db_out
     return dx, dW_in, sum_rows(xp, dpre), dW_out, sum_rows(xp, dy)
 
 
-def cross_entropy_forward(xp, logits, target):  # (B,T,V), (B,T,V) one-hot -> (B,T)
+def cross_entropy_forward(xp: Xp, logits: Array, target: Array) -> tuple[Array, Cache]:
+    # (B,T,V), (B,T,V) one-hot -> (B,T)
     """-log softmax(logits)[target] in nats, kept per word because memorization is per sequence."""
     z = logits - xp.max(logits, axis=-1, keepdims=True)
     e = xp.exp(z)
@@ -199,7 +205,7 @@ def cross_entropy_forward(xp, logits, target):  # (B,T,V), (B,T,V) one-hot -> (B
     return nll[..., 0], (e / total, target)
 
 
-def cross_entropy_backward(xp, dnll, cache):  # (B,T) -> (B,T,V)
+def cross_entropy_backward(xp: Xp, dnll: Array, cache: Cache) -> Array:  # (B,T) -> (B,T,V)
     p, target = cache
     dlogits = p - target  # "what you said" minus "what was true"
     dlogits *= dnll[..., None]

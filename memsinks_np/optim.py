@@ -4,13 +4,17 @@ This is the only file that writes to parameters.  `init_state` moves all of them
 which they become views, so that a step updates that vector at once; a pool is updated row by row.
 """
 
+from collections.abc import Callable, Iterable
 from math import cos, pi
 from typing import Any
 
+from memsinks_np.arrays import Array, Params, Xp
 from memsinks_np.config import TrainConfig
-from memsinks_np.sinks import Mask, Params
+from memsinks_np.sinks import Mask
 
 MATRICES = ("wte", "wpe", "head", "W_QKV", "W_O", "W_in", "W_out")  # these decay
+Rule = Callable[..., None]  # adamw or sgd
+Run = Callable[..., Iterable[Any]]  # map over parts or pools, in this thread or in several
 
 
 def learning_rate(cfg: TrainConfig, step: int) -> float:
@@ -25,7 +29,7 @@ def decays(name: str) -> bool:
     return name.split(".")[-1] in MATRICES
 
 
-def init_state(xp: Any, params: Params) -> dict[str, Any]:
+def init_state(xp: Xp, params: Params) -> dict[str, Any]:
     """Moments and step counts, all zero.  From here on the dense parameters are views of state["vector"]["w"]."""
     dense = [name for name in params if ".sink." not in name]
     size = sum(params[name].size for name in dense)
@@ -49,14 +53,14 @@ def init_state(xp: Any, params: Params) -> dict[str, Any]:
     return {"n": 0, "vector": vector, "gradient": views, "pools": pools}
 
 
-def clipped(xp: Any, grads: Params, limit: float) -> tuple[float, float]:
+def clipped(xp: Xp, grads: Params, limit: float) -> tuple[float, float]:
     """The global norm of all gradients, and the factor that brings it down to `limit` (Pascanu et al. 2013)."""
     values = [g[1] if isinstance(g, tuple) else g for g in grads.values()]
     norm = float(sum(xp.sum(g * g) for g in values)) ** 0.5
     return norm, min(1.0, limit / (norm + 1e-12))
 
 
-def adamw(xp, w, g, m, v, n, cfg, lr, decay):
+def adamw(xp: Xp, w: Array, g: Array, m: Array, v: Array, n: Array, cfg: TrainConfig, lr: float, decay: Array) -> None:
     """One AdamW step (Loshchilov & Hutter 2019, alg. 2), in place.
 
     `n` counts the steps including this one, `decay` is the weight decay; both may differ from row to row.
@@ -74,14 +78,21 @@ def adamw(xp, w, g, m, v, n, cfg, lr, decay):
     w -= change
 
 
-def sgd(xp, w, g, m, v, n, cfg, lr, decay):
+def sgd(xp: Xp, w: Array, g: Array, m: Array, v: Array, n: Array, cfg: TrainConfig, lr: float, decay: Array) -> None:
     """One step of gradient descent with the same weight decay, in place; the moments stay zero."""
     w *= 1 - lr * decay
     w -= lr * g
 
 
 def update(
-    xp: Any, params: Params, grads: Params, state: dict, cfg: TrainConfig, lr: float, scale: float = 1.0, run: Any = map
+    xp: Xp,
+    params: Params,
+    grads: Params,
+    state: dict[str, Any],
+    cfg: TrainConfig,
+    lr: float,
+    scale: float = 1.0,
+    run: Run = map,
 ) -> None:
     """One optimizer step along scale * grads, in place; `run` maps over the pools, in one thread or in several.
 
@@ -106,10 +117,12 @@ def update(
     list(run(update_one, [name for name in state["pools"] if name in grads]))
 
 
-def update_pool(xp, w, grad, pool, rule, cfg, lr, decay, scale):
+def update_pool(
+    xp: Xp, w: Array, grad: Array, pool: Params, rule: Rule, cfg: TrainConfig, lr: float, decay: float, scale: float
+) -> None:
     """One step for the rows of a pool that were on, in place: taken out, updated, put back."""
     rows, g = grad
-    arrays = (w, pool["m"], pool["v"], pool["n"])
+    arrays = [w, pool["m"], pool["v"], pool["n"]]
     masked = isinstance(rows, Mask)
     if cfg.optimizer == "adamw":
         on, g = arrays, g if masked else written_out(xp, w, rows, g)
@@ -127,7 +140,7 @@ def update_pool(xp, w, grad, pool, rule, cfg, lr, decay, scale):
             array[rows] = changed
 
 
-def written_out(xp: Any, like: Any, rows: Any, values: Any) -> Any:
+def written_out(xp: Xp, like: Array, rows: Array, values: Array) -> Array:
     """A row-sparse gradient as a full array."""
     g = xp.zeros_like(like)
     g[rows] = values

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from memsinks_np.config import ModelConfig, SinkConfig, require
 from memsinks_np.ids import check_ids
 from memsinks_np.model import Batch
-from memsinks_np.sinks import Mask, mask_of, none
+from memsinks_np.sinks import Mask, Selection, mask_of, none
 
 PADDING = -1  # the document number of what fills up a row
 
@@ -76,7 +76,7 @@ def pack(rows: Sequence[Sequence[Any]], ids: Sequence[Any]) -> Packed:
     return Packed(tokens, token_ids, document, position)
 
 
-def own_per_token(cfg: SinkConfig | None, packed: Packed, n_layers: int) -> tuple:
+def own_per_token(cfg: SinkConfig | None, packed: Packed, n_layers: int) -> Selection:
     """Selection: every token with the sinks that its ID owns, a mask (B,T,S) per layer; padding has none on."""
     if cfg is None:
         return none(n_layers)
@@ -85,7 +85,9 @@ def own_per_token(cfg: SinkConfig | None, packed: Packed, n_layers: int) -> tupl
     return tuple(Mask(mask_of(cfg, packed.ids.ravel(), layer).reshape(shape) * real) for layer in range(n_layers))
 
 
-def packed_batch(cfg: ModelConfig, packed: Packed, sinks: tuple, dtype: Any = np.float32, share: float = 1.0) -> Batch:
+def packed_batch(
+    cfg: ModelConfig, packed: Packed, sinks: Selection, dtype: Any = np.float32, share: float = 1.0
+) -> Batch:
     """Packed rows and a selection of sinks -> Batch, on the host; every word that has a next one counts alike.
 
     The last token of a document and padding have no target: their weight is 0.  `share` is the part that these rows

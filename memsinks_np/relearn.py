@@ -9,11 +9,12 @@ from typing import Any
 
 import numpy as np
 
+from memsinks_np.arrays import Params, Tokens
 from memsinks_np.config import ModelConfig, TrainConfig
 from memsinks_np.data import Corpus
 from memsinks_np.finetune import descend
-from memsinks_np.metrics import Tokens, extracted, mean_loss, predict, take
-from memsinks_np.sinks import Params, none
+from memsinks_np.metrics import extracted, mean_loss, predict, take
+from memsinks_np.sinks import Selection, none
 from memsinks_np.train import Part, anything, gradients
 
 SHOWN, OTHER = slice(0, None, 2), slice(1, None, 2)  # the two halves of the sequences
@@ -21,7 +22,7 @@ TOLERANCE = 0.1  # nats per word: a loss is "back" when it is as near as this to
 
 
 def relearn(
-    params: Params, cfg: ModelConfig, tokens: Tokens, selection: tuple, lr: float, steps: int, until: float = 0.0
+    params: Params, cfg: ModelConfig, tokens: Tokens, selection: Selection, lr: float, steps: int, until: float = 0.0
 ) -> list[dict[str, float]]:
     """Fine-tune on every second sequence: both halves' mean loss before the first step and after each.
 

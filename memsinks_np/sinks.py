@@ -17,25 +17,30 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from memsinks_np.arrays import Array, Cache, Xp
+from memsinks_np.arrays import Params as Params
 from memsinks_np.config import SinkConfig
 from memsinks_np.ids import check_ids, mix, uniform
 from memsinks_np.ops import flip, gelu_backward, gelu_forward, rows, sum_rows
 from memsinks_np.released_hash import released_mask
 
-Params = dict[str, Any]
 PLACEBO = 0x5EED  # salt of the IDs that no sequence ever has
 
 
 class Rows(NamedTuple):
     """The sinks that are on, for each sequence: distinct row numbers of the pool."""
 
-    index: Any  # (B,A) integers
+    index: Array  # (B,A) integers
 
 
 class Mask(NamedTuple):
     """A factor for every sink of the pool: 1 is on, 0 is off."""
 
-    value: Any  # (B,S), or (1,S) for all sequences alike, or (B,T,S) for every token its own (packing.py)
+    value: Array  # (B,S), or (1,S) for all sequences alike, or (B,T,S) for every token its own (packing.py)
+
+
+Selected = Rows | Mask | None  # of one layer
+Selection = tuple[Selected, ...]
 
 
 # 1. From sequence IDs to sinks
@@ -49,10 +54,10 @@ def active(cfg: SinkConfig, ids: Any, layer: int = 0) -> NDArray[np.int64]:
     i mod S/A: no overlap until the slices are used up.
     """
     S, A = cfg.n_sink, cfg.n_active
-    salt, ids, a = layer if cfg.per_layer else 0, check_ids(ids)[:, None], np.arange(A)
+    salt, i, a = layer if cfg.per_layer else 0, check_ids(ids)[:, None], np.arange(A)
     if cfg.scheme == "disjoint":
-        return ids % (S // A) * A + a
-    draw = mix(cfg.seed, salt, ids, a) % np.uint64(S // A)
+        return i % (S // A) * A + a
+    draw = mix(cfg.seed, salt, i, a) % np.uint64(S // A)
     return a * (S // A) + draw.astype(np.int64)
 
 
@@ -72,36 +77,36 @@ def mask_of(cfg: SinkConfig, ids: Any, layer: int = 0) -> NDArray[np.float32]:
     return mask
 
 
-def own(cfg: SinkConfig | None, ids: Any, n_layers: int) -> tuple:
+def own(cfg: SinkConfig | None, ids: Any, n_layers: int) -> Selection:
     """Selection: every sequence with the sinks that its ID owns.  Training uses this one."""
     if cfg is None:
         return none(n_layers)
-    if cfg.by_chance:
-        choose = lambda layer: Mask(mask_of(cfg, ids, layer))
-    else:
-        choose = lambda layer: Rows(active(cfg, ids, layer))
+
+    def choose(layer: int) -> Rows | Mask:
+        return Mask(mask_of(cfg, ids, layer)) if cfg.by_chance else Rows(active(cfg, ids, layer))
+
     if cfg.per_layer:
         return tuple(choose(layer) for layer in range(n_layers))
     return (choose(0),) * n_layers
 
 
-def none(n_layers: int) -> tuple:
+def none(n_layers: int) -> Selection:
     """Selection: no sinks at all, as after `prune`."""
     return (None,) * n_layers
 
 
-def everything(cfg: SinkConfig, n_layers: int) -> tuple:
+def everything(cfg: SinkConfig, n_layers: int) -> Selection:
     """Selection: all sinks, scaled by the density A/S so that the expected sum is that of training."""
     return (Mask(np.full((1, cfg.n_sink), cfg.density, np.float32)),) * n_layers
 
 
-def placebo(cfg: SinkConfig | None, ids: Any, n_layers: int) -> tuple:
+def placebo(cfg: SinkConfig | None, ids: Any, n_layers: int) -> Selection:
     """Selection: the sinks of IDs that were never used, one for each of `ids`."""
     unused = mix(PLACEBO, check_ids(ids)).view(np.int64)
     return own(cfg, unused, n_layers)
 
 
-def without(cfg: SinkConfig, ids: Any, deleted: Any, n_layers: int) -> tuple:
+def without(cfg: SinkConfig, ids: Any, deleted: Any, n_layers: int) -> Selection:
     """Selection: every sequence's own sinks, minus those of the `deleted` IDs."""
 
     def choose(layer: int) -> Mask:
@@ -114,7 +119,8 @@ def without(cfg: SinkConfig, ids: Any, deleted: Any, n_layers: int) -> tuple:
 # 2. The sinks' forward and backward: W_in (S,C), b_in (S,), W_out (S,C), one row per sink
 
 
-def masked_sink_forward(xp, x, mask, W_in, b_in, W_out):  # (B,T,C), (B,S) or (B,T,S), ... -> (B,T,C)
+def masked_sink_forward(xp: Xp, x: Array, mask: Array, W_in: Array, b_in: Array, W_out: Array) -> tuple[Array, Cache]:
+    # (B,T,C), (B,S) or (B,T,S), ... -> (B,T,C)
     """y = (mask * gelu(x W_in^T + b_in)) W_out: the definition (mask after GELU, before the down projection)."""
     pre = x @ W_in.T + b_in  # (B,T,S)
     post, c_act = gelu_forward(xp, pre)
@@ -123,7 +129,7 @@ def masked_sink_forward(xp, x, mask, W_in, b_in, W_out):  # (B,T,C), (B,S) or (B
     return kept @ W_out, (x, mask, W_in, W_out, c_act, kept)
 
 
-def masked_sink_backward(xp, dy, cache):  # (B,T,C) -> dx, dW_in, db_in, dW_out
+def masked_sink_backward(xp: Xp, dy: Array, cache: Cache) -> tuple[Array, ...]:  # (B,T,C) -> dx, dW_in, db_in, dW_out
     x, mask, W_in, W_out, c_act, kept = cache
     dW_out = rows(xp, kept).T @ rows(xp, dy)  # forward: y = kept @ W_out
     dpost = (dy @ W_out.T) * mask  # <- and this is its consequence: off is zero
@@ -132,7 +138,9 @@ def masked_sink_backward(xp, dy, cache):  # (B,T,C) -> dx, dW_in, db_in, dW_out
     return dpre @ W_in, dW_in, sum_rows(xp, dpre), dW_out
 
 
-def gathered_sink_forward(xp, x, index, W_in, b_in, W_out):  # (B,T,C), (B,A), ... -> (B,T,C)
+def gathered_sink_forward(
+    xp: Xp, x: Array, index: Array, W_in: Array, b_in: Array, W_out: Array
+) -> tuple[Array, Cache]:  # (B,T,C), (B,A), ... -> (B,T,C)
     """The same y from the rows that are on alone: the cost does not grow with the pool."""
     w_in, w_out = W_in[index], W_out[index]  # (B,A,C)
     pre = x @ flip(xp, w_in)  # (B,T,A)
@@ -141,7 +149,8 @@ def gathered_sink_forward(xp, x, index, W_in, b_in, W_out):  # (B,T,C), (B,A), .
     return post @ w_out, (x, index, w_in, w_out, c_act, post)
 
 
-def gathered_sink_backward(xp, dy, cache):  # (B,T,C) -> dx, and three row-sparse gradients (index, rows)
+def gathered_sink_backward(xp: Xp, dy: Array, cache: Cache) -> tuple[Array, ...]:
+    # (B,T,C) -> dx, and three row-sparse gradients (index, rows)
     x, index, w_in, w_out, c_act, post = cache
     dw_out = flip(xp, post) @ dy  # (B,A,C)
     dpre = gelu_backward(xp, dy @ flip(xp, w_out), c_act)
@@ -149,7 +158,8 @@ def gathered_sink_backward(xp, dy, cache):  # (B,T,C) -> dx, and three row-spars
     return dpre @ w_in, (index, dw_in), (index, xp.sum(dpre, axis=1)), (index, dw_out)
 
 
-def coalesce(xp, index, values):  # (B,A), [(B,A,...), ...] -> (U,), [(U,...), ...]
+def coalesce(xp: Xp, index: Array, values: list[Array]) -> tuple[Array, list[Array]]:
+    # (B,A), [(B,A,...), ...] -> (U,), [(U,...), ...]
     """Row-sparse gradients with every row once: sinks that several sequences share collect from all of them."""
     unique, place = xp.unique(index, return_inverse=True)
     sums, at = [], {}
@@ -163,18 +173,19 @@ def coalesce(xp, index, values):  # (B,A), [(B,A,...), ...] -> (U,), [(U,...), .
     return unique, sums
 
 
-def sink_forward(xp, x, selected, W_in, b_in, W_out):
+def sink_forward(xp: Xp, x: Array, selected: Rows | Mask, *w: Array) -> tuple[Array, Cache]:
     """The pair that the selection asks for."""
     if isinstance(selected, Rows):
-        y, cache = gathered_sink_forward(xp, x, selected.index, W_in, b_in, W_out)
+        y, cache = gathered_sink_forward(xp, x, selected.index, *w)
         return y, (gathered_sink_backward, cache)
-    y, cache = masked_sink_forward(xp, x, selected.value, W_in, b_in, W_out)
+    y, cache = masked_sink_forward(xp, x, selected.value, *w)
     return y, (masked_sink_backward, cache)
 
 
-def sink_backward(xp, dy, cache):
+def sink_backward(xp: Xp, dy: Array, cache: Cache) -> tuple[Array, ...]:
     backward, c_sink = cache
-    return backward(xp, dy, c_sink)
+    grads: tuple[Array, ...] = backward(xp, dy, c_sink)
+    return grads
 
 
 # 3. What the pool is for

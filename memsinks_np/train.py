@@ -8,14 +8,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memsinks_np import optim
+from memsinks_np.arrays import Array, Params, Xp
 from memsinks_np.backend import namespace, namespace_of, to_device, to_host
 from memsinks_np.config import Arm, ModelConfig, Settings, TrainConfig
 from memsinks_np.data import Corpus, Sequences, load_corpus
 from memsinks_np.ids import mix, uniform
 from memsinks_np.metrics import mean_loss
 from memsinks_np.model import SINK, init_params, loss_and_grads, make_batch
+from memsinks_np.optim import Run
 from memsinks_np.process import one_blas_thread
-from memsinks_np.sinks import Mask, Params, coalesce, none, own
+from memsinks_np.sinks import Mask, Selection, coalesce, none, own
 
 UNTIED, LABEL = 201, 202  # salts of the random sinks in the control arm, and of who carries a label
 HOPELESS = 10  # times the loss of guessing, ln V: training does not come back from there
@@ -48,7 +50,7 @@ class Part(NamedTuple):
     """Some sequences of a batch, which sinks they use, and what they may not train."""
 
     tokens: NDArray[np.int64]  # (B,T+1)
-    selection: tuple
+    selection: Selection
     share: float  # of the whole batch
     trains: Callable[[str], bool]  # by a parameter's name
 
@@ -101,7 +103,7 @@ def parts_of(arm: Arm, cfg: ModelConfig, seen: Sequences) -> list[Part]:
     ]
 
 
-def gradients(params: Params, cfg: ModelConfig, parts: Sequence[Part], run: Callable = map) -> tuple[float, Params]:
+def gradients(params: Params, cfg: ModelConfig, parts: Sequence[Part], run: Run = map) -> tuple[float, Params]:
     """Mean loss of a batch in nats per word, and its gradient; those of a pool as (rows, values).
 
     `run` maps a function over the parts, in this thread or in several; the result is the same to the last bit.
@@ -118,9 +120,7 @@ def gradients(params: Params, cfg: ModelConfig, parts: Sequence[Part], run: Call
     return sum(losses), merge(xp, cfg, grads, [part.selection for part in parts], run)
 
 
-def merge(
-    xp: Any, cfg: ModelConfig, parts: Sequence[Params], selections: Sequence[tuple], run: Callable = map
-) -> Params:
+def merge(xp: Xp, cfg: ModelConfig, parts: Sequence[Params], selections: Sequence[Selection], run: Run = map) -> Params:
     """The sum of the parts' gradients; those of a pool as (rows, values), each row that was on once."""
 
     def pool_of(layer: int) -> Params:
@@ -129,8 +129,8 @@ def merge(
         if not found[0]:
             return {}
         chosen = [s[layer] for s, g in zip(selections, parts, strict=True) if names[0] in g]
-        if isinstance(chosen[0], Mask):
-            masks = [selected.value for selected in chosen]
+        masks = [selected.value for selected in chosen if isinstance(selected, Mask)]
+        if masks:
             on = [mask.reshape(-1, mask.shape[-1]).any(axis=0) for mask in masks]
             rows = to_device(xp, np.flatnonzero(np.any(on, axis=0)))
             values = [sum_of(of)[rows] for of in found]
@@ -146,7 +146,7 @@ def merge(
     return total
 
 
-def sum_of(arrays: Sequence[Any]) -> Any:
+def sum_of(arrays: Sequence[Array]) -> Array:
     """The sum in a fixed order, written into the first."""
     first, *others = arrays
     for other in others:
@@ -173,7 +173,7 @@ def train(
     settings: Settings,
     on_step: Callable[[], Any] = lambda: None,
     threads: int = 1,
-    xp: Any = None,
+    xp: Xp = None,
 ) -> Trained:
     """Train one arm from its initial weights; a pure function of (arm, settings) on one machine.
 
@@ -186,12 +186,12 @@ def train(
 
 
 @np.errstate(over="ignore", invalid="ignore")  # what is not finite stops the run with a message of its own
-def loop(arm: Arm, settings: Settings, on_step: Callable[[], Any], run: Callable, xp: Any) -> Trained:
+def loop(arm: Arm, settings: Settings, on_step: Callable[[], Any], run: Run, xp: Xp) -> Trained:
     corpus, cfg = load_corpus(settings.data), settings.train
     model = settings.model(arm, len(corpus.vocab))
     params = to_device(xp, init_params(model, cfg.seed))
     state = optim.init_state(xp, params)
-    history = [{"step": 0, "train": float("nan"), **evaluate(params, model, corpus)}]
+    history: list[dict[str, Any]] = [{"step": 0, "train": float("nan"), **evaluate(params, model, corpus)}]
     losses, watched = [], []
     for step in range(cfg.steps):
         seen = seen_by(arm, corpus.batch(step), step, cfg.seed)

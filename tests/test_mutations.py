@@ -71,6 +71,12 @@ def edits(node):
             yield f"places {i} and {i + 1} of {ast.unparse(node)}", type(node)(elts, ast.Load())
 
 
+def annotations(tree):
+    """What says something and computes nothing: a fault in it is none."""
+    said = [getattr(node, field, None) for node in ast.walk(tree) for field in ("annotation", "returns")]
+    return {part for annotation in said if annotation for part in ast.walk(annotation)}
+
+
 def mutants(function):
     """(what was done, code object) for every single fault in a function."""
     source = textwrap.dedent(inspect.getsource(function))
@@ -80,7 +86,7 @@ def mutants(function):
         while True:
             tree = ast.parse(source)
             target = list(ast.walk(tree))[i]
-            found = list(edits(target))
+            found = [] if target in annotations(tree) else list(edits(target))
             if k >= len(found):
                 break
             what, replacement = found[k]
