@@ -24,7 +24,7 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 
@@ -45,7 +45,7 @@ NAMES = [*EXPERIMENTS, "all", "claims", "report"]
 
 
 class Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> None:
+    def error(self, message: str) -> NoReturn:
         message = message.replace("\n", " ")  # whatever a value holds
         self.exit(2, f"run_toy.py: {message} (see run_toy.py --help)\n")
 
@@ -92,7 +92,7 @@ def parser() -> argparse.ArgumentParser:
     return p
 
 
-def changed(config, **changes):
+def changed(config: Any, **changes: Any) -> Any:
     """A copy of a dataclass with the changes that are not None."""
     return replace(config, **{name: value for name, value in changes.items() if value is not None})
 
@@ -120,13 +120,13 @@ def check(preset: Preset, a: argparse.Namespace) -> None:
         job.settings.model(job.arm, len(corpus.vocab))
 
 
-def configuration(preset: Preset, a: argparse.Namespace) -> dict:
+def configuration(preset: Preset, a: argparse.Namespace) -> dict[str, Any]:
     """All that a run depends on, and what it ran on."""
     versions = {"memsinks_np": __version__, "python": platform.python_version(), "numpy": np.__version__}
     return {"seeds": a.seeds, "quick": a.quick, "preset": report.plain(preset), "versions": versions}
 
 
-def claim_folder(folder: Path, config: dict) -> None:
+def claim_folder(folder: Path, config: dict[str, Any]) -> None:
     """Note in a folder what it will hold; ConfigError where another configuration's results lie, or nothing can."""
     path, text = folder / "config.json", report.to_json(config)
     try:
@@ -146,7 +146,7 @@ def module_of(name: str) -> Any:
     return importlib.import_module(f"memsinks_np.experiments.{name}")
 
 
-def experiment(name: str, plan: Plan, folder: Path, config: dict) -> None:
+def experiment(name: str, plan: Plan, folder: Path, config: dict[str, Any]) -> None:
     """Train, measure, tell, draw."""
     exp = module_of(name)
     result = exp.run(plan)

@@ -35,7 +35,7 @@ types_of = lru_cache(get_type_hints)
 
 def check_types(config: Any) -> None:
     """ConfigError unless every field holds what its annotation says."""
-    for name, kind in types_of(type(config)).items():
+    for name, kind in types_of(config.__class__).items():
         value = getattr(config, name)
         if not fits(value, kind):
             want = {int: "a Python int below 2**63", float: "a finite Python number"}.get(kind)

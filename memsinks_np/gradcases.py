@@ -67,7 +67,7 @@ def cases(seed: int = 0) -> list[Case]:
         Case("softmax", ops.softmax_forward, ops.softmax_backward, rand(s=(B, H, T, T))),
         Case(
             "attention",
-            lambda xp, *qkv: ops.attention_forward(xp, *qkv, to_device(xp, hidden)),
+            lambda xp, q, k, v: ops.attention_forward(xp, q, k, v, to_device(xp, hidden)),
             ops.attention_backward,
             rand(**heads),
         ),
@@ -147,9 +147,8 @@ def block_case(selected: Any, rng: Any) -> Case:
     inputs = {"x": rng.standard_normal((B, T, C)), **weights}
 
     def forward(xp: Any, x: Any, *w: Any) -> tuple[Any, Any]:
-        return model.block_forward(
-            xp, x, *to_device(xp, (selected, hidden)), dict(zip(weights, w, strict=True)), cfg.n_heads
-        )
+        on, unseen = to_device(xp, (selected, hidden))
+        return model.block_forward(xp, x, on, unseen, dict(zip(weights, w, strict=True)), cfg.n_heads)
 
     def backward(xp: Any, dy: Any, cache: Any) -> list[Any]:
         dx, grads = model.block_backward(xp, dy, cache)

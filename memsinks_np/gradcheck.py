@@ -21,7 +21,8 @@ import numpy as np
 from memsinks_np import witnesses
 from memsinks_np.backend import BACKENDS, namespace, to_device, to_host
 from memsinks_np.config import ConfigError
-from memsinks_np.gradcases import Case, cases
+from memsinks_np.gradcases import Case as Case
+from memsinks_np.gradcases import cases
 from memsinks_np.report import table
 
 LIMITS = {"autograd": 1e-12, "differences": 1e-6, "complex step": 1e-12, "pytorch": 1e-12}  # in float64

@@ -9,6 +9,7 @@ import multiprocessing
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -42,7 +43,8 @@ class Job(NamedTuple):
 Then = Callable[[Job, Trained], Any]  # a function at the top of a module (a worker must find it), or a partial of one
 
 
-class Grid(NamedTuple):
+@dataclass(frozen=True)
+class Grid:
     """Where runs happen, and where they are kept."""
 
     cache: Path
@@ -80,7 +82,7 @@ class Grid(NamedTuple):
             raise WorkerDied(f"a worker was killed in {', '.join(lost)}; the same command runs what is missing")
         return [results[i] for i in range(len(jobs))]
 
-    def submitter(self, counter: Any) -> AbstractContextManager[Callable[..., futures.Future]]:
+    def submitter(self, counter: Any) -> AbstractContextManager[Callable[..., futures.Future[Any]]]:
         """`submit(function, *args) -> future`: on this machine, or on the cluster of the scheduler."""
         return workers.cluster(self.scheduler) if self.scheduler else workers.processes(self.workers, counter)
 

@@ -41,7 +41,7 @@ def as_uint64(word: Any) -> NDArray[np.uint64]:
 
 def uniform(*words: Any) -> NDArray[np.float64]:
     """Numbers in [0, 1) drawn by `mix`: its upper 53 bits."""
-    return (mix(*words) >> np.uint64(11)) * 2.0**-53
+    return (mix(*words) >> np.uint64(11)) * np.float64(2.0**-53)
 
 
 def permutation(n: int, *words: Any) -> NDArray[np.int64]:

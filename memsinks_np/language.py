@@ -10,7 +10,7 @@ independent of a story can be expected to predict it better than `log_prob` does
 """
 
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -95,7 +95,7 @@ VOYAGES = Grammar(  # the second world: other words and other sentences, but the
 )
 
 
-def next_words(g: Grammar, context: tuple[str, str], rest: tuple[str, ...]) -> list[tuple]:
+def next_words(g: Grammar, context: tuple[str, str], rest: tuple[str, ...]) -> list[tuple[Any, ...]]:
     """Every word that may come next, as (word, context after it, what the sentence still holds after it)."""
     if not rest:  # the sentence is over: any sentence may follow
         return [w for s in g.sentences for w in next_words(g, context, tuple(s.split()))]

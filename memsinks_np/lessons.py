@@ -19,6 +19,7 @@ SENTENCES = ("the cat sat on the mat", "the dog ran to the cat")
 TINY_VOCAB = tuple(dict.fromkeys(" ".join(SENTENCES).split()))
 TINY_TOKENS = np.array([[TINY_VOCAB.index(word) for word in s.split()] for s in SENTENCES])  # (2, 6)
 TINY_IDS = np.array([3, 4])  # own the sinks {0, 3, 6} and {1, 3, 4}: one is shared, two sleep
+TINY_POOL = SinkConfig(n_sink=7, scheme="bernoulli", p=0.4)
 TINY = ModelConfig(
     n_vocab=len(TINY_VOCAB),
     n_ctx=5,
@@ -26,7 +27,7 @@ TINY = ModelConfig(
     n_heads=2,
     n_layers=1,
     n_shared=4,
-    sinks=SinkConfig(n_sink=7, scheme="bernoulli", p=0.4),
+    sinks=TINY_POOL,
 )
 
 

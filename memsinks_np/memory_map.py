@@ -31,7 +31,7 @@ def word_losses(job: Job, trained: Trained) -> dict[str, list[list[float]]]:
     }
 
 
-def memory_map(job: Job, corpus: Corpus, found: dict[str, dict]) -> dict[str, Any]:
+def memory_map(job: Job, corpus: Corpus, found: dict[str, dict[str, Any]]) -> dict[str, Any]:
     """All that the page shows, as plain data; `job` is that of the arm with sinks, `found` each arm's `word_losses`."""
     tokens, ids = corpus.repeated[:MOST], corpus.repeated_ids[:MOST]
     chosen = own(job.arm.sinks, ids, job.settings.n_layers)

@@ -35,7 +35,7 @@ COLORS = {
     "gradient_ascent": "#8C564B",
     "npo": "#117733",
 }
-STYLE = {
+STYLE: Any = {
     "font.size": 13,
     "axes.titlesize": 14,
     "axes.titleweight": "bold",
@@ -63,7 +63,7 @@ def band(ax: Any, x: Sequence[float], seeds: Any, color: str, line: str = "-") -
     return float(y[-1].mean())
 
 
-def curve(ax: Any, history: list[dict], arm: str, field: str, line: str = "-") -> float:
+def curve(ax: Any, history: list[dict[str, Any]], arm: str, field: str, line: str = "-") -> float:
     """An arm's number against training steps, over seeds; returns the last mean."""
     steps = sorted({row["step"] for row in history})
     seeds = [[row[field] for row in history if row["arm"] == arm and row["step"] == step] for step in steps]

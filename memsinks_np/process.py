@@ -3,6 +3,7 @@
 import ctypes
 from contextlib import AbstractContextManager
 from functools import lru_cache
+from typing import Any
 
 from threadpoolctl import threadpool_limits
 
@@ -23,10 +24,11 @@ def keep_freed_memory() -> bool:
     return bool(mallopt(M_MMAP_THRESHOLD, HUGE) and mallopt(M_TRIM_THRESHOLD, HUGE))
 
 
-def one_blas_thread() -> AbstractContextManager:
+def one_blas_thread() -> AbstractContextManager[Any]:
     """Keep freed memory, and let BLAS use one thread while this lasts: its own two are slower than two of ours.
 
     With one thread every product is computed in the same order, so results are the same to the last bit.
     """
     keep_freed_memory()
-    return threadpool_limits(1, user_api="blas")
+    limits: AbstractContextManager[Any] = threadpool_limits(1, user_api="blas")
+    return limits

@@ -35,12 +35,12 @@ def residues(ids: Any, n_sink: int, arithmetic: Arithmetic = "int64") -> NDArray
     "exact" computes without overflow.  "int64" wraps around: for IDs from 2^15 on, the product too.  "int32" is what
     32-bit IDs give: ID * 2^16 wraps around, so that nothing but ID mod 65,536 counts.
     """
-    ids = np.asarray(ids, np.int64)[:, None]
+    i = np.asarray(ids, np.int64)[:, None]
     power = powers(n_sink, arithmetic)
     if arithmetic == "exact":
-        based = (ids % MODULUS).astype(np.uint64) * np.uint64(BASE) % np.uint64(MODULUS)
-        return based * power.astype(np.uint64) % np.uint64(MODULUS) / MODULUS
-    based = ids * BASE  # an array wraps around silently
+        exact = (i % MODULUS).astype(np.uint64) * np.uint64(BASE) % np.uint64(MODULUS)
+        return exact * power.astype(np.uint64) % np.uint64(MODULUS) / MODULUS
+    based = i * BASE  # an array wraps around silently
     if arithmetic == "int32":
         based = based.astype(np.int32).astype(np.int64)
     return based * power % MODULUS / MODULUS

@@ -4,11 +4,12 @@ import csv
 import dataclasses
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from html import escape
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 
 class Claim(NamedTuple):
@@ -35,13 +36,13 @@ T95 = (
 )  # Student's t, two-sided, by degrees of freedom
 
 
-def estimate(values: Sequence[float], digits: int = 3, sign: str = "") -> str:
+def estimate(values: Sequence[float] | NDArray[Any], digits: int = 3, sign: str = "") -> str:
     """Mean over seeds with its 95 % t-interval, "0.926 [0.918, 0.934]"; the mean alone for one seed.
 
     `sign` is "+" where a sign is to be shown.
     """
     x, n = np.asarray(values, float), len(values)
-    show = lambda v: f"{v:{sign}.{digits}f}"
+    show: Callable[[float], str] = lambda v: f"{v:{sign}.{digits}f}"
     if n == 1:
         return show(x[0])
     half = (T95[n - 1] if n <= len(T95) else 1.96) * x.std(ddof=1) / n**0.5
@@ -90,7 +91,7 @@ def tell_claims(claims: Sequence[Claim]) -> str:
     return "\n".join(map(tell, claims))
 
 
-def tabulate_claims(claims: dict[str, Sequence[Claim]]) -> str:
+def tabulate_claims(claims: Mapping[str, Sequence[Claim]]) -> str:
     """All experiments' claims in one table: claim, paper, here, holds?"""
     rows = [
         [name, c.text, c.paper, c.here, "yes" if c.holds else "no" + (f": {c.why}" if c.why else "")]

@@ -134,6 +134,6 @@ def verdict(c: Claim) -> str:
 
 def tables(markdown: str, name: str) -> str:
     """Markdown tables (report.table), one after the other, as HTML."""
-    cells = lambda line: [cell.strip() for cell in line.strip().strip("|").split("|")]
+    cells: Callable[[str], list[str]] = lambda line: [cell.strip() for cell in line.strip().strip("|").split("|")]
     blocks = [block.splitlines() for block in markdown.split("\n\n") if block.strip().startswith("|")]
     return "\n".join(html_table(cells(b[0]), [cells(line) for line in b[2:]], f"Numbers of {name}") for b in blocks)

@@ -1,5 +1,7 @@
 """What the arms say: second halves of repeated sequences, as a person reads them."""
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -43,7 +45,7 @@ def speak(job: Job, trained: Trained, deleted: int) -> dict[str, list[list[int]]
     return {who: greedy(params, cfg, prompts, n, selection).tolist() for who, (params, selection) in versions.items()}
 
 
-def tell(corpus: Corpus, said: dict[str, dict], deleted: int) -> str:
+def tell(corpus: Corpus, said: dict[str, dict[str, Any]], deleted: int) -> str:
     """The true second half of some repeated sequences, and what each arm said (see `speak`)."""
     shown = chosen(corpus, deleted)
     versions = {

@@ -10,25 +10,25 @@ All vectors have unit length.  Nothing here is trained by the package; the draws
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
+from memsinks_np.arrays import Floats
 from memsinks_np.ids import uniform
 
-Array = NDArray[np.float64]
 POSITIVE, GAUSS, WORD, GATE = range(301, 305)  # salts: each kind of draw has its own
 
 
-def unit(x: Any) -> Array:
+def unit(x: Any) -> Floats:
     """Vectors along the last axis, scaled to length 1."""
-    return x / np.linalg.norm(x, axis=-1, keepdims=True)
+    scaled: Floats = x / np.linalg.norm(x, axis=-1, keepdims=True)
+    return scaled
 
 
-def positive(n: int, d: int, *seed: int) -> Array:  # -> (n,d)
+def positive(n: int, d: int, *seed: int) -> Floats:  # -> (n,d)
     """Unit vectors with positive entries, as activations are: any two of them have a positive product."""
     return unit(uniform(POSITIVE, *seed, np.arange(n)[:, None], np.arange(d)))
 
 
-def anywhere(n: int, d: int, *seed: int) -> Array:  # -> (n,d)
+def anywhere(n: int, d: int, *seed: int) -> Floats:  # -> (n,d)
     """Unit vectors in any direction alike (normal entries, by Box and Muller 1958)."""
     u, v = (uniform(GAUSS, part, *seed, np.arange(n)[:, None], np.arange(d)) for part in (0, 1))
     return unit(np.sqrt(-2 * np.log(1 - u)) * np.cos(2 * np.pi * v))
@@ -37,7 +37,8 @@ def anywhere(n: int, d: int, *seed: int) -> Array:  # -> (n,d)
 # 1. Co-adaptation
 
 
-def coadaptation(W_mem: Any, data: Any, labels: Any, x: Any, lr: float) -> Array:  # (D,D), (N,D), (N,D), (D,) -> (N+1,)
+def coadaptation(W_mem: Any, data: Any, labels: Any, x: Any, lr: float) -> Floats:
+    # (D,D), (N,D), (N,D), (D,) -> (N+1,)
     """How far a model whose memory was cut out is from one that never had it, after each step (paper, App. F).
 
     f(s) = (W_gen + W_mem) s learns the data by steps on the squared error, but only W_gen may move.  Cutting out the
@@ -110,8 +111,8 @@ COUNTEREXAMPLE = Bounds(k=10, N=1000, eps=0.1, c_min=0.01, c_max=0.02)
 class Accumulation(NamedTuple):
     """A run of the one-layer model, and what the bounds of Theorem H.3 need to know about it."""
 
-    shared: Array  # (N,) what the shared neurons give to the right word's logit, after each step
-    sink: Array  # (N,) what the sinks give to it
+    shared: Floats  # (N,) what the shared neurons give to the right word's logit, after each step
+    sink: Floats  # (N,) what the sinks give to it
     k: int  # steps that showed the repeated sequence
     n_on: int  # steps of other sequences that had its sinks on
     c: tuple[float, float]  # the smallest and the largest probability of the right word that a step met

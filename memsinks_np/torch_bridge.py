@@ -36,14 +36,17 @@ class SinkMLP(nn.Module):
             self.sink_proj = nn.Embedding.from_pretrained(0.02 * torch.randn(sinks.n_sink, C), freeze=False)
 
     def forward(self, x: Tensor, ids: Any = None) -> Tensor:  # (B,T,C), (B,) integers on the host -> (B,T,C)
-        y = self.c_proj(self.act(self.c_fc(x)))
+        y: Tensor = self.c_proj(self.act(self.c_fc(x)))
         if ids is None or self.sinks is None:
             return y
         if self.sinks.by_chance:  # the definition: every sink, times a mask
             mask = torch.as_tensor(mask_of(self.sinks, ids, self.layer)).to(x)  # (B,S)
-            return y + (self.act(self.sink_fc(x)) * mask[:, None]) @ self.sink_proj.weight
-        on = torch.as_tensor(active(self.sinks, ids, self.layer)).to(x.device)  # (B,A), only these are computed
-        return y + self.act(x @ self.sink_fc.weight[on].mT + self.sink_fc.bias[on][:, None]) @ self.sink_proj(on)
+            held = (self.act(self.sink_fc(x)) * mask[:, None]) @ self.sink_proj.weight
+        else:  # only the sinks that are on are computed
+            on = torch.as_tensor(active(self.sinks, ids, self.layer)).to(x.device)  # (B,A)
+            held = self.act(x @ self.sink_fc.weight[on].mT + self.sink_fc.bias[on][:, None]) @ self.sink_proj(on)
+        whole: Tensor = y + held
+        return whole
 
 
 class GPT(nn.Module):
@@ -61,11 +64,13 @@ class GPT(nn.Module):
         self.lm_head = None if cfg.tied else nn.Linear(C, cfg.n_vocab, bias=False)
 
     def forward(self, tokens: Tensor, ids: Any = None) -> Tensor:  # (B,T), (B,) or None -> logits (B,T,V)
-        wte, wpe, ln_f, blocks = self.transformer.values()
+        parts: Any = self.transformer
+        wte, wpe, ln_f, blocks = parts.values()
         x = wte(tokens) + wpe.weight[: tokens.shape[1]]
         for h in blocks:
             qkv = h["attn"]["c_attn"](h["ln_1"](x)).unflatten(-1, (3, self.n_heads, -1))  # (B,T,3,H,K)
-            z = nn.functional.scaled_dot_product_attention(*qkv.permute(2, 0, 3, 1, 4), is_causal=True)  # (B,H,T,K)
+            q, k, v = qkv.permute(2, 0, 3, 1, 4)
+            z = nn.functional.scaled_dot_product_attention(q, k, v, is_causal=True)  # (B,H,T,K)
             x = x + h["attn"]["c_proj"](z.transpose(1, 2).flatten(2))
             x = x + h["mlp"](h["ln_2"](x), ids)
         return nn.functional.linear(ln_f(x), (self.lm_head or wte).weight)

@@ -19,7 +19,8 @@ def autograd(forward: Forward, values: list[Any], dy: Any) -> list[Any]:
     import autograd.numpy as anp
     from autograd import grad
 
-    return grad(lambda inputs: anp.sum(forward(anp, *inputs)[0] * dy))(values)
+    grads: list[Any] = grad(lambda inputs: anp.sum(forward(anp, *inputs)[0] * dy))(values)
+    return grads
 
 
 def torch_installed() -> bool:
@@ -61,7 +62,7 @@ def torch_namespace() -> Any:
         def __rmatmul__(self, other: Any) -> Any:
             return t.as_tensor(other).as_subclass(Tensor) @ self
 
-    def reduce(f: Callable) -> Callable:
+    def reduce(f: Callable[..., Any]) -> Callable[..., Any]:
         return lambda x, axis=None, keepdims=False: f(x) if axis is None else f(x, dim=axis, keepdim=keepdims)
 
     names = ("exp", "log", "sqrt", "tanh", "where", "reshape", "ones_like", "stack")

@@ -38,7 +38,9 @@ def count_step() -> None:
 
 def end_with_parent() -> None:
     """End this worker when the process that started it is gone: nobody else would."""
-    multiprocessing.parent_process().join()
+    parent = multiprocessing.parent_process()
+    assert parent is not None  # this process was started by another
+    parent.join()
     os._exit(1)
 
 
@@ -49,7 +51,7 @@ def leave_interrupts_to_parent() -> None:
 
 
 @contextmanager
-def processes(n: int, counter: Any) -> Iterator[Callable[..., futures.Future]]:
+def processes(n: int, counter: Any) -> Iterator[Callable[..., futures.Future[Any]]]:
     """One process for each of n threads (0: one per core): one that is killed costs the run that it was busy with."""
     context, pools = multiprocessing.get_context("spawn"), {}
     threads = futures.ThreadPoolExecutor(n or n_cores(), initializer=leave_interrupts_to_parent)
@@ -79,7 +81,7 @@ def processes(n: int, counter: Any) -> Iterator[Callable[..., futures.Future]]:
 
 
 @contextmanager
-def cluster(scheduler: str) -> Iterator[Callable[..., futures.Future]]:
+def cluster(scheduler: str) -> Iterator[Callable[..., futures.Future[Any]]]:
     """The workers of a running dask cluster; they need this package and the same cache folder."""
     try:
         from distributed import Client
@@ -93,7 +95,7 @@ def cluster(scheduler: str) -> Iterator[Callable[..., futures.Future]]:
         yield client.get_executor(pure=False, retries=0).submit
 
 
-def watched(running: dict, counter: Any, bar: tqdm) -> Iterator[futures.Future]:
+def watched(running: dict[futures.Future[Any], int], counter: Any, bar: tqdm) -> Iterator[futures.Future[Any]]:
     """Futures as they finish, while the bar follows the counter."""
     left = set(running)
     while left:

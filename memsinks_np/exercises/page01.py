@@ -14,7 +14,7 @@ from memsinks_np.sinks import mask_of
 
 def check_sleeper(answer: str) -> str:
     """What raising the bias of sink 2 does to the loss of the two sentences: "up", "down" or "same"."""
-    asleep = not mask_of(lessons.TINY.sinks, lessons.TINY_IDS)[:, 2].any()
+    asleep = not mask_of(lessons.TINY_POOL, lessons.TINY_IDS)[:, 2].any()
     return verdict(
         asleep and answer == "same",
         "what is off has no influence, so its gradient is zero",

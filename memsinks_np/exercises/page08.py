@@ -6,15 +6,15 @@ from math import isclose
 import numpy as np
 
 from memsinks_np.exercises import verdict
-from memsinks_np.lessons import TINY, TINY_IDS
+from memsinks_np.lessons import TINY_IDS, TINY_POOL
 from memsinks_np.sinks import mask_of
 
 
 def check_zero_rows(rows: Iterable[int]) -> str:
     """The rows of dW_in that are exactly zero when the batch holds the tiny world's second sequence alone."""
     given = set(rows)
-    other, own = (set(np.flatnonzero(mask).tolist()) for mask in mask_of(TINY.sinks, TINY_IDS))
-    right = set(range(TINY.sinks.n_sink)) - own
+    other, own = (set(np.flatnonzero(mask).tolist()) for mask in mask_of(TINY_POOL, TINY_IDS))
+    right = set(range(TINY_POOL.n_sink)) - own
     if given == own:
         hint = "these are on for the sequence: they get a gradient; which rows are left?"
     elif given & own:

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 
 from memsinks_np.exercises import verdict
-from memsinks_np.lessons import TINY, TINY_IDS, TINY_TOKENS, tiny_params
+from memsinks_np.lessons import TINY, TINY_IDS, TINY_POOL, TINY_TOKENS, tiny_params
 from memsinks_np.metrics import predict
-from memsinks_np.sinks import delete, none, own
+from memsinks_np.sinks import Selection, delete, none, own
 
 
 def check_strangers_sign(sign: str) -> str:
@@ -45,12 +45,12 @@ def check_erase_one(erase_one: Callable[..., Any]) -> str:
 
     It is tried on the tiny world of `lessons`.
     """
-    params, selection = tiny_params(), own(TINY.sinks, TINY_IDS, TINY.n_layers)
+    params, selection = tiny_params(), own(TINY_POOL, TINY_IDS, TINY.n_layers)
 
-    def losses(params: Any, selection: tuple) -> Any:
+    def losses(params: Any, selection: Selection) -> Any:
         return predict(params, TINY, TINY_TOKENS, selection)[0].mean(axis=1)
 
-    want = [losses(delete(params, TINY.sinks, [i]), selection) for i in TINY_IDS]
+    want = [losses(delete(params, TINY_POOL, [i]), selection) for i in TINY_IDS]
     got = [np.asarray(erase_one(params, TINY, TINY_TOKENS, TINY_IDS, i)) for i in range(len(TINY_IDS))]
     wrong = {
         "nothing was erased: pass what `delete` returns on to the loss; it does not change its argument": [
@@ -62,11 +62,13 @@ def check_erase_one(erase_one: Callable[..., Any]) -> str:
         ]
         * 2,
         "i is a place in the list; the sinks belong to the ID that stands there": [
-            losses(delete(params, TINY.sinks, [i]), selection) for i in range(len(TINY_IDS))
+            losses(delete(params, TINY_POOL, [i]), selection) for i in range(len(TINY_IDS))
         ],
     }
     if any(g.shape != w.shape for g, w in zip(got, want, strict=True)):
         return verdict(False, "", f"return one loss per sequence, shape {want[0].shape}, the mean over its words")
-    alike = lambda losses: all(np.allclose(g, w, rtol=1e-6) for g, w in zip(got, losses, strict=True))
+    alike: Callable[[list[Any]], bool] = lambda losses: all(
+        np.allclose(g, w, rtol=1e-6) for g, w in zip(got, losses, strict=True)
+    )
     hint = next((hint for hint, losses in wrong.items() if alike(losses)), "erase with `delete`, select with `own`")
     return verdict(alike(want), "and the other story rose only through the sink that they share", hint)

@@ -52,7 +52,9 @@ def check_share_lost(share_lost: Callable[..., Any]) -> str:
     got = [np.asarray(share_lost(*case)) for case in cases]
     if any(g.shape != ids.shape for g, (_, ids, _) in zip(got, cases, strict=True)):
         return verdict(False, "", "return one share for each of `ids`")
-    alike = lambda f: all(np.allclose(g, f(*case), atol=0.02) for g, case in zip(got, cases, strict=True))
+    alike: Callable[[Callable[..., Any]], bool] = lambda f: all(
+        np.allclose(g, f(*case), atol=0.02) for g, case in zip(got, cases, strict=True)
+    )
     ok = all(np.allclose(g, share_deleted(*case, 1)) for g, case in zip(got, cases, strict=True))
     hint = next((hint for hint, f in wrong.items() if alike(f)), "mask_of gives 1 where a sink is on, 0 elsewhere")
     return verdict(ok, "the same as metrics.share_deleted", hint)
