@@ -110,6 +110,9 @@ class DataConfig:
         return round(self.repeat_share * self.batch_size)
 
 
+Optimizer = Literal["lazy_adamw", "adamw", "sgd"]
+
+
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig:
     """The optimizer and its schedule."""
@@ -121,7 +124,7 @@ class TrainConfig:
     eps: float = 1e-8
     weight_decay: float = 0.1  # on matrices only
     clip: float = 1.0  # global norm of the gradient
-    optimizer: Literal["lazy_adamw", "adamw", "sgd"] = "lazy_adamw"
+    optimizer: Optimizer = "lazy_adamw"
     eval_every: int = 50
     watch: bool = False  # note the loss of the first repeated sequence after every step
     seed: int = 0  # of the initial weights
@@ -190,3 +193,10 @@ class Settings:
             sinks=arm.sinks,
             tied=self.tied,
         )
+
+
+def pool_of(owner: Arm | ModelConfig) -> SinkConfig:
+    """The pool of an arm or a model; ConfigError where it has none."""
+    if owner.sinks is None:
+        raise ConfigError(f"{owner} has no sinks; give it a SinkConfig")
+    return owner.sinks

@@ -1,6 +1,6 @@
 """What most experiments do: train some arms under some seeds, measure each, set it beside its references."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
@@ -27,9 +27,9 @@ def measure(job: Job, trained: Trained, delete: int) -> Result:
     tied = job.arm.tied_ids and job.arm.routing == "free"  # else deleting one sequence's sinks has no meaning
     few = len(corpus.repeated) <= 100  # and deleting each of many takes too long
     row |= metrics.deletion(trained.params, model, corpus) if tied and few else metrics.NO_DELETION
-    known = corpus.floor or (lambda tokens: None)
+    known: Callable[[Any], float | None] = corpus.floor or (lambda tokens: None)
     floor = {"repeated": known(corpus.repeated[: corpus.cfg.n_repeated]), "heldout": known(corpus.heldout)}
-    found = {"row": row, "history": trained.history, "floor": floor, "said": None, "words": None}
+    found: Result = {"row": row, "history": trained.history, "floor": floor, "said": None, "words": None}
     if job.arm.name in SPEAKERS and job.settings.train.seed == 0:
         found |= {"said": samples.speak(job, trained, delete), "words": word_losses(job, trained)}
     return found
@@ -52,7 +52,7 @@ def compare(plan: Plan, presets: Mapping[str, tuple[Preset, Mapping[str, Arm]]])
         of = {
             (job.arm.name, job.settings.train.seed): one for (n, job), one in zip(runs, found, strict=True) if n == name
         }
-        rows: dict[str, list] = {}
+        rows: dict[str, list[dict[str, Any]]] = {}
         history = []
         for (arm, seed), one in of.items():
             row = {"seed": seed, **one["row"]}
@@ -83,12 +83,12 @@ def values(result: Result, arm: str, field: str) -> list[float]:
 
 def mean(result: Result, arm: str, field: str) -> float:
     """An arm's number, mean over seeds."""
-    return result["arms"][arm]["mean"][field]
+    return float(result["arms"][arm]["mean"][field])
 
 
 def curve(result: Result, arm: str, field: str) -> dict[int, float]:
     """Step -> mean over seeds."""
-    points: dict[int, list[dict]] = {}
+    points: dict[int, list[dict[str, Any]]] = {}
     for row in result["history"]:
         if row["arm"] == arm:
             points.setdefault(row["step"], []).append({field: row[field]})

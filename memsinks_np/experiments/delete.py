@@ -1,5 +1,6 @@
 """Delete one sequence, five, half of them: what do the others lose, and when is it deletion of all?"""
 
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -11,7 +12,8 @@ from numpy.typing import NDArray
 
 from memsinks_np import metrics, plots, sinks
 from memsinks_np.arms import Preset, rivals, seeded
-from memsinks_np.config import Arm, SinkConfig
+from memsinks_np.arrays import Floats
+from memsinks_np.config import Arm, SinkConfig, pool_of
 from memsinks_np.data import load_corpus
 from memsinks_np.experiments import Plan
 from memsinks_np.grid import Job
@@ -38,9 +40,11 @@ POOLS = {
 def pools(preset: Preset) -> dict[str, Arm]:
     """The headline's pools, a disjoint one, and a small one (an eighth of it on) under all three schemes."""
     arms, A = rivals(preset), preset.sinks.n_active
-    for name, scheme in (("small", "stratified"), ("small_bernoulli", "bernoulli"), ("small_disjoint", "disjoint")):
-        small = SinkConfig(n_sink=8 * A, n_active=A, p=1 / 8, scheme=scheme)
-        arms[name] = replace(arms["memsinks"], name=name, sinks=small)
+    small = SinkConfig(n_sink=8 * A, n_active=A, p=1 / 8)
+    arms["small"] = replace(arms["memsinks"], name="small", sinks=small)
+    for scheme in ("bernoulli", "disjoint"):
+        name = f"small_{scheme}"
+        arms[name] = replace(arms["small"], name=name, sinks=replace(small, scheme=scheme))
     return {name: arms[name] for name in POOLS}
 
 
@@ -48,19 +52,21 @@ def measure(job: Job, trained: Trained, sizes: list[int], draws: int) -> dict[st
     """In a worker: the arm's numbers, and those after deletions of each size, the mean over `draws` choices."""
     corpus = load_corpus(job.settings.data)
     cfg, ids, R = job.settings.model(job.arm, len(corpus.vocab)), corpus.repeated_ids, len(corpus.repeated)
-    own, off = sinks.own(cfg.sinks, ids, cfg.n_layers), sinks.none(cfg.n_layers)
+    pool = pool_of(cfg)
+    own, off = sinks.own(pool, ids, cfg.n_layers), sinks.none(cfg.n_layers)
 
-    def losses(params: sinks.Params, selection: tuple) -> NDArray[np.float64]:  # (R,)
-        return metrics.predict(params, cfg, corpus.repeated, selection)[0].mean(axis=1, dtype=np.float64)
+    def losses(params: sinks.Params, selection: sinks.Selection) -> Floats:  # (R,)
+        of: Floats = metrics.predict(params, cfg, corpus.repeated, selection)[0].mean(axis=1, dtype=np.float64)
+        return of
 
     held, alone = losses(trained.params, own), losses(trained.params, off)
 
     def delete(gone: NDArray[np.bool_]) -> dict[str, float]:
-        left = losses(sinks.delete(trained.params, cfg.sinks, ids[gone]), own)
+        left = losses(sinks.delete(trained.params, pool, ids[gone]), own)
         rise = (left - held)[~gone]
         return {
-            "pool_gone": float(sinks.mask_of(cfg.sinks, ids[gone]).any(axis=0).mean()),
-            "sinks_gone": float(metrics.share_deleted(cfg.sinks, ids[~gone], ids[gone], cfg.n_layers).mean()),
+            "pool_gone": float(sinks.mask_of(pool, ids[gone]).any(axis=0).mean()),
+            "sinks_gone": float(metrics.share_deleted(pool, ids[~gone], ids[gone], cfg.n_layers).mean()),
             "others_up": float(rise.mean()),
             "memory_lost": float(rise.mean() / (alone - held)[~gone].mean()),
             "not_erased": float(abs(left - alone)[gone].max()),  # deleted, own sinks on, against no sinks at all
@@ -81,34 +87,34 @@ def run(plan: Plan) -> dict[str, Any]:
     jobs = [seeded(plan.preset, arm, seed) for seed in range(plan.seeds) for arm in pools(plan.preset).values()]
     found = plan.grid(jobs, partial(measure, sizes=sizes, draws=2 if plan.quick else DRAWS))
     rows = [
-        {"pool": arm.name, "p": arm.sinks.density, "scheme": arm.sinks.scheme, "seed": settings.train.seed, **one}
+        {"pool": arm.name, "p": pool_of(arm).density, "scheme": pool_of(arm).scheme, "seed": settings.train.seed, **one}
         for (arm, settings), one in zip(jobs, found, strict=True)
     ]
     return {"few": few, "half": half, "sizes": sizes, "pools": rows}
 
 
-def of(result: dict, pool: str, field: str, m: int | None = None) -> list[float]:
+def of(result: dict[str, Any], pool: str, field: str, m: int | None = None) -> list[float]:
     """A number of one pool (after m deletions), seed by seed."""
     return [one["after"][str(m)][field] if m else one[field] for one in result["pools"] if one["pool"] == pool]
 
 
-def mean(result: dict, pool: str, field: str, m: int | None = None) -> float:
+def mean(result: dict[str, Any], pool: str, field: str, m: int | None = None) -> float:
     return float(np.mean(of(result, pool, field, m)))
 
 
-def half_lost(result: dict, pool: str) -> float | None:
+def half_lost(result: dict[str, Any], pool: str) -> float | None:
     """After how many deletions the others have lost half of their memory; None: not after half of all."""
     lost = [mean(result, pool, "memory_lost", m) for m in result["sizes"]]
     return float(np.interp(0.5, lost, result["sizes"])) if lost[-1] >= 0.5 else None
 
 
-def claims(result: dict) -> list[Claim]:
+def claims(result: dict[str, Any]) -> list[Claim]:
     """What deletion of some does to the others; all ours."""
     few, half = result["few"], result["half"]
     random = [one for one in result["pools"] if one["scheme"] != "disjoint"]
     off = [abs(a["pool_gone"] - (1 - (1 - one["p"]) ** int(m))) for one in random for m, a in one["after"].items()]
     erased = max(a["not_erased"] for one in result["pools"] for a in one["after"].values())
-    here = lambda pool, field, m=None: estimate(of(result, pool, field, m))
+    here: Callable[..., str] = lambda pool, field, m=None: estimate(of(result, pool, field, m))
     lost, gone = (of(result, "memsinks", field, half) for field in ("memory_lost", "sinks_gone"))
     return [
         Claim(
@@ -153,7 +159,7 @@ def claims(result: dict) -> list[Claim]:
     ]
 
 
-def tabulate(result: dict) -> str:
+def tabulate(result: dict[str, Any]) -> str:
     """One row per pool, means over seeds: nats per word held by the sinks, then shares."""
     few, half, rows = result["few"], result["half"], []
     for pool, (_, _, label) in POOLS.items():
@@ -166,7 +172,7 @@ def tabulate(result: dict) -> str:
     return table([*header, "half lost after"], rows)
 
 
-def draw(result: dict, folder: Path) -> list[Path]:
+def draw(result: dict[str, Any], folder: Path) -> list[Path]:
     """What the others lose, by deletions and by sinks: delete.png and delete.svg in `folder`."""
     sizes = result["sizes"]
     with plt.rc_context(plots.STYLE):

@@ -16,6 +16,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 from memsinks_np import plots
+from memsinks_np.arrays import Floats
 from memsinks_np.experiments.fig2_run import (
     FIELD,
     LIMIT,
@@ -40,6 +41,8 @@ METHODS = {
     "random": "random",
 }
 
+Cells = dict[tuple[str, str], Floats]  # (kind, method) -> a number for every seed
+
 
 def claims(result: dict[str, Any]) -> list[Claim]:
     """Section 3 of the paper, and our gold reference, at the allowed cost."""
@@ -51,13 +54,13 @@ def claims(result: dict[str, Any]) -> list[Claim]:
     sinks, gap = sinks_point(result), gold_gap(result, "stories")
     two, cost = ("gates", "integrated_gradients"), f"at a cost of {LIMIT}"
 
-    def tell(of: dict, *keys: tuple[str, str], digits: int = 2) -> str:
+    def tell(of: Cells, *keys: tuple[str, str], digits: int = 2) -> str:
         return " against ".join(f"{told(m) if k == 'stories' else k} {estimate(of[k, m], digits)}" for k, m in keys)
 
-    def beside(of: dict) -> str:
+    def beside(of: Cells) -> str:
         return "; ".join(tell(of, ("stories", m), ("canaries", m)) for m in two)
 
-    def harder(of: dict) -> bool:
+    def harder(of: Cells) -> bool:
         return all(of["stories", m].mean() < of["canaries", m].mean() for m in two)
 
     best = max(METHODS, key=lambda m: closed["stories", m].mean())
@@ -121,7 +124,7 @@ def told(method: str) -> str:
     return METHODS[method].replace("\n", " ")
 
 
-def ratio(nats: dict, method: str) -> float:
+def ratio(nats: Cells, method: str) -> float:
     """Canaries' forgetting over stories'."""
     return float(nats["canaries", method].mean() / max(nats["stories", method].mean(), 1e-9))
 

@@ -1,14 +1,15 @@
 """Cuts through a finished model, under every setting of every method: what each forgets and costs, read by field."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from math import log
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from memsinks_np.arms import rivals, seeded
+from memsinks_np.arrays import Floats
 from memsinks_np.config import DataConfig
 from memsinks_np.data import load_corpus
 from memsinks_np.experiments import Plan
@@ -67,8 +68,8 @@ def run(plan: Plan) -> dict[str, Any]:
 
 def tuned(result: dict[str, Any], kind: str, method: str) -> str:
     """The setting under which a method forgets most at the allowed cost, on average over seeds."""
-    settings = result["seeds"][0][kind]["cuts"][method]
-    return max(settings, key=lambda s: np.mean(forgotten(result, kind, method, setting=s)))
+    settings: dict[str, Any] = result["seeds"][0][kind]["cuts"][method]
+    return max(settings, key=lambda s: float(np.mean(forgotten(result, kind, method, setting=s))))
 
 
 def cuts(result: dict[str, Any], kind: str, method: str, setting: str = "") -> list[list[dict[str, Any]]]:
@@ -77,27 +78,25 @@ def cuts(result: dict[str, Any], kind: str, method: str, setting: str = "") -> l
     return [seed[kind]["cuts"][method][setting] for seed in result["seeds"]]
 
 
-def forgotten(
-    result: dict[str, Any], kind: str, method: str, limit: float = LIMIT, setting: str = ""
-) -> NDArray[np.float64]:
+def forgotten(result: dict[str, Any], kind: str, method: str, limit: float = LIMIT, setting: str = "") -> Floats:
     """Seed -> nats per word forgotten at no more than a cost of `limit`."""
     return np.array([within(path(rows, FIELD[kind]), limit) for rows in cuts(result, kind, method, setting)])
 
 
-def gold_gap(result: dict[str, Any], kind: str) -> NDArray[np.float64]:
+def gold_gap(result: dict[str, Any], kind: str) -> Floats:
     """Seed -> how much more a model that never saw the sequences loses on them, nats per word."""
     field, before = FIELD[kind], cuts(result, kind, "random", "one draw")
     return np.array([s["gold"][kind][field] - b[0][field] for s, b in zip(result["seeds"], before, strict=True)])
 
 
-def left(result: dict[str, Any], kind: str, method: str) -> NDArray[np.float64]:
+def left(result: dict[str, Any], kind: str, method: str) -> Floats:
     """Seed -> the smallest share of sequences that can still be extracted at the allowed cost."""
     field = f"{FIELD[kind]}_extraction"
     pairs = ((rows, path(rows, FIELD[kind])[:, 0] <= LIMIT) for rows in cuts(result, kind, method))
     return np.array([min(r[field] for r, ok in zip(rows, cheap, strict=True) if ok) for rows, cheap in pairs])
 
 
-def sinks_point(result: dict[str, Any]) -> NDArray[np.float64]:
+def sinks_point(result: dict[str, Any]) -> Floats:
     """(seeds, 2) cost and forgetting of removed sinks on stories, against standard training."""
     before = [rows[0] for rows in cuts(result, "stories", "random", "one draw")]
     fields = ("heldout", "repeated")
@@ -108,7 +107,7 @@ def sinks_point(result: dict[str, Any]) -> NDArray[np.float64]:
 
 def while_memorizing(history: list[dict[str, float]]) -> dict[str, float]:
     """How far both losses still fall once repeats are better known than new ones by half of the final gap."""
-    gap = lambda row: row["heldout_removed"] - row["repeated_removed"]
+    gap: Callable[[dict[str, float]], float] = lambda row: row["heldout_removed"] - row["repeated_removed"]
     first, last = history[0], history[-1]
     half = next(row for row in history if gap(row) >= gap(last) / 2)
     falls = {name: half[f"{name}_removed"] - last[f"{name}_removed"] for name in ("repeated", "heldout")}

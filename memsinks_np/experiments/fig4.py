@@ -1,6 +1,6 @@
 """Sinks over training, and every rival in one plane: what was forgotten, and what it cost on new text."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +51,7 @@ SHOWN = {"memsinks": "ours", "memsinks_paper": "paper's"}
 
 def point(result: dict[str, Any], arm: str) -> tuple[list[float], list[float]]:
     """Cost on new stories and forgetting of repeated ones against standard training, seed by seed."""
-    change = lambda kind: [
+    change: Callable[[str], list[float]] = lambda kind: [
         after - before
         for after, before in zip(
             values(result, arm, f"{kind}_{ARMS[arm]}"), values(result, "standard", f"{kind}_removed"), strict=True

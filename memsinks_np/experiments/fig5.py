@@ -1,6 +1,6 @@
 """How robust is it?  How many sinks are on, how large the model is, how often the ID is wrong."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -60,7 +60,7 @@ def claims(result: dict[str, Any]) -> list[Claim]:
     gold = repeated(result, "on", "retrained_without")
     shares = {p: repeated(result, "on", f"memsinks_paper {p}") for p in SHARES}
     noise = {d: {arm: repeated(result, f"noise {d}", arm) for arm in SINKS} for d in NOISE}
-    show: Callable[[dict], str] = lambda of: ", ".join(f"{k:g}: {v:.2f}" for k, v in of.items())
+    show: Callable[[Mapping[float, float]], str] = lambda of: ", ".join(f"{k:g}: {v:.2f}" for k, v in of.items())
     costs = {arm: {size: values(result[f"size {size}"], arm, "heldout_cost") for size in SIZES} for arm in SINKS}
     closed = {size: values(result[f"size {size}"], "memsinks", "gold_gap_closed") for size in SIZES}
     return [

@@ -1,5 +1,6 @@
 """From IDs to masks: the flaws of the released hash, and what they do to isolation and to deletion."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,19 +15,19 @@ from memsinks_np.report import Claim, estimate, number, table
 __all__ = ["claims", "draw", "run", "tabulate"]
 
 
-def numbers(result: dict, arm: str, field: str) -> list[float]:
+def numbers(result: dict[str, Any], arm: str, field: str) -> list[float]:
     """One for every seed; those of text, whose IDs are hashes, have no pairs."""
     return [row[field] for row in result["arms"][arm] if row[field] is not None]
 
 
-def mean(result: dict, arm: str, field: str) -> float:
+def mean(result: dict[str, Any], arm: str, field: str) -> float:
     return float(np.mean(numbers(result, arm, field)))
 
 
-def claims(result: dict) -> list[Claim]:
+def claims(result: dict[str, Any]) -> list[Claim]:
     """The masks, then what they do."""
     ours, hashed, short = (result["masks"][name] for name in ("ours", "int64", "int32"))
-    show = lambda arm, field, digits=3: estimate(numbers(result, arm, field), digits)
+    show: Callable[..., str] = lambda arm, field, digits=3: estimate(numbers(result, arm, field), digits)
     gap = {arm: mean(result, arm, "gap_closed") for arm in result["arms"]}
     up = {arm: mean(result, arm, "others") for arm in result["arms"]}
     return [
@@ -80,11 +81,11 @@ def claims(result: dict) -> list[Claim]:
     ]
 
 
-def independent(mask: dict) -> bool:
-    return abs(mask["overlap"][1] - P * P) < 0.01 and mask["id_0"] < 2 * P and mask["sink_0"] < 2 * P
+def independent(mask: dict[str, Any]) -> bool:
+    return bool(abs(mask["overlap"][1] - P * P) < 0.01 and mask["id_0"] < 2 * P and mask["sink_0"] < 2 * P)
 
 
-def tabulate(result: dict) -> str:
+def tabulate(result: dict[str, Any]) -> str:
     """The masks; the arms, as means over seeds (95 % interval), losses in nats per word."""
     head = [
         "masks",
@@ -119,7 +120,7 @@ COLUMNS = {
 }
 
 
-def draw(result: dict, folder: Path) -> list[Path]:
+def draw(result: dict[str, Any], folder: Path) -> list[Path]:
     """The flaw, its cause in a sparse pool, and what it does there (seed 0)."""
     with plt.rc_context(plots.STYLE):
         fig, axes = plt.subplots(1, 3, figsize=(16, 4.2), gridspec_kw={"wspace": 0.6})
@@ -129,7 +130,7 @@ def draw(result: dict, folder: Path) -> list[Path]:
         return plots.save(fig, folder, "hash")
 
 
-def draw_overlap(ax: Any, masks: dict) -> None:
+def draw_overlap(ax: Any, masks: dict[str, Any]) -> None:
     plots.frame(ax, "Do related IDs share sinks?", "share of the pool that both own", "k, for IDs i and k i")
     ends = []
     for name, label, arm in (("ours", "ours", "memsinks_paper"), ("int64", "released", "released")):
@@ -143,7 +144,7 @@ def draw_overlap(ax: Any, masks: dict) -> None:
     plots.label_ends(ax, ends)
 
 
-def draw_owners(ax: Any, arms: dict) -> None:
+def draw_owners(ax: Any, arms: dict[str, Any]) -> None:
     plots.frame(ax, "Who owns a sink?", "repeated sequences that own it", "sinks, the most owned first")
     ax.set_xscale("log")
     for name, label, arm in (("sparse_ours", "ours", "memsinks_paper"), ("sparse_released", "released", "released")):
@@ -154,7 +155,7 @@ def draw_owners(ax: Any, arms: dict) -> None:
     ax.set_ylim(0, 1.15 * max(max(arms[f"sparse_{kind}"][0]["owners"]) for kind in ("ours", "released")))
 
 
-def draw_deletion(ax: Any, arms: dict) -> None:
+def draw_deletion(ax: Any, arms: dict[str, Any]) -> None:
     title, y = "Delete one: do the others stay?", "rise of their loss (nats per word)"
     plots.frame(ax, title, y, "")
     groups = (

@@ -5,11 +5,11 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from memsinks_np import metrics
 from memsinks_np.arms import Preset, rivals, seeded
-from memsinks_np.config import Arm, ModelConfig, SinkConfig
+from memsinks_np.arrays import Floats
+from memsinks_np.config import Arm, ModelConfig, SinkConfig, pool_of
 from memsinks_np.data import Corpus, load_corpus
 from memsinks_np.experiments import Plan
 from memsinks_np.grid import Job
@@ -48,11 +48,11 @@ def arms_of(preset: Preset) -> dict[str, Arm]:
     arms = {name: known[name] for name in ("standard", "retrained_without")}
     for name, arm in pools.items():
         arms[f"{name}_ours"] = arm
-        arms[f"{name}_released"] = replace(arm, sinks=replace(arm.sinks, scheme="released"))
+        arms[f"{name}_released"] = replace(arm, sinks=replace(pool_of(arm), scheme="released"))
     return {name: replace(arm, name=name) for name, arm in arms.items()}
 
 
-def describe(mask: Callable) -> dict[str, Any]:
+def describe(mask: Callable[[Any], Any]) -> dict[str, Any]:
     """Shares of the pool: what IDs 0, and 1 to 20 together, own; what i and k*i share; and of IDs, that own sink 0."""
     last = round(P * MODULUS / BASE)  # what the released hash gives sink 0, by its formula
     some = mask(FEW)
@@ -81,7 +81,7 @@ def collateral(params: Params, model: ModelConfig, corpus: Corpus) -> dict[str, 
     spared_*  the same where the sinks that all repeated sequences own (but for ID 0) are left in place
     """
     ids = corpus.repeated_ids
-    mask = mask_of(model.sinks, ids)
+    mask = mask_of(pool_of(model), ids)
     owners = mask[ids != 0].sum(axis=0)
     everyones = owners == (ids != 0).sum()
     doubled = (ids[:, None] * 2 == ids) & (ids != 0)
@@ -95,11 +95,12 @@ def collateral(params: Params, model: ModelConfig, corpus: Corpus) -> dict[str, 
     return row
 
 
-def rise(params: Params, model: ModelConfig, corpus: Corpus, mask: Any, spared: Any) -> NDArray[np.float64]:
+def rise(params: Params, model: ModelConfig, corpus: Corpus, mask: Any, spared: Any) -> Floats:
     """(R,R): how much the loss of sequence j rises when the sinks of sequence i, but for the spared ones, go."""
 
-    def loss(gone: Any) -> NDArray[np.float64]:
+    def loss(gone: Any) -> Floats:
         selection = (Mask((mask * (1 - gone)).astype(np.float32)),) * model.n_layers
-        return metrics.predict(params, model, corpus.repeated, selection)[0].mean(axis=1, dtype=np.float64)
+        of: Floats = metrics.predict(params, model, corpus.repeated, selection)[0].mean(axis=1, dtype=np.float64)
+        return of
 
     return np.stack([loss(one * (1 - spared)) for one in mask]) - loss(0 * mask[0])

@@ -13,17 +13,24 @@ from memsinks_np.report import Claim, estimate, table
 __all__ = ["claims", "draw", "run", "tabulate"]
 
 
-def numbers(result: dict, often: str, optimizer: str, field: str) -> list[float]:
+def numbers(result: dict[str, Any], often: str, optimizer: str, field: str) -> list[Any]:
     """One for every seed."""
     return [row[field] for row in result["arms"][often][optimizer]]
 
 
-def claims(result: dict) -> list[Claim]:
+def claims(result: dict[str, Any]) -> list[Claim]:
     """What moves while it is off, and what that does to memories."""
     moved, lazy = result["traces"]["AdamW, no decay"][-1], result["traces"]["lazy AdamW"]
-    show = lambda often, optimizer, field: estimate(numbers(result, often, optimizer, field))
-    mean = lambda often, optimizer, field: float(np.mean(numbers(result, often, optimizer, field)))
-    both = lambda often, field: f"{show(often, 'adamw', field)} against {show(often, 'lazy_adamw', field)}"
+
+    def show(often: str, optimizer: str, field: str) -> str:
+        return estimate(numbers(result, often, optimizer, field))
+
+    def mean(often: str, optimizer: str, field: str) -> float:
+        return float(np.mean(numbers(result, often, optimizer, field)))
+
+    def both(often: str, field: str) -> str:
+        return f"{show(often, 'adamw', field)} against {show(often, 'lazy_adamw', field)}"
+
     gone = [mean(often, "adamw", "repeated_removed") - mean(often, "lazy_adamw", "repeated_removed") for often in ARMS]
     at = SLEEPS.index(3000)
     slept, fresh = ([x[i] for x in numbers(result, "often", "lazy_adamw", "slept")] for i in (at, 0))
@@ -83,7 +90,7 @@ COLUMNS = {
 }
 
 
-def tabulate(result: dict) -> str:
+def tabulate(result: dict[str, Any]) -> str:
     """The trace in learning rates; the arms in nats per word; the long sleeps."""
     steps = (1, 5, 10, 20, 50, 100, 200, 400)
     moved = [[name, *(f"{trace[i]:.2f}" for i in steps)] for name, trace in result["traces"].items()]
@@ -106,7 +113,7 @@ def tabulate(result: dict) -> str:
     )
 
 
-def draw(result: dict, folder: Path) -> list[Path]:
+def draw(result: dict[str, Any], folder: Path) -> list[Path]:
     """One sink asleep; two optimizers awake; a long sleep (seed 0)."""
     with plt.rc_context(plots.STYLE):
         fig, axes = plt.subplots(1, 3, figsize=(16.5, 4.2), gridspec_kw={"wspace": 0.75})
@@ -116,7 +123,7 @@ def draw(result: dict, folder: Path) -> list[Path]:
         return plots.save(fig, folder, "optimizer")
 
 
-def draw_traces(ax: Any, traces: dict) -> None:
+def draw_traces(ax: Any, traces: dict[str, Any]) -> None:
     ends = []
     for name, label, arm, line in (
         ("AdamW, no decay", "its momentum", "adamw", "--"),
@@ -130,14 +137,14 @@ def draw_traces(ax: Any, traces: dict) -> None:
     plots.label_ends(ax, ends)
 
 
-def draw_history(ax: Any, result: dict) -> None:
+def draw_history(ax: Any, result: dict[str, Any]) -> None:
     ends = []
     for often, line in (("often", "-"), ("rarely", "--")):
-        for optimizer, arm in (("lazy_adamw", "memsinks"), ("adamw", "adamw")):
+        for (optimizer, label), arm in zip(NAMES.items(), ("memsinks", "adamw"), strict=True):
             rows = result["arms"][often][optimizer][0]["history"]
             ax.plot([r["step"] for r in rows], [r["repeated_own"] for r in rows], line, color=plots.COLORS[arm])
             if often == "rarely":
-                ends.append((rows[-1]["repeated_own"], NAMES[optimizer], arm))
+                ends.append((rows[-1]["repeated_own"], label, arm))
     plots.frame(ax, "Who learns it faster?", "repeated, own sinks (nats per word)", "training step")
     ax.set_ylim(0, 1)
     every = (f"{often} (every {result['returns'][often]:.0f} steps)" for often in ARMS)
@@ -146,7 +153,7 @@ def draw_history(ax: Any, result: dict) -> None:
     plots.label_ends(ax, ends)
 
 
-def draw_sleep(ax: Any, result: dict) -> None:
+def draw_sleep(ax: Any, result: dict[str, Any]) -> None:
     steps = np.array(SLEEPS[1:])
     ends = []
     for often, line in (("often", "-"), ("rarely", "--")):

@@ -7,7 +7,7 @@ import numpy as np
 
 from memsinks_np import metrics, optim
 from memsinks_np.arms import rivals, seeded
-from memsinks_np.config import TrainConfig
+from memsinks_np.config import Optimizer, TrainConfig, pool_of
 from memsinks_np.data import load_corpus
 from memsinks_np.experiments import Plan
 from memsinks_np.grid import Job
@@ -18,7 +18,7 @@ from memsinks_np.train import Trained
 WIDTH, ON, OFF = 64, 50, 400  # one sink of 64 weights: steps that it is on, then off
 RARER = 5  # times as many repeated sequences: each returns so much later
 SLEEPS = (0, 100, 300, 1000, 3000, 10_000, 30_000)  # steps asleep under weight decay, at the largest learning rate
-NAMES = {"lazy_adamw": "lazy AdamW", "adamw": "AdamW"}
+NAMES: dict[Optimizer, str] = {"lazy_adamw": "lazy AdamW", "adamw": "AdamW"}
 ARMS = dict.fromkeys(("often", "rarely"), tuple(NAMES))
 
 
@@ -26,7 +26,7 @@ def run(plan: Plan) -> dict[str, Any]:
     """Follow one sink after its last activation; train memsinks under two optimizers; let finished sinks sleep."""
     jobs = {(often, o): jobs_of(plan, often, o) for often, optimizers in ARMS.items() for o in optimizers}
     found = iter(plan.grid([job for of in jobs.values() for job in of], measure))
-    s, pool = plan.preset.settings, rivals(plan.preset)["memsinks_paper"].sinks
+    s, pool = plan.preset.settings, pool_of(rivals(plan.preset)["memsinks_paper"])
     returns = s.data.n_repeated / s.data.n_in_batch
     return {
         "traces": traces(s.train),
@@ -37,7 +37,7 @@ def run(plan: Plan) -> dict[str, Any]:
     }
 
 
-def jobs_of(plan: Plan, often: str, optimizer: str) -> list[Job]:
+def jobs_of(plan: Plan, often: str, optimizer: Optimizer) -> list[Job]:
     """The arm memsinks under an optimizer, for every seed, its sequences repeated often or rarely."""
     s = plan.preset.settings
     data = replace(s.data, n_repeated=s.data.n_repeated * (1 if often == "often" else RARER))
@@ -50,14 +50,14 @@ def measure(job: Job, trained: Trained) -> dict[str, Any]:
     corpus = load_corpus(job.settings.data)
     model = job.settings.model(job.arm, len(corpus.vocab))
     own_sinks = own(model.sinks, corpus.repeated_ids, model.n_layers)
-    awake = [len(np.unique(active(model.sinks, corpus.batch(step).ids))) for step in range(20)]
+    awake = [len(np.unique(active(pool_of(model), corpus.batch(step).ids))) for step in range(20)]
     slept = [
         metrics.mean_loss(asleep(trained.params, job.settings.train, steps), model, corpus.repeated, own_sinks)
         for steps in SLEEPS
     ]
     history = [{"step": row["step"], "repeated_own": row["repeated_own"]} for row in trained.history]
     row = dict(metrics.measure(trained.params, model, corpus))
-    return row | {"asleep": 1 - float(np.mean(awake)) / model.sinks.n_sink, "slept": slept, "history": history}
+    return row | {"asleep": 1 - float(np.mean(awake)) / pool_of(model).n_sink, "slept": slept, "history": history}
 
 
 def asleep(params: Params, train: TrainConfig, steps: int) -> Params:

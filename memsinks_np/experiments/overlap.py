@@ -11,7 +11,7 @@ import numpy as np
 
 from memsinks_np import plots
 from memsinks_np.arms import Preset, seeded
-from memsinks_np.config import Arm, SinkConfig
+from memsinks_np.config import Arm, SinkConfig, pool_of
 from memsinks_np.experiments import Plan
 from memsinks_np.experiments.delete import FEW, measure
 from memsinks_np.report import Claim, number, table
@@ -42,8 +42,8 @@ def run(plan: Plan) -> dict[str, Any]:
     found = plan.grid(jobs, partial(measure, sizes=[few], draws=2 if plan.quick else DRAWS))
     cells = [
         {
-            "S": arm.sinks.n_sink,
-            "A": arm.sinks.n_active,
+            "S": pool_of(arm).n_sink,
+            "A": pool_of(arm).n_active,
             "G": arm.n_shared,
             "others_up": one["after"][str(few)]["others_up"],
         }
@@ -53,15 +53,15 @@ def run(plan: Plan) -> dict[str, Any]:
     return {"few": few, "steps": short.train.steps, "A": plan.preset.sinks.n_active, "cells": cells}
 
 
-def lines(result: dict, field: str) -> dict[tuple[int, int], dict[int, float]]:
+def lines(result: dict[str, Any], field: str) -> dict[tuple[int, int], dict[int, float]]:
     """(G, A) -> {S: mean over seeds}."""
-    found: dict[tuple[int, int], dict[int, list]] = {}
+    found: dict[tuple[int, int], dict[int, list[float]]] = {}
     for cell in result["cells"]:
         found.setdefault((cell["G"], cell["A"]), {}).setdefault(cell["S"], []).append(cell[field])
     return {line: {S: float(np.mean(v)) for S, v in sorted(points.items())} for line, points in found.items()}
 
 
-def claims(result: dict) -> list[Claim]:
+def claims(result: dict[str, Any]) -> list[Claim]:
     """What NULLs (2606.13873), a follow-up of the same authors, says of overlap; we know it from reviews of it."""
 
     def along(field: str, title: str, paper: str, sign: int = 1) -> Claim:
@@ -96,7 +96,7 @@ COLUMNS = {
 }
 
 
-def tabulate(result: dict) -> str:
+def tabulate(result: dict[str, Any]) -> str:
     """One row per cell, nats per word, means over seeds."""
     of = [lines(result, field) for field in COLUMNS]
     rows = [
@@ -107,7 +107,7 @@ def tabulate(result: dict) -> str:
     return table([f"pool ({result['steps']} steps)", "overlap", *COLUMNS.values()], rows)
 
 
-def draw(result: dict, folder: Path) -> list[Path]:
+def draw(result: dict[str, Any], folder: Path) -> list[Path]:
     """Memory against pool size, collateral against overlap: overlap.png and overlap.svg in `folder`."""
     held, up, ends = lines(result, "content"), lines(result, "others_up"), []
     with plt.rc_context(plots.STYLE):

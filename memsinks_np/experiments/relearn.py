@@ -185,8 +185,8 @@ def draw_cost(ax: Any, result: dict[str, Any], unit: str) -> None:
         fontsize=11,
         color="#888888",
     )
-    for y, name in ((0.44, "retrained_without"), (0.34, "memsinks"), (0.24, "gradient_ascent"), (0.14, "npo")):
-        ax.text(0.97, y, LABELS[name], transform=ax.transAxes, color=color(name), ha="right")
+    for height, name in ((0.44, "retrained_without"), (0.34, "memsinks"), (0.24, "gradient_ascent"), (0.14, "npo")):
+        ax.text(0.97, height, LABELS[name], transform=ax.transAxes, color=color(name), ha="right")
     ax.text(0.97, 0.04, "standard: the start", transform=ax.transAxes, color=color("standard"), ha="right")
 
 
@@ -194,7 +194,7 @@ def draw_steps(ax: Any, result: dict[str, Any]) -> None:
     """A line from the steps to relearn (full) to those for new sequences (open): its length is what is left."""
     names = [name for name in LABELS if name in result["arms"]][::-1]
     for y, name in enumerate(names):
-        old, new = (np.mean([row[f] for row in result["arms"][name]]) for f in ("steps", "steps_new"))
+        old, new = (float(np.mean([row[f] for row in result["arms"][name]])) for f in ("steps", "steps_new"))
         ax.plot([old, new], [y, y], color=color(name))
         ax.plot(new, y, "o", color=color(name), markerfacecolor="white", markersize=9, markeredgewidth=2)
         ax.plot(old, y, "o", color=color(name), markersize=9)

@@ -47,7 +47,9 @@ def measure(job: Job, trained: Trained) -> dict[str, Any]:
     return metrics.measure(trained.params, job.settings.model(job.arm, len(corpus.vocab)), corpus)
 
 
-def attack(job: Job, trained: Trained, levels: list[float], steps: int, updates: dict) -> list[dict[str, Any]]:
+def attack(
+    job: Job, trained: Trained, levels: list[float], steps: int, updates: dict[str, Any]
+) -> list[dict[str, Any]]:
     """In a worker: every removal that starts from this arm, attacked; `levels` are the standard model's, by seed."""
     corpus = load_corpus(job.settings.data)
     cfg = job.settings.model(job.arm, len(corpus.vocab))
@@ -86,13 +88,13 @@ def known(params: Params, cfg: ModelConfig, corpus: Corpus) -> float | None:
     return metrics.mean_loss(params, cfg, corpus.repeated[:n], selection) if cfg.sinks else None
 
 
-def cheapest(rows: list[dict]) -> dict:
+def cheapest(rows: list[dict[str, Any]]) -> dict[str, Any]:
     """Of the settings that reached their end (repeated loss at the held-out loss), the one with the best model."""
     ended = [row for row in rows if row["repeated_removed"] >= row["heldout_removed"]]
     return min(ended or rows, key=lambda row: row["heldout_removed"])
 
 
-def toughest(rows: list[dict], standard: dict) -> dict:
+def toughest(rows: list[dict[str, Any]], standard: dict[str, Any]) -> dict[str, Any]:
     """Of the settings that reached their end within the budget, the one that gives least back."""
     ended = [row for row in rows if row["repeated_removed"] >= row["heldout_removed"]]
     paid = [row for row in ended if row["heldout_removed"] - standard["heldout_removed"] <= BUDGET]
@@ -110,7 +112,7 @@ def run(plan: Plan) -> dict[str, Any]:
     jobs = [seeded(plan.preset, arm, seed) for seed in seeds for arm in updated] + jobs
     then = partial(attack, levels=levels, steps=4 if plan.quick else STEPS, updates=updates)
     found = {(j.settings.train.seed, j.arm.name): rows for j, rows in zip(jobs, plan.grid(jobs, then), strict=True)}
-    rows: dict[str, list[dict]] = {}
+    rows: dict[str, list[dict[str, Any]]] = {}
     for seed in seeds:
         standard, gold = found[seed, "standard"][0], found[seed, "retrained_without"][0]
         for name in (*ARMS, CUT, *updates):

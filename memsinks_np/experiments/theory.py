@@ -1,5 +1,6 @@
 """The paper's three formal results, simulated: what each says rightly, and where it stops (App. D, F, H)."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +15,12 @@ from memsinks_np.report import Claim, estimate, number, table
 __all__ = ["claims", "draw", "run", "tabulate"]
 
 
-def claims(result: dict) -> list[Claim]:
+def claims(result: dict[str, Any]) -> list[Claim]:
     """Three theorems, sentence by sentence."""
     return claims_of_f1(result) + claims_of_h3(result) + claims_of_d3(result)
 
 
-def claims_of_f1(result: dict) -> list[Claim]:
+def claims_of_f1(result: dict[str, Any]) -> list[Claim]:
     limit = mean(result, lambda seed: seed["coadaptation"]["limit"])
     at = {n: mean(result, distance(n)) for n in AFTER}
     below = all((np.array(s["coadaptation"]["bound"]) <= s["coadaptation"]["distance"]).all() for s in result["seeds"])
@@ -47,11 +48,11 @@ def claims_of_f1(result: dict) -> list[Claim]:
     ]
 
 
-def claims_of_h3(result: dict) -> list[Claim]:
+def claims_of_h3(result: dict[str, Any]) -> list[Claim]:
     b, rho = t.COUNTEREXAMPLE, 0.48
     sink, shared = (mean(result, logit("usual", 0.1, field)) for field in ("sink", "shared"))
     sink_all, shared_all = (mean(result, logit("usual", 1.0, field)) for field in ("sink", "shared"))
-    leading = [r for r in RHOS if min(over(result, lambda s, r=r: lead(s, r))) > 0]
+    leading = [r for r in RHOS if min(over(result, lead(r))) > 0]
     promised = mean(result, logit("usual", 0.1, "threshold"))
     slow = {field: mean(result, logit("gentle", 1.0, field)) for field in ("sink", "lower", "lower_printed")}
     return [
@@ -92,7 +93,7 @@ def claims_of_h3(result: dict) -> list[Claim]:
     ]
 
 
-def claims_of_d3(result: dict) -> list[Claim]:
+def claims_of_d3(result: dict[str, Any]) -> list[Claim]:
     noisy = {n: mean(result, share("noisy", n)) for n in ONCE}
     clean = mean(result, share("clean", 8))
     return [
@@ -112,10 +113,10 @@ def claims_of_d3(result: dict) -> list[Claim]:
     ]
 
 
-def tabulate(result: dict) -> str:
+def tabulate(result: dict[str, Any]) -> str:
     """Three tables: co-adaptation, the one-layer model, entanglement."""
-    bound = lambda n: lambda seed: seed["coadaptation"]["bound"][n]
-    cells = lambda *of: [estimate(over(result, f)) for f in of]
+    bound: Callable[[int], Callable[[dict[str, Any]], float]] = lambda n: lambda seed: seed["coadaptation"]["bound"][n]
+    cells: Callable[..., list[str]] = lambda *of: [estimate(over(result, f)) for f in of]
     first = [[f"{n:,}", *cells(distance(n), bound(n))] for n in AFTER]
     first.append(["limit", *cells(lambda seed: seed["coadaptation"]["limit"]), ""])
     second = [[number(rho, 1), *cells(logit("usual", rho, "shared"), logit("usual", rho, "sink"))] for rho in RHOS]
@@ -129,7 +130,7 @@ def tabulate(result: dict) -> str:
     )
 
 
-def draw(result: dict, folder: Path) -> list[Path]:
+def draw(result: dict[str, Any], folder: Path) -> list[Path]:
     """Four panels, of seed 0."""
     seed = result["seeds"][0]
     with plt.rc_context(plots.STYLE):
@@ -150,7 +151,7 @@ def lines(ax: Any, x: Any, curves: dict[str, tuple[Any, str, str]]) -> None:
     plots.label_ends(ax, ends)
 
 
-def draw_coadaptation(ax: Any, run: dict) -> None:
+def draw_coadaptation(ax: Any, run: dict[str, Any]) -> None:
     n = np.arange(1, len(run["distance"]))
     plots.frame(ax, "Co-adaptation: how far does it go?", "distance from never having it", "steps since the memory")
     ax.set_xscale("log")
@@ -164,7 +165,7 @@ def draw_coadaptation(ax: Any, run: dict) -> None:
     lines(ax, n, curves)
 
 
-def draw_saw_tooth(ax: Any, trace: dict) -> None:
+def draw_saw_tooth(ax: Any, trace: dict[str, Any]) -> None:
     plots.frame(ax, "Learning and forgetting: who keeps it?", "logit of the right word", "training step")
     curves = {"sinks, on for\n10 % of others": "sink", "shared neurons": "shared"}
     arms = {"sink": "memsinks", "shared": "standard"}
@@ -185,7 +186,7 @@ def draw_threshold(ax: Any, b: t.Bounds) -> None:
     lines(ax, rho, curves)
 
 
-def draw_entanglement(ax: Any, shares: dict) -> None:
+def draw_entanglement(ax: Any, shares: dict[str, Any]) -> None:
     plots.frame(ax, "Entanglement: is it always there?", "semantic share of the update", "once-seen sequences")
     ax.set_xscale("symlog", linthresh=1)
     ax.set_xticks([0, 1, 4, 16, 64, 256], ["0", "1", "4", "16", "64", "256"])

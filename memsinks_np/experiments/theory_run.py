@@ -70,27 +70,27 @@ def entangle(seed: int, draws: int) -> dict[str, list[float]]:
     return {"noisy": [share(n, 1.0) for n in ONCE], "clean": [share(n, 0.0) for n in ONCE]}
 
 
-def over(result: dict, of: Callable[[dict], float]) -> list[float]:
+def over(result: dict[str, Any], of: Callable[[dict[str, Any]], float]) -> list[float]:
     """A number for every seed."""
     return [float(of(seed)) for seed in result["seeds"]]
 
 
-def mean(result: dict, of: Callable[[dict], float]) -> float:
+def mean(result: dict[str, Any], of: Callable[[dict[str, Any]], float]) -> float:
     return float(np.mean(over(result, of)))
 
 
-def distance(n: int) -> Callable[[dict], float]:
+def distance(n: int) -> Callable[[dict[str, Any]], float]:
     return lambda seed: seed["coadaptation"]["distance"][n]
 
 
-def logit(rate: str, rho: float, field: str) -> Callable[[dict], float]:
+def logit(rate: str, rho: float, field: str) -> Callable[[dict[str, Any]], float]:
     return lambda seed: seed["accumulation"][rate][RHOS.index(rho)][field]
 
 
-def share(kind: str, n: int) -> Callable[[dict], float]:
+def share(kind: str, n: int) -> Callable[[dict[str, Any]], float]:
     return lambda seed: seed["entanglement"][kind][ONCE.index(n)]
 
 
-def lead(seed: dict, rho: float) -> float:
+def lead(rho: float) -> Callable[[dict[str, Any]], float]:
     """How much more of the right word's logit comes from the sinks than from the shared neurons."""
-    return logit("usual", rho, "sink")(seed) - logit("usual", rho, "shared")(seed)
+    return lambda seed: logit("usual", rho, "sink")(seed) - logit("usual", rho, "shared")(seed)

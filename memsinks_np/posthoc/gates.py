@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from memsinks_np.arrays import Array, Cache, Xp
 from memsinks_np.config import ModelConfig, TrainConfig, require
 from memsinks_np.ids import uniform
 from memsinks_np.metrics import Tokens
@@ -22,11 +23,11 @@ BETA, LOW, HIGH = 2 / 3, -0.1, 1.1  # Louizos et al. 2018
 NOISE = 302  # salt of u
 
 
-def sigmoid(xp, x):
+def sigmoid(xp: Xp, x: Array) -> Array:
     return 0.5 + 0.5 * xp.tanh(0.5 * x)  # 1 / (1 + exp(-x)), and nothing overflows
 
 
-def hard_concrete_forward(xp, a, u):  # (L,G), (L,G) -> (L,G)
+def hard_concrete_forward(xp: Xp, a: Array, u: Array) -> tuple[Array, Cache]:  # (L,G), (L,G) -> (L,G)
     """g = clip(LOW + (HIGH - LOW) s, 0, 1), s = sigmoid((log u - log(1-u) + a) / beta); u is data."""
     s = sigmoid(xp, (xp.log(u) - xp.log(1 - u) + a) / BETA)
     wide = LOW + (HIGH - LOW) * s
@@ -34,20 +35,20 @@ def hard_concrete_forward(xp, a, u):  # (L,G), (L,G) -> (L,G)
     return g, (s, wide)
 
 
-def hard_concrete_backward(xp, dg, cache):  # (L,G) -> (L,G)
+def hard_concrete_backward(xp: Xp, dg: Array, cache: Cache) -> Array:  # (L,G) -> (L,G)
     s, wide = cache
     da = dg * (HIGH - LOW) * s * (1 - s) / BETA  # forward: wide = LOW + (HIGH - LOW) s, where ds/da = s (1-s) / beta
     return xp.where((wide < 0) | (wide > 1), xp.zeros_like(da), da)  # forward: clipped, so constant, outside
 
 
-def open_share_forward(xp, a):  # (L,G) -> ()
+def open_share_forward(xp: Xp, a: Array) -> tuple[Array, Cache]:  # (L,G) -> ()
     """The expected share of gates that are not closed: mean sigmoid(a - beta log(-LOW/HIGH))."""
     q = sigmoid(xp, a - BETA * log(-LOW / HIGH))
     L, G = a.shape
     return xp.sum(q) / (L * G), q
 
 
-def open_share_backward(xp, dy, q):  # () -> (L,G)
+def open_share_backward(xp: Xp, dy: Array, q: Cache) -> Array:  # () -> (L,G)
     L, G = q.shape
     return dy * q * (1 - q) / (L * G)
 

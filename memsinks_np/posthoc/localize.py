@@ -17,15 +17,16 @@ and a higher score always means: the sequences need this neuron more.
 from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
+from memsinks_np.arrays import Floats
 from memsinks_np.config import ModelConfig, require
 from memsinks_np.ids import uniform
 from memsinks_np.metrics import CHUNK, Tokens, extracted, mean_loss, predict
 from memsinks_np.model import loss_and_grads, make_batch, token_loss
 from memsinks_np.sinks import Params, none
 
-Scores = NDArray[np.float64]
+Scores = Floats
+By = Literal["loss", "probability"]
 RANDOM = 301  # salt of the random scores
 
 
@@ -41,9 +42,7 @@ def gate_grads(xp: Any, params: Params, grads: Params) -> Any:  # -> (L,G)
     return xp.stack([xp.sum(grads[name] * params[name], axis=1) for name in names])
 
 
-def remembered(
-    params: Params, cfg: ModelConfig, tokens: Tokens, gates: Any, by: Literal["loss", "probability"] = "loss"
-) -> tuple[float, Scores]:
+def remembered(params: Params, cfg: ModelConfig, tokens: Tokens, gates: Any, by: By = "loss") -> tuple[float, Scores]:
     """How well a model with gates knows the sequences, and its gradient with respect to the gates, (L,G).
 
     "loss" is minus the mean loss in nats per word, "probability" the mean probability of the true next word.
@@ -65,7 +64,7 @@ def integrated_gradients(
     params: Params,
     cfg: ModelConfig,
     tokens: Tokens,
-    by: Literal["loss", "probability"] = "probability",
+    by: By = "probability",
     together: bool = True,
     steps: int = 16,
 ) -> Scores:

@@ -4,16 +4,16 @@ from itertools import pairwise, product
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from memsinks_np.arrays import Floats
 from memsinks_np.config import ModelConfig
 from memsinks_np.metrics import Tokens
 from memsinks_np.posthoc import gates
-from memsinks_np.posthoc.localize import Scores, integrated_gradients, random_scores, zero_out
+from memsinks_np.posthoc.localize import By, Scores, integrated_gradients, random_scores, zero_out
 from memsinks_np.sinks import Params
 
 PENALTIES, ITERATIONS = (0.5, 2.0, 10.0, 30.0), (50, 100)  # of the gates
-MEASURED = tuple(product(("loss", "probability"), (True, False)))  # integrated gradients: by, together
+MEASURED: tuple[tuple[By, bool], ...] = tuple(product(("loss", "probability"), (True, False)))  # by, together
 
 
 def scored(
@@ -42,13 +42,14 @@ def scored(
     }
 
 
-def path(rows: list[dict[str, Any]], field: str) -> NDArray[np.float64]:
+def path(rows: list[dict[str, Any]], field: str) -> Floats:
     """(N,2) cost on new sequences and forgetting of `field`'s, in nats per word, one row per share of a curve."""
-    losses = np.array([[row["heldout"], row[field]] for row in rows])
-    return losses - losses[0]
+    losses: Floats = np.array([[row["heldout"], row[field]] for row in rows])
+    moved: Floats = losses - losses[0]
+    return moved
 
 
-def within(points: NDArray[np.float64], limit: float) -> float:
+def within(points: Floats, limit: float) -> float:
     """The most that is forgotten at no more than a cost of `limit`, with straight lines between neighbouring shares."""
     best = max([0.0, *(forgotten for cost, forgotten in points if cost <= limit)])
     for (c0, f0), (c1, f1) in pairwise(points):

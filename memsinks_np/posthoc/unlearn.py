@@ -14,8 +14,8 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from memsinks_np.arrays import Array, Cache, Losses, Xp
 from memsinks_np.backend import namespace_of, to_device
 from memsinks_np.config import ModelConfig, TrainConfig, require
 from memsinks_np.data import Corpus
@@ -47,7 +47,7 @@ class Unlearning:
         return TrainConfig(lr=self.lr, weight_decay=0.0)
 
 
-def npo_forward(xp, nll, reference, beta):  # (B,T), (B,) -> (B,)
+def npo_forward(xp: Xp, nll: Array, reference: Array, beta: float) -> tuple[Array, Cache]:  # (B,T), (B,) -> (B,)
     """Every sequence's (2/beta) log(1 + (pi/pi_ref)^beta) / T = -(2/beta) log sigmoid(-beta log(pi/pi_ref)) / T.
 
     `reference` is -log pi_ref, the summed loss before unlearning.  The power never exceeds exp(beta * reference),
@@ -57,7 +57,7 @@ def npo_forward(xp, nll, reference, beta):  # (B,T), (B,) -> (B,)
     return (2 / beta) * xp.log(1 + ratio) / nll.shape[1], (ratio, nll.shape)
 
 
-def npo_backward(xp, dloss, cache):  # (B,) -> (B,T)
+def npo_backward(xp: Xp, dloss: Array, cache: Cache) -> Array:  # (B,) -> (B,T)
     """Gradient ascent's gradient times 2 pi^beta / (pi^beta + pi_ref^beta): 1 at the start, 0 once forgotten."""
     ratio, shape = cache
     share = 2 * ratio / (1 + ratio)
@@ -65,12 +65,13 @@ def npo_backward(xp, dloss, cache):  # (B,) -> (B,T)
     return xp.broadcast_to(dword[:, None], shape)
 
 
-def forgetting(nll: Any, reference: Any, beta: float) -> NDArray[np.floating]:
+def forgetting(nll: Any, reference: Any, beta: float) -> Losses:
     """What the forgetting term gives each word as its weight in the loss, (N,T), (N,) -> (N,T): all negative."""
     if beta == 0:
         return np.full(nll.shape, -1 / nll.size)
     _, cache = npo_forward(np, nll, reference, beta)
-    return npo_backward(np, np.full(len(nll), 1 / len(nll)), cache)
+    weights: Losses = npo_backward(np, np.full(len(nll), 1 / len(nll)), cache)
+    return weights
 
 
 def gradient(params: Params, step: int, cfg: ModelConfig, corpus: Corpus, how: Unlearning, reference: Any) -> Params:
@@ -83,7 +84,8 @@ def gradient(params: Params, step: int, cfg: ModelConfig, corpus: Corpus, how: U
     away = forgetting(predict(params, cfg, forget, off)[0], reference, how.beta)
     weights = np.concatenate([away, np.full_like(away, how.retain / away.size)])
     batch = batch._replace(weights=weights.astype(params["wte"].dtype))
-    return loss_and_grads(xp, params, to_device(xp, batch), cfg)[1]
+    grads: Params = loss_and_grads(xp, params, to_device(xp, batch), cfg)[1]
+    return grads
 
 
 def unlearn(
