@@ -68,6 +68,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--seeds", type=int, default=1, metavar="N", help="run seeds 0 to N-1 (default: 1)")
     p.add_argument("--steps", type=int, help="training steps " + default(lambda p: p.settings.train.steps))
     p.add_argument("--lr", type=float, help="largest learning rate " + default(lambda p: p.settings.train.lr))
+    p.add_argument("--warmup", type=int, help="steps until it is reached " + default(lambda p: p.settings.train.warmup))
     p.add_argument("--d-model", type=int, help="residual width C " + default(lambda p: p.settings.d_model))
     p.add_argument("--n-shared", type=int, help="shared neurons G beside the sinks " + default(lambda p: p.n_shared))
     p.add_argument("--n-sink", type=int, help="sinks in the pool S " + default(lambda p: p.sinks.n_sink))
@@ -102,7 +103,7 @@ def preset_of(a: argparse.Namespace) -> Preset:
     preset = PRESETS[a.preset or ("text" if a.corpus not in (None, "stories") else "stories")]
     preset = quick(preset) if a.quick else preset
     s = preset.settings
-    train = changed(s.train, steps=a.steps, lr=a.lr, backend=a.backend)
+    train = changed(s.train, steps=a.steps, lr=a.lr, warmup=a.warmup, backend=a.backend)
     settings = changed(replace(s, data=changed(s.data, corpus=a.corpus), train=train), d_model=a.d_model)
     sinks = changed(preset.sinks, n_sink=a.n_sink, n_active=a.n_active)
     return Preset(settings, preset.width, preset.n_shared if a.n_shared is None else a.n_shared, sinks)

@@ -268,6 +268,11 @@ def test_divergence_ends_the_command_with_one_line_and_the_parameters_before_it(
     assert not (tmp_path / "headline" / "result.json").exists()
 
 
+def test_both_remedies_of_divergence_can_be_given_to_the_command():
+    train = run_toy.preset_of(run_toy.parser().parse_args(["--lr", "1e-4", "--warmup", "200"])).settings.train
+    assert (train.lr, train.warmup) == (1e-4, 200)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("seconds", [2.0, 2.7, 4.0])
 def test_ctrl_c_on_a_terminal_ends_everything_within_a_second(seconds, tmp_path):

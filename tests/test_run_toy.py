@@ -30,6 +30,7 @@ ROOT = Path(__file__).parent.parent
         (["--steps", "0", "--quick"], "steps=0"),
         (["--steps", "many"], "invalid int value: 'many'"),
         (["--lr", "0"], "lr=0.0"),
+        (["--warmup", "-1"], "warmup=-1"),
         (["--seeds", "0"], "--seeds 0"),
         (["--workers", "-1"], "--workers -1"),
         (["--threads", "0"], "--threads 0"),
