@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -129,6 +130,25 @@ def test_killed_run_is_started_again_and_gives_the_same_bytes(tmp_path):
     assert run(tmp_path / "killed", "--steps", "120").returncode == 0
     for name in FILES:
         assert (tmp_path / "whole/headline" / name).read_bytes() == (tmp_path / "killed/headline" / name).read_bytes()
+
+
+@pytest.mark.slow
+def test_two_copies_of_this_repository_give_the_same_bytes(tmp_path):
+    """Neither the folder, nor the order of strings in a set, nor the time of day, nor who computes."""
+    found = []
+    for place, hash_seed, workers in (("here", "1", "1"), ("another place with a longer name", "4242", "2")):
+        copy = tmp_path / place
+        shutil.copytree(ROOT / "memsinks_np", copy / "memsinks_np", ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copy(ROOT / "run_toy.py", copy)
+        command = [sys.executable, "run_toy.py", "--quick", "--out", str(copy / "out"), "--workers", workers]
+        env = os.environ | {"PYTHONHASHSEED": hash_seed, "PYTHONPATH": str(copy)}
+        done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=copy, env=env)
+        assert done.returncode == 0, done.stderr
+        files = [path for path in sorted((copy / "out").rglob("*")) if path.is_file()]
+        found.append({str(path.relative_to(copy)): path.read_bytes() for path in files})
+    assert list(found[0]) == list(found[1])
+    assert [name for name in found[0] if found[0][name] != found[1][name]] == []
+    assert {f"out/headline/{name}" for name in FILES} < set(found[0])
 
 
 def test_importing_the_package_loads_neither_figures_nor_autograd():
