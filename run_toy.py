@@ -21,7 +21,7 @@ import platform
 import shlex
 import sys
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn
@@ -31,7 +31,7 @@ import numpy as np
 from memsinks_np import __version__, report
 from memsinks_np.arms import PRESETS, Preset, jobs_of, quick
 from memsinks_np.backend import BACKENDS, namespace
-from memsinks_np.checkpoint import alone, write_whole
+from memsinks_np.checkpoint import alone, in_turn, together, write_whole
 from memsinks_np.config import ConfigError, require
 from memsinks_np.data import load_corpus
 from memsinks_np.experiments import EXPERIMENTS, Plan
@@ -199,6 +199,7 @@ def run_experiments(names: list[str], a: argparse.Namespace) -> None:
         for name in names:
             stack.enter_context(alone(a.out / name))
             claim_folder(a.out / name, config)
+        stack.enter_context(together(a.out / "cache"))
         for name in names:
             if len(names) > 1:
                 print(f"\n# {name}: {EXPERIMENTS[name].what}\n", flush=True)
@@ -207,8 +208,12 @@ def run_experiments(names: list[str], a: argparse.Namespace) -> None:
 
 
 def write_page(out: Path) -> None:
-    """All that has results in `out` on one page."""
-    write_whole(out / "report.html", report_page(out))
+    """All that has results in `out` on one page.
+
+    Runs of other experiments may renew it too: one at a time, so that the last page holds all that is finished.
+    """
+    with in_turn(out) if out.is_dir() else nullcontext():
+        write_whole(out / "report.html", report_page(out))
     print(f"{out / 'report.html'}: everything so far, on one page")
 
 

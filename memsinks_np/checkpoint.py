@@ -7,9 +7,10 @@ import io
 import json
 import math
 import os
+import re
 import zipfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,8 @@ from memsinks_np.train import Trained
 fcntl: Any = importlib.import_module("fcntl") if importlib.util.find_spec("fcntl") else None  # not on Windows
 
 MADE_LETTERS, ROW_LETTERS = 1 << 16, 1 << 10  # the most that a file of ours says of its making, and of a step
+# a file of ours before it is whole: its name, and who writes it
+PART = re.compile(r".+\.(json|npz|csv|txt|svg|png|html)\.\d+\.part")
 
 TRAINING = [
     "arrays",
@@ -60,28 +63,71 @@ def write_whole(path: Path, data: bytes | str) -> None:
         raise
 
 
-@contextmanager
-def alone(folder: Path) -> Iterator[None]:
-    """Work in a folder that no other process works in; ConfigError where one does, or where there can be none.
+def sweep(folder: Path) -> None:
+    """Remove what killed processes left of files that they were writing.  Only for who alone works in the folder."""
+    for path in folder.iterdir():
+        if PART.fullmatch(path.name) and path.is_file() and not path.is_symlink():
+            path.unlink(missing_ok=True)
 
-    The kernel forgets the lock together with the process, however that ended.  (Windows knows no such lock: two
-    runs in one folder replace each other's results there, file by file.)
+
+@contextmanager
+def lock_of(folder: Path) -> Iterator[int | None]:
+    """What the locks of a folder hang on; None where the system has none.
+
+    The kernel forgets a lock together with the process, however that ended.  (Windows knows no such lock: two runs
+    in one folder replace each other's results there, file by file, and nothing is swept.)
     """
-    handle = None
+    handle = os.open(folder, os.O_RDONLY) if fcntl else None
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        if fcntl:
-            handle = os.open(folder, os.O_RDONLY)
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise ConfigError(f"{folder} is in use by another run; wait until it ends, or choose another --out") from None
-    except OSError as e:
-        raise ConfigError(f"--out {folder.parent}: cannot write there ({e.strerror}); choose another folder") from None
-    try:
-        yield
+        yield handle
     finally:
         if handle is not None:
             os.close(handle)
+
+
+def take_lock(handle: int | None, folder: Path, wait: bool = False) -> None:
+    """Become the only one in a folder, and sweep it; BlockingIOError where others are there, unless to `wait`."""
+    if handle is not None:
+        fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        sweep(folder)
+
+
+@contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """Work in a folder that no other process works in; ConfigError where one does, or where there can be none."""
+    with ExitStack() as stack:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            take_lock(stack.enter_context(lock_of(folder)), folder)
+        except BlockingIOError:
+            raise ConfigError(
+                f"{folder} is in use by another run; wait until it ends, or choose another --out"
+            ) from None
+        except OSError as e:
+            raise ConfigError(
+                f"--out {folder.parent}: cannot write there ({e.strerror}); choose another folder"
+            ) from None
+        yield
+
+
+@contextmanager
+def in_turn(folder: Path) -> Iterator[None]:
+    """Work in a folder after all others who are there have left it."""
+    with lock_of(folder) as handle:
+        take_lock(handle, folder, wait=True)
+        yield
+
+
+@contextmanager
+def together(folder: Path) -> Iterator[None]:
+    """Work in a folder beside others; who finds nobody there sweeps it first."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with lock_of(folder) as handle:
+        with suppress(BlockingIOError):
+            take_lock(handle, folder)
+        if handle is not None:
+            fcntl.flock(handle, fcntl.LOCK_SH)
+        yield
 
 
 def describe(arm: Arm, settings: Settings) -> dict[str, Any]:

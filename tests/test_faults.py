@@ -8,6 +8,7 @@ import resource
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -16,7 +17,7 @@ import pytest
 import run_toy
 from memsinks_np import checkpoint, grid
 from memsinks_np.arms import PRESETS, jobs_of, quick
-from memsinks_np.checkpoint import alone
+from memsinks_np.checkpoint import alone, in_turn, together
 from memsinks_np.config import ConfigError
 
 ROOT = Path(__file__).parent.parent
@@ -76,6 +77,7 @@ def test_killed_at_30_random_moments(tmp_path, whole):
         process.communicate()
         if survived == 2:  # finished: from the beginning again
             assert bytes_of(tmp_path / "out") == whole
+            assert not list(tmp_path.rglob("*.part"))
             (tmp_path / "out").rename(tmp_path / f"out{len(list(tmp_path.iterdir()))}")
             survived = 0
     done = run(tmp_path / "out")
@@ -120,6 +122,7 @@ def test_killed_in_the_middle_of_a_write(tmp_path, whole, kill):
     done = run(out)
     assert done.returncode == 0, done.stderr
     assert bytes_of(out) == whole
+    assert not list(out.rglob("*.part"))
 
 
 def test_a_full_disk_is_told_in_one_line_and_the_same_command_continues(tmp_path, whole):
@@ -184,6 +187,83 @@ def test_a_lock_is_held_by_one_and_falls_with_its_process(tmp_path):
     with alone(tmp_path):
         pass
     assert list(tmp_path.iterdir()) == []
+
+
+LEFT = ["result.json.4242.part", "headline.svg.7.part", "0a1b.npz.99999.part", "0a1b.33cd.json.1.part", "r.html.5.part"]
+NOT_OURS = [
+    "notes.part",
+    "film.avi.3.part",
+    "result.json.part",
+    "result.json.x.part",
+    "result.json",
+    "4.npz.4.part.bak",
+]
+
+
+def leave_parts(folder):
+    for name in (*LEFT, *NOT_OURS):
+        (folder / name).write_text("half a fi")
+    (folder / "a folder.json.1.part").mkdir()
+    (folder / "a link.json.1.part").symlink_to(folder / "notes.part")
+
+
+@pytest.mark.parametrize("enter", [alone, in_turn, together])
+def test_half_written_files_of_killed_processes_are_swept_and_nothing_else(tmp_path, enter):
+    leave_parts(tmp_path)
+    with enter(tmp_path):
+        assert sorted(p.name for p in tmp_path.iterdir()) == sorted(
+            [*NOT_OURS, "a folder.json.1.part", "a link.json.1.part"]
+        )
+
+
+def test_half_written_files_of_processes_that_still_run_are_not_swept(tmp_path):
+    """Runs of several experiments share the trained arms: nothing is swept as long as one of them is there."""
+    part = tmp_path / LEFT[0]
+    first, second = together(tmp_path), together(tmp_path)
+    first.__enter__()
+    part.write_text("half a fi")
+    second.__enter__()
+    with pytest.raises(ConfigError, match="is in use by another run"), alone(tmp_path):
+        pass
+    first.__exit__(None, None, None)
+    with together(tmp_path):
+        assert part.exists()
+    second.__exit__(None, None, None)
+    with together(tmp_path):
+        assert not part.exists()
+
+
+def test_where_there_is_no_lock_nothing_is_swept(tmp_path, monkeypatch):
+    monkeypatch.setattr(checkpoint, "fcntl", None)
+    leave_parts(tmp_path)
+    for enter in (alone, in_turn, together):
+        with enter(tmp_path):
+            assert len(list(tmp_path.iterdir())) == len(LEFT + NOT_OURS) + 2
+
+
+def test_the_last_page_of_two_runs_holds_what_both_have_finished(tmp_path, monkeypatch):
+    """The first has read all results that are there and is slow to write; the second finishes another meanwhile."""
+    has_read, second_done = threading.Event(), threading.Event()
+
+    def page(out):
+        found = sorted(p.parent.name for p in out.glob("*/result.json"))
+        if not has_read.is_set():
+            has_read.set()
+            second_done.wait(0.5)
+        return " ".join(found)
+
+    def finish(name):
+        checkpoint.write_whole(tmp_path / name / "result.json", "{}")
+        run_toy.write_page(tmp_path)
+
+    monkeypatch.setattr(run_toy, "report_page", page)
+    first = threading.Thread(target=finish, args=("fig3",))
+    first.start()
+    assert has_read.wait(10)
+    finish("fig5")
+    second_done.set()
+    first.join()
+    assert (tmp_path / "report.html").read_text() == "fig3 fig5"
 
 
 def test_a_second_run_in_the_same_folder_is_refused_and_disturbs_nothing(tmp_path, capsys):
