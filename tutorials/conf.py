@@ -6,11 +6,15 @@ reading order, the list of functions, and a page for every source file.  It need
     npm pack mathjax@3.2.2
     tar -xzf mathjax-3.2.2.tgz -C tutorials/_static --strip-components=2 package/es5/tex-svg.js
 
-for the formulas; without that file the build warns, and formulas stay as their source.  A look at a page, as wide as a
-desk and as a phone (and dark with --blink-settings=preferredColorScheme=0):
+for the formulas; without that file the build warns, and formulas stay as their source.  A look at a page as wide as a
+desk (and dark with --blink-settings=preferredColorScheme=0):
 
     chromium --headless=new --no-sandbox --hide-scrollbars --virtual-time-budget=20000 --window-size=1280,9000 \
-        --screenshot=look.png "file://$PWD/build/site/index.html"     # then --window-size=390,12000
+        --screenshot=look.png "file://$PWD/build/site/index.html"
+
+A window is never narrower than 500 pixels, whatever --window-size says, so a phone is a frame of 390 in a window of 500:
+
+    echo "<iframe src='file://$PWD/build/site/index.html' width=390 height=12000 frameborder=0>" > build/phone.html
 """
 
 import ast
@@ -52,6 +56,7 @@ mathjax3_config = {"options": {"enableMenu": False}}
 
 HTML = HtmlFormatter(cssclass="highlight source")
 FENCE = re.compile(r"^```.*?^```\s*?$", re.MULTILINE | re.DOTALL)
+WIDE = 700  # points: two panels
 ORDER = "\n\n```{toctree}\n:hidden:\n:glob:\n\n[0-9]*\nglossary\nreference\n```\n"
 
 
@@ -81,6 +86,14 @@ def functions() -> str:
                 arguments = f"({', '.join(a.arg for a in node.args.args)})" if isinstance(node, ast.FunctionDef) else ""
                 found.append(f"- `{node.name}{arguments}` {first_line(node)}")
     return "\n".join(found)
+
+
+def mark_wide(app, doctree, docname):
+    """Figures that a phone would shrink until nobody can read their labels; site.css lets them scroll instead."""
+    for image in doctree.findall(nodes.image):
+        drawn = re.search(r'<svg[^>]* width="([\d.]+)pt"', (HERE / image["uri"]).read_text(encoding="utf-8"))
+        if drawn and float(drawn[1]) > WIDE and "width" not in image:  # the index gives its thumbnails a width
+            image["classes"].append("wide")
 
 
 def sources() -> list[Path]:
@@ -117,4 +130,5 @@ def setup(app):
     app.connect("builder-inited", check_mathjax)
     app.connect("source-read", read)
     app.connect("doctree-resolved", link_code)
+    app.connect("doctree-resolved", mark_wide)
     app.connect("html-collect-pages", code_pages)
