@@ -167,11 +167,16 @@ def experiment(name: str, plan: Plan, folder: Path, config: dict[str, Any]) -> N
 
 
 def gathered_claims(out: Path) -> str:
-    """The claims of every experiment that has results in `out`, as one Markdown table."""
-    found = {name: out / name / "claims.json" for name in EXPERIMENTS}
-    claims = {n: [report.Claim(**c) for c in json.loads(p.read_text())] for n, p in found.items() if p.exists()}
-    require(bool(claims), f"--out {out}: no experiment has results there; run python run_toy.py all first")
-    return report.tabulate_claims(claims)
+    """How many claims hold, under how many seeds, and the claims of every experiment that has results in `out`."""
+
+    def read(name: str, file: str) -> Any:
+        return json.loads((out / name / file).read_text())
+
+    done = [name for name in EXPERIMENTS if (out / name / "claims.json").exists()]
+    require(bool(done), f"--out {out}: no experiment has results there; run python run_toy.py all first")
+    claims = {name: [report.Claim(**c) for c in read(name, "claims.json")] for name in done}
+    seeds = {name: read(name, "config.json")["seeds"] for name in done}
+    return f"{report.count_claims(claims, seeds)}\n\n{report.tabulate_claims(claims)}"
 
 
 def run(a: argparse.Namespace) -> None:

@@ -91,6 +91,14 @@ def tell_claims(claims: Sequence[Claim]) -> str:
     return "\n".join(map(tell, claims))
 
 
+def count_claims(claims: Mapping[str, Sequence[Claim]], seeds: Mapping[str, int]) -> str:
+    """One line: how many hold, and the seeds that each experiment was run with."""
+    holds = [claim.holds for of in claims.values() for claim in of]
+    names: Callable[[int], str] = lambda n: ", ".join(name for name in seeds if seeds[name] == n)
+    runs = "; ".join(f"{n} seed{'s' * (n > 1)}: {names(n)}" for n in sorted(set(seeds.values()), reverse=True))
+    return f"{sum(holds)} of {len(holds)} claims hold ({runs})."
+
+
 def tabulate_claims(claims: Mapping[str, Sequence[Claim]]) -> str:
     """All experiments' claims in one table: claim, paper, here, holds?"""
     rows = [

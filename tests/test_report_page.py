@@ -183,7 +183,10 @@ def test_claims_and_report_can_be_asked_for_together(out, capsys):
     (out / "report.html").unlink()
     assert run_toy.main(["claims", "report", "--out", str(out)]) == 0
     assert (out / "report.html").read_text() == page
-    assert "| experiment |" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    claims = [c for name in ("headline", "theory") for c in json.loads((out / name / "claims.json").read_text())]
+    assert f"{sum(c['holds'] for c in claims)} of {len(claims)} claims hold (1 seed: headline, theory)." in printed
+    assert printed.count("| yes |") == sum(c["holds"] for c in claims)
 
 
 def test_no_results_is_one_line(tmp_path):
