@@ -17,4 +17,4 @@ Params = dict[str, Array]  # parameters by name, or their gradients
 
 Tokens = NDArray[np.int64]
 Losses = NDArray[np.floating[Any]]  # nats per word
-Floats = NDArray[np.float64]  # what is computed of them
+Floats = NDArray[np.float64]  # measures of them
