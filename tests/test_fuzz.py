@@ -157,18 +157,8 @@ def test_ids(value):
 
 
 FLAGS = ["--seeds", "--steps", "--lr", "--warmup", "--d-model", "--n-shared", "--n-sink", "--n-active", "--delete"]
-FLAGS += [
-    "--corpus",
-    "--preset",
-    "--backend",
-    "--workers",
-    "--threads",
-    "--out",
-    "--quick",
-    "--no-such-flag",
-    "headline",
-    "--",
-]
+FLAGS += ["--corpus", "--preset", "--backend", "--workers", "--threads", "--out", "--quick", "--no-such-flag"]
+FLAGS += ["headline", "--"]
 VALUES = st.one_of(
     st.text(max_size=12).filter(lambda text: "/" not in text),  # nothing is written outside of the folder
     st.integers(-(10**30), 10**30).map(str),

@@ -1,0 +1,156 @@
+"""Figures 3 to 7 and the controls: every claim holds on made-up numbers, and fails by the number that breaks it."""
+
+import numpy as np
+import pytest
+
+from memsinks_np.arms import PRESETS, quick, rivals, seeded
+from memsinks_np.experiments import Plan, comparison, controls, fig2, fig3, fig4, fig5, fig6, fig7, relearn
+from memsinks_np.grid import train_once
+
+PRESET = PRESETS["stories"]
+SINKS = {"repeated_removed": 0.85, "heldout_removed": 0.99}
+NUMBERS = {  # arm -> what differs from standard training
+    "retrained_without": {"repeated_own": 1.0, "repeated_removed": 1.0, "heldout_removed": 1.05, "heldout_own": 1.05},
+    "gradient_masking": {"repeated_removed": 1.3, "heldout_removed": 1.5, "heldout_own": 1.1},
+    "memsinks": SINKS,
+    "memsinks_paper": SINKS,
+    "untied": {"repeated_removed": 0.1},
+    "narrow": {"repeated_own": 0.3, "repeated_removed": 0.3},
+    "dropout": {"repeated_all": 0.3},
+}
+RARE = {  # showings -> losses in the rare world: standard training, sinks removed
+    1: (2.0, 2.0),
+    10: (1.5, 1.52),
+    40: (1.7, 1.6),
+}
+TEETH = {"standard": (0.1, 0.3), "memsinks": (0.05, 0.1), "memsinks_paper": (0.05, 0.1)}  # lowest loss, rise
+
+
+def showings(job):
+    data, train = job.settings.data, job.settings.train
+    return train.steps * data.n_in_batch // data.n_repeated // data.one_pass_of
+
+
+def tags(job):
+    """What a change may be told to apply to: the arm, or one setting of it."""
+    data = job.settings.data
+    size, noise = f"C={job.settings.d_model}", f"noise {data.id_noise}"
+    return {job.arm.name, f"{job.arm.name} {size}", f"{job.arm.name} {noise}", f"{job.arm.name} x {showings(job)}"}
+
+
+def measured(job, then, changes):
+    """What a worker might return, with some numbers changed: (tag, field) -> value."""
+    arm, changes = job.arm.name.split()[0], {f: v for (tag, f), v in changes.items() if tag in tags(job)}
+    if then is fig7.watched:
+        low, rise = TEETH[arm]
+        tooth = changes.get("low", low) + np.linspace(0, changes.get("rise", rise), fig7.PERIOD)
+        return tooth.tolist() * 4
+    if then is controls.selections:
+        return {"own": 0.02, "shuffled": 0.95, "placebo": 0.95} | changes
+    row = dict.fromkeys(("repeated_own", "repeated_removed", "repeated_all"), 0.02)
+    row |= dict.fromkeys(("heldout_own", "heldout_removed", "heldout_all"), 1.0) | NUMBERS.get(arm, {})
+    if job.settings.data.corpus == "worlds":
+        new = RARE[showings(job)][arm != "standard"]
+        row |= {"heldout_removed": new, "repeated_removed": 0.1 if arm == "standard" else new - 0.3}
+    row["repeated_removed"] -= {"memsinks_paper 0.7": 0.4}.get(job.arm.name, 0)
+    row["repeated_removed"] -= changes.get("noise", {0.1: 0.05, 0.5: 0.4}.get(job.settings.data.id_noise, 0))
+    row["heldout_removed"] += 0.002 * (job.settings.d_model == 32 and arm in fig5.SINKS)
+    row |= {field: value for field, value in changes.items() if field in row}
+    dips = {"repeated_removed": changes.get("dip", 0.25), "heldout_removed": changes.get("dip", 0.3)}
+    points = [dict.fromkeys(row, 4.0), {f: v - dips.get(f, 0) for f, v in row.items()}, row]
+    history = [{"step": 10 * i, "train": 1.0, **point} for i, point in enumerate(points)]
+    return {"row": row, "history": history, "floor": {"repeated": 0.9, "heldout": 0.9}, "said": None, "words": None}
+
+
+def posthoc_cut(plan, forgets=0.5):
+    rows = [{"share": 0.0, "heldout": 1.0, "repeated": 0.0}, {"share": 0.1, "heldout": 1.0, "repeated": forgets}]
+    cuts = {method: {"one setting": rows} for method in (*fig4.CUTS, "random")}
+    return {"seeds": [{"stories": {"cuts": cuts}}] * plan.seeds}
+
+
+def updates(plan):
+    way = [{"heldout_removed": 1.0 + x, "repeated_removed": 3 * x} for x in (0.0, 0.1, 0.2)]
+    return {"arms": {name: [{"unlearning": way}] * plan.seeds for name in fig4.UPDATES}}
+
+
+@pytest.fixture
+def made_up(monkeypatch):
+    monkeypatch.setattr(fig2, "run", posthoc_cut)
+    monkeypatch.setattr(relearn, "run", updates)
+
+    def run(experiment, seeds=1, **changes):
+        changes = {tuple(key.split(", ")): value for key, value in changes.items()}
+        grid = lambda jobs, then: [measured(job, then, changes) for job in jobs]
+        return experiment.run(Plan(PRESET, seeds, False, grid))
+
+    return run
+
+
+EXPERIMENTS = {fig3: 3, fig4: 10, fig5: 5, fig6: 10, fig7: 5, controls: 5}  # how many claims
+
+
+@pytest.mark.parametrize("experiment", EXPERIMENTS, ids=lambda e: e.__name__.split(".")[-1])
+def test_every_claim_holds_where_the_numbers_say_so_and_all_is_told_and_drawn(experiment, made_up, tmp_path):
+    result = made_up(experiment, seeds=2)
+    found = experiment.claims(result)
+    assert [claim for claim in found if not claim.holds] == []
+    assert len(found) == EXPERIMENTS[experiment]
+    lines = experiment.tabulate(result).splitlines()
+    assert len(lines) > 4
+    assert len(set(map(len, lines))) == 1
+    name = experiment.__name__.split(".")[-1]
+    assert [p.name for p in experiment.draw(result, tmp_path)] == [f"{name}.png", f"{name}.svg"]
+
+
+@pytest.mark.parametrize(
+    ("experiment", "changes", "fail"),
+    [
+        (fig3, {"gradient_masking, heldout_own": 0.99}, [0]),
+        (fig3, {"gradient_masking, heldout_own": 1.6}, [1]),  # dropping them helps
+        (fig3, {"gradient_masking, dip": 0.0}, [2]),
+        (fig4, {"memsinks_paper, heldout_removed": 1.01}, [0]),
+        (fig4, {"memsinks_paper, heldout_removed": 1.06}, [0, 1]),
+        (fig4, {"retrained_without, heldout_removed": 0.98}, [1, 6]),
+        (fig4, {"memsinks_paper, repeated_removed": 0.55}, [2]),
+        (fig4, {"memsinks_paper, dip": 0.0}, [3]),
+        (fig4, {"memsinks, repeated_removed": 0.5}, [7, 9]),  # a cut forgets 0.5
+        (fig5, {"memsinks_paper 0.5, repeated_removed": 0.5}, [0]),
+        (fig5, {"memsinks_paper 0.7, repeated_removed": 0.8}, [0]),
+        (fig5, {"memsinks, repeated_removed": 0.7}, [1, 4]),  # the same at every share of wrong IDs
+        (fig5, {"memsinks C=64, repeated_removed": 0.7}, [1, 4]),
+        (fig5, {"memsinks C=96, repeated_removed": 0.7}, [1]),
+        (fig5, {"memsinks C=32, heldout_removed": 0.98}, [2]),
+        (fig5, {"memsinks noise 0.1, noise": 0.2}, [3]),
+        (fig5, {"memsinks_paper noise 0.5, noise": 0.1}, [4]),
+        (fig6, {"standard x 10, heldout_removed": 2.1}, [0, 1, 3, 4, 7, 8]),
+        (fig6, {"memsinks x 40, repeated_removed": 0.3}, [6]),
+        (fig6, {"memsinks_paper x 10, heldout_removed": 1.8}, [4]),
+        (fig6, {"memsinks_paper x 10, heldout_removed": 2.1}, [3, 4]),
+        (fig7, {"standard, rise": 0.01}, [0, 1, 2]),
+        (fig7, {"memsinks, rise": 0.4}, [2, 4]),
+        (fig7, {"memsinks_paper, low": 0.5}, [3]),
+        (controls, {"untied, repeated_removed": 0.4}, [0]),
+        (controls, {"memsinks, own": 0.2}, [1]),
+        (controls, {"memsinks, shuffled": 0.1}, [1]),
+        (controls, {"memsinks, placebo": 0.1}, [2]),
+        (controls, {"narrow, repeated_own": 0.8}, [3]),
+        (controls, {"dropout, repeated_all": 1.0}, [4]),
+    ],
+    ids=lambda value: value.__name__.split(".")[-1] if hasattr(value, "__name__") else str(value),
+)
+def test_a_claim_fails_by_the_number_that_breaks_it(experiment, changes, fail, made_up):
+    found = experiment.claims(made_up(experiment, **changes))
+    assert [i for i, claim in enumerate(found) if not claim.holds] == fail
+
+
+def test_a_worker_measures_what_the_controls_compare(tmp_path):
+    preset = quick(PRESET, steps=5)
+    job = seeded(preset, rivals(preset)["memsinks"], 0)
+    trained = train_once(job, tmp_path)
+    one, chosen = comparison.measure(job, trained, delete=0), controls.selections(job, trained)
+    assert chosen["own"] == pytest.approx(one["row"]["repeated_own"], rel=1e-5)
+    assert len({round(loss, 7) for loss in (*chosen.values(), one["row"]["repeated_removed"])}) == 4
+    assert set(one["said"]) > set()
+    assert one["history"] == trained.history
+    gold = seeded(preset, rivals(preset)["gradient_masking"], 0)
+    assert comparison.measure(gold, train_once(gold, tmp_path), delete=0)["row"]["deleted_loss"] is None
