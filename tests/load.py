@@ -34,6 +34,7 @@ SIZES = {
     "text of 1 MB": {"megabytes": 1},
     "of 10 MB": {"megabytes": 10},
     "of 100 MB": {"megabytes": 100},
+    "of 200 MB": {"megabytes": 200},
 }
 
 

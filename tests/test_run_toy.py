@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 import run_toy
+from memsinks_np.report import Claim, tell_claims
 
 ROOT = Path(__file__).parent.parent
 
@@ -168,6 +169,7 @@ def refuse(self, address, *_):
 
 socket.socket.connect = socket.socket.connect_ex = socket.socket.bind = refuse
 import run_toy
+from memsinks_np.report import Claim, tell_claims
 
 if __name__ == "__main__":
     sys.exit(run_toy.main(sys.argv[1:]))
@@ -186,3 +188,10 @@ def test_nothing_asks_for_the_network(tmp_path):
     )
     assert done.returncode == 0, done.stderr
     assert not (tmp_path / "out.called").exists()
+
+
+def test_claims_that_fail_are_told_as_plainly_as_those_that_hold():
+    claims = [Claim("it is so", "Fig. 1", "0.5", True, "unused"), Claim("so too", "ours", "2", False, "it is small")]
+    told = ["holds  it is so  [Fig. 1]", "       here: 0.5", "FAILS  so too  [ours]", "       here: 2"]
+    assert tell_claims(claims).splitlines() == [*told, "       likely because it is small"]
+    assert tell_claims([claims[1]._replace(why="")]).splitlines() == told[2:]
