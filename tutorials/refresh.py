@@ -37,9 +37,12 @@ def pages() -> list[Path]:
 def run(page: Path, folder: Path) -> list[str]:
     """Run a page's cells in one scope; what each of them prints.  Its figures land in `folder`/figures.
 
-    The cells keep the page's line numbers, so that a traceback points into the page.  Warnings are errors.
+    The cells keep the page's line numbers, so that a traceback points into the page.  Warnings are errors.  BLAS has
+    one thread, which on small models is faster than two and rounds alike on every machine.
     Trained arms come from MEMSINKS_CACHE, by default runs/cache of this repository.
     """
+    from memsinks_np.process import one_blas_thread  # once main has put this repository on the path
+
     text = page.read_text(encoding="utf-8")
     (folder / "figures").mkdir()
     scope: dict[str, object] = {"__name__": "__main__"}
@@ -51,6 +54,7 @@ def run(page: Path, folder: Path) -> list[str]:
         contextlib.chdir(folder),
         matplotlib.rc_context(fname=HERE / "matplotlibrc"),
         warnings.catch_warnings(action="error"),
+        one_blas_thread(),
     ):
         for cell in CELL.finditer(text):
             above = "\n" * text.count("\n", 0, cell.start("code"))
