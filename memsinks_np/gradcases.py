@@ -19,7 +19,8 @@ B, T, C, H, K, G, S, V = 3, 5, 6, 2, 3, 4, 7, 11
 class Case(NamedTuple):
     """A pair to check: `backward(xp, dy, cache)` gives one gradient for each of `inputs`, by name.
 
-    What the forward needs beside its inputs (masks, targets) is data, moved with `to_device(xp, ...)`.
+    What the forward needs beside its inputs (masks, targets) is data, and each witness has its own kind of array:
+    hand it on as `to_device(xp, data)`, or on a page, where xp is NumPy's or autograd's, as `xp.asarray(data)`.
     """
 
     name: str

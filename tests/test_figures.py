@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from memsinks_np.arms import PRESETS, quick, rivals, seeded
-from memsinks_np.experiments import Plan, comparison, controls, fig2, fig3, fig4, fig5, fig6, fig7, relearn
+from memsinks_np.experiments import Plan, comparison, controls, fig2_run, fig3, fig4, fig5, fig6, fig7, relearn_run
 from memsinks_np.grid import train_once
 
 PRESET = PRESETS["stories"]
@@ -75,8 +75,8 @@ def updates(plan):
 
 @pytest.fixture
 def made_up(monkeypatch):
-    monkeypatch.setattr(fig2, "run", posthoc_cut)
-    monkeypatch.setattr(relearn, "run", updates)
+    monkeypatch.setattr(fig2_run, "run", posthoc_cut)
+    monkeypatch.setattr(relearn_run, "run", updates)
 
     def run(experiment, seeds=1, **changes):
         changes = {tuple(key.split(", ")): value for key, value in changes.items()}

@@ -6,11 +6,14 @@ line: see FRAME.  The tests of the tester stand at the end.
 
 import itertools
 import re
+from math import log
 from pathlib import Path
 
 import matplotlib
 import pytest
 
+from memsinks_np.arms import PRESETS, rivals
+from memsinks_np.language import stories
 from memsinks_np.plots import STYLE
 from tutorials import refresh
 
@@ -206,6 +209,50 @@ def test_every_figure_is_told_in_words(page):
 def test_the_index_shows_every_page():
     index = (refresh.HERE / "index.md").read_text(encoding="utf-8")
     assert refresh.ladder() in index, "python tutorials/refresh.py rewrites it"
+
+
+def sizes_in_prose() -> dict[str, list[str]]:
+    """What pages say of the models that they train, in their words, with the numbers of the preset."""
+    preset = PRESETS["stories"]
+    data, arms, n_layers = preset.settings.data, rivals(preset), preset.settings.n_layers
+    R, B, words = data.n_repeated, data.batch_size, len(stories().vocab)
+    again = round(B * data.repeat_share)
+    between = R // again * B - 1  # stories until one returns
+    pool, paper = arms["memsinks"].sinks, arms["memsinks_paper"].sinks
+    G, S, A, width = arms["memsinks"].n_shared, f"{pool.n_sink:,}", pool.n_active, arms["standard"].n_shared
+    strata = pool.n_sink // A
+    blind = rf"among {words} words {{}} $`\ln {words} = {log(words):.1f}`$ nats"
+    return {
+        "05": [
+            f"sees {R} stories again and again: in every batch of {B} stories, {again} are repeated ones",
+            f"the same {B - again} new stories and none of the {R}",
+            f"$`\\ln {data.n_heldout} = {log(data.n_heldout):.1f}`$",
+        ],
+        "06": [f"a model learnt {R} stories", f"the {n_layers * width} neurons of both layers", blind.format("loses")],
+        "07": [blind.format("costs"), f"{A} of {S} sinks", f"we take {arms['gradient_masking'].n_shared / width:.0%}"],
+        "08": [f"with {A} of {S} on, {strata - 1} of {strata} products", f"{A} strata of {strata} sinks"],
+        "09": [
+            f"| {width} neurons | never the {R} repeated stories |",
+            f"| {G} shared neurons and a pool of {S}, of which a story's ID switches on {A} |",
+            f"Some {between // 10 * 10} other stories pass",
+            f"on for only one story in {strata}",
+        ],
+        "11": [
+            f"the other {R - 1}",
+            f"({A} of {S} sinks on)",
+            f"(each of {paper.n_sink} sinks on with probability {paper.p})",
+            f"$`S/A = {strata}`$",
+        ],
+        "12": [f"$`G = {G}`$, cost {G // A} times as much as its {A} sinks", f"(S = {S}, A = {A})"],
+    }
+
+
+@pytest.mark.parametrize(("number", "sentences"), sizes_in_prose().items())
+def test_sizes_in_prose_are_those_of_the_preset(number, sentences):
+    (page,) = [p for p in PAGES if p.name.startswith(number)]
+    text = " ".join(page.read_text(encoding="utf-8").split()).replace("70 %", "70%")
+    text = text.replace("cost four times", "cost 4 times")
+    assert [said for said in sentences if said not in text] == []
 
 
 def test_figures_have_the_style_of_the_package():
