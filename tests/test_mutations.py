@@ -7,7 +7,9 @@ swapped, an in-place step is left out (a dropped route), a tuple's gradients cha
 
 import ast
 import inspect
+import re
 import textwrap
+from pathlib import Path
 from types import FunctionType
 
 import numpy as np
@@ -140,3 +142,9 @@ def test_every_backward_of_the_package_is_mutated():
         if name.endswith("_backward") and f.__module__ == module.__name__
     }
     assert found - set(BACKWARDS) == {sinks.sink_backward}  # it only calls one of two that are
+
+
+def test_the_readme_counts_the_faults():
+    planted = sum(1 for function in BACKWARDS for _ in mutants(function))
+    readme = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
+    assert re.findall(r"plant (\d+) single faults", readme) == [str(planted)]
