@@ -1,4 +1,4 @@
-"""How time and memory grow: python -m tests.load prints the table of tests/README.md (5 minutes, 4 GB).
+"""How time and memory grow: python -m tests.load prints the table of tests/README.md (10 minutes, 4 GB).
 
 Each row is measured in a process of its own: processor seconds and the largest memory, both of the whole process.
 """

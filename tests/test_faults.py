@@ -142,6 +142,18 @@ def test_a_full_disk_is_told_in_one_line_and_the_same_command_continues(tmp_path
     assert bytes_of(tmp_path) == whole
 
 
+def test_memory_that_does_not_suffice_is_told_in_one_line(tmp_path):
+    """The matrices of the first arm need 2 GB, and the process may have 1.4."""
+    limit = lambda: resource.setrlimit(resource.RLIMIT_AS, (1_400_000_000, 1_400_000_000))
+    env = os.environ | {"OPENBLAS_NUM_THREADS": "1"}  # each thread would take its share
+    done = run(tmp_path, "--d-model", "8192", preexec_fn=limit, env=env)
+    assert done.returncode == 1
+    assert done.stderr.startswith("run_toy.py: Unable to allocate ")
+    assert "finished arms are kept, the same command continues when that is mended" in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert not [path for path in tmp_path.rglob("*") if path.suffix in (".npz", ".part")]
+
+
 def test_a_disk_that_is_full_when_results_are_written(tmp_path, monkeypatch, capsys, whole):
     """The arms are trained by then; the next run writes what is missing."""
     real = checkpoint.write_whole

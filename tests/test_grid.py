@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from memsinks_np import grid
+from memsinks_np import grid, lessons
 from memsinks_np.arms import PRESETS, quick, rivals, seeded
 from memsinks_np.config import ConfigError
 from memsinks_np.grid import Grid, WorkerDied, result_path, train_once
@@ -107,3 +107,26 @@ def test_a_result_is_kept_for_the_source_that_measured_it():
     assert {path.stem for path in found} == {"samples", "arms", "data", "comparison", "memory_map"}
     assert grid.source("memsinks_np.experiments.headline") != grid.source("memsinks_np.experiments.comparison")
     assert grid.source("memsinks_np.experiments.text") != grid.source("memsinks_np.experiments.headline")
+
+
+def test_a_lesson_trains_its_arm_once_and_finds_it_again(tmp_path, monkeypatch):
+    monkeypatch.setenv("MEMSINKS_CACHE", str(tmp_path / "kept"))
+    small = {"n_repeated": 8, "n_heldout": 8}
+    first = lessons.trained("memsinks", steps=2, **small)
+    assert len(list((tmp_path / "kept").glob("*.npz"))) == 1
+    monkeypatch.setattr(grid, "train", lambda *_: pytest.fail("trained again"))
+    again = lessons.trained(rivals(PRESETS["stories"])["memsinks"], steps=2, **small)
+    assert again.cfg == first.cfg
+    assert first.cfg.sinks == ARMS["memsinks"].sinks
+    assert len(again.corpus.repeated) == 8
+    for name, w in first.params.items():
+        assert (again.params[name] == w).all()
+
+
+def test_a_lesson_keeps_its_arms_beside_the_command_that_it_can_see(tmp_path, monkeypatch):
+    (tmp_path / "run_toy.py").touch()
+    (tmp_path / "tutorials" / "deep").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "tutorials" / "deep")
+    assert lessons.clone() == tmp_path
+    (tmp_path / "run_toy.py").unlink()
+    assert lessons.clone() == tmp_path / "tutorials" / "deep"
