@@ -177,8 +177,10 @@ def test_page_has_the_length_of_a_lesson(page):
 @each_page
 def test_page_ends_with_a_link_to_the_next(page):
     following = dict(itertools.pairwise([p.name for p in PAGES] + ["index.md"]))
-    last = re.findall(r"\]\(([^)]+)\)", page.read_text(encoding="utf-8"))[-1]
+    label, last = re.findall(r"\[([^\]]+)\]\(([^)]+)\)", page.read_text(encoding="utf-8"))[-1]
     assert last == following[page.name]
+    title = (refresh.HERE / last).read_text(encoding="utf-8").partition("\n")[0].removeprefix("# ")
+    assert label == ("all pages" if last == "index.md" else title)
 
 
 @each_page

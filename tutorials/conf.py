@@ -12,7 +12,7 @@ desk (and dark with --blink-settings=preferredColorScheme=0):
     chromium --headless=new --no-sandbox --hide-scrollbars --virtual-time-budget=20000 --window-size=1280,9000 \
         --screenshot=look.png "file://$PWD/build/site/index.html"
 
-A window is never narrower than 500 pixels, whatever --window-size says, so a phone is a frame of 390 in one of 500:
+A window is never narrower than 500 pixels, whatever --window-size says; a phone is a frame of 390 in one of 500:
 
     echo "<iframe src='file://$PWD/build/site/index.html' width=390 height=12000 frameborder=0>" > build/phone.html
 """
