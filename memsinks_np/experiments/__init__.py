@@ -5,7 +5,8 @@ claims(result) -> [Claim]      one for each sentence that the figure supports, w
 tabulate(result) -> str        the numbers
 draw(result, folder) -> paths  one look: NAME.png and NAME.svg
 
-Where this is long, NAME_run.py has `run` and what it measures, and NAME.py what is said and drawn of it.
+Where this is long, NAME_run.py has `run` and what it measures, and NAME.py what is said and drawn of it; where that
+is long as well, NAME_draw.py has `draw`.
 """
 
 from collections.abc import Callable
