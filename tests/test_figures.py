@@ -35,7 +35,13 @@ def tags(job):
     """What a change may be told to apply to: the arm, or one setting of it."""
     data = job.settings.data
     size, noise = f"C={job.settings.d_model}", f"noise {data.id_noise}"
-    return {job.arm.name, f"{job.arm.name} {size}", f"{job.arm.name} {noise}", f"{job.arm.name} x {showings(job)}"}
+    return {
+        job.arm.name,
+        f"{job.arm.name} {size}",
+        f"{job.arm.name} {noise}",
+        f"{job.arm.name} x {showings(job)}",
+        f"{job.arm.name} {data.n_repeated} x {showings(job)}",
+    }
 
 
 def measured(job, then, changes):
@@ -124,6 +130,7 @@ def test_every_claim_holds_where_the_numbers_say_so_and_all_is_told_and_drawn(ex
         (fig5, {"memsinks noise 0.1, noise": 0.2}, [4]),
         (fig5, {"memsinks_paper noise 0.5, noise": 0.1}, [5]),
         (fig6, {"standard x 10, heldout_removed": 2.1}, [0, 1, 3, 4, 7, 8]),
+        (fig6, {"standard 300 x 40, heldout_removed": 0.5}, [1, 2, 6]),
         (fig6, {"memsinks x 40, repeated_removed": 0.3}, [6]),
         (fig6, {"memsinks_paper x 10, heldout_removed": 1.8}, [4]),
         (fig6, {"memsinks_paper x 10, heldout_removed": 2.1}, [3, 4]),
