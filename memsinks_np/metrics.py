@@ -36,7 +36,7 @@ def predict(params: Params, cfg: ModelConfig, tokens: Tokens, selection: Selecti
     chunk = CHUNK
     masks = [s.value for s in selection if isinstance(s, Mask)]
     if masks:
-        chunk = max(1, min(CHUNK, MASKED_CELLS // masks[0].shape[1] // tokens.shape[1]))
+        chunk = max(1, min(CHUNK, MASKED_CELLS // masks[0].shape[-1] // tokens.shape[1]))
     for start in range(0, len(tokens), chunk):
         part = slice(start, start + chunk)
         batch = make_batch(cfg, tokens[part], take(selection, part), params["wte"].dtype)
