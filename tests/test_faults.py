@@ -367,7 +367,7 @@ def test_both_remedies_of_divergence_can_be_given_to_the_command():
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seconds", [0.0, 0.7, 2.0])
-def test_ctrl_c_on_a_terminal_ends_everything_at_once(seconds, tmp_path):
+def test_ctrl_c_on_a_terminal_ends_everything_within_a_second(seconds, tmp_path):
     """A terminal sends it to workers as well; the first of them has begun, `seconds` ago."""
     process = start(tmp_path, "--steps", "3000")
     wait_for(lambda: len(group(process.pid)) >= 3)
@@ -379,7 +379,7 @@ def test_ctrl_c_on_a_terminal_ends_everything_at_once(seconds, tmp_path):
     assert process.returncode == 130
     continues = f"to continue: python run_toy.py --quick --workers 1 --out {tmp_path} --steps 3000"
     assert err.strip() == f"run_toy.py: interrupted; finished arms are kept; {continues}"
-    assert took < 5, "a second, and some for a busy machine"  # 2.7 s were seen beside seven other processes
+    assert took < 1.5, "a second, and some for a busy machine"
     wait_for(lambda: not group(process.pid), 2)
 
 
