@@ -98,11 +98,10 @@ def make_batch(cfg: ModelConfig, tokens: Any, sinks: Selection, dtype: Any = np.
                 0 <= index.min() and index.max() < S, f"sink {index.min()} or {index.max()} is outside the pool of {S}"
             )
     one_hot = np.eye(cfg.n_vocab, dtype=dtype)
+    inputs, targets = (np.take(one_hot, words, axis=0) for words in (tokens[:, :-1], tokens[:, 1:]))
     weights = np.full((len(tokens), T), share / (len(tokens) * T), dtype)
     hidden = np.triu(np.full((T, T), -np.inf, dtype), k=1)
-    return Batch(
-        one_hot[tokens[:, :-1]], one_hot[tokens[:, 1:]], weights, np.eye(T, cfg.n_ctx, dtype=dtype), hidden, sinks
-    )
+    return Batch(inputs, targets, weights, np.eye(T, cfg.n_ctx, dtype=dtype), hidden, sinks)
 
 
 def block_params(p: Params, layer: int) -> Params:  # {"h0.W_Q": ...} -> {"W_Q": ...}

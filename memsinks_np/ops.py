@@ -65,9 +65,9 @@ def layernorm_forward(xp: Xp, x: Array, g: Array, b: Array, eps: float = 1e-5) -
     # (B,T,C), (C,), (C,) -> (B,T,C)
     """y = g * (x - mean) / sqrt(var + eps) + b over the last axis (Ba, Kiros, Hinton 2016, eq. 4)."""
     C = x.shape[-1]
-    xc = x - sum_last(xp, x) / C
-    rstd = 1.0 / xp.sqrt(sum_last(xp, xc * xc) / C + eps)
-    n = xc * rstd
+    n = x - sum_last(xp, x) / C  # centred,
+    rstd = 1.0 / xp.sqrt(sum_last(xp, n * n) / C + eps)
+    n *= rstd  # and now normalized
     y = n * g
     y += b
     return y, (n, rstd, g)
@@ -161,8 +161,8 @@ def split_heads(xp: Xp, qkv: Array, H: int) -> tuple[Array, Array, Array]:  # (B
 
 def split_heads_backward(xp: Xp, dq: Array, dk: Array, dv: Array) -> Array:  # three (B,H,T,K) -> (B,T,3C)
     B, H, T, K = dq.shape
-    beside = [xp.permute_dims(d, (0, 2, 1, 3)) for d in (dq, dk, dv)]  # three (B,T,H,K)
-    return xp.reshape(xp.stack(beside, axis=2), (B, T, 3 * H * K))
+    parts = xp.permute_dims(xp.stack((dq, dk, dv)), (1, 3, 0, 2, 4))  # (B,T,3,H,K)
+    return xp.reshape(parts, (B, T, 3 * H * K))
 
 
 def merge_heads(xp: Xp, z: Array) -> Array:  # (B,H,T,K) -> (B,T,C)

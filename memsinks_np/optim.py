@@ -5,6 +5,7 @@ which they become views, so that a step updates that vector at once; a pool is u
 """
 
 from collections.abc import Callable, Iterable
+from functools import partial
 from math import cos, pi
 from typing import Any
 
@@ -44,12 +45,13 @@ def init_state(xp: Xp, params: Params) -> dict[str, Any]:
         params[name] = xp.reshape(vector["w"][part], params[name].shape)
         views[name] = xp.reshape(vector["g"][part], params[name].shape)
         start = part.stop
-    pools = {}
+    pools: dict[str, dict[str, Params]] = {}  # by layer, then by name
     for name in [name for name in params if ".sink." in name]:
         w = params[name]
         ones = (1,) * (len(w.shape) - 1)
         count = xp.zeros_like(w[:, :1] if ones else w)
-        pools[name] = {"m": xp.zeros_like(w), "v": xp.zeros_like(w), "n": count}
+        layer = pools.setdefault(name.split(".")[0], {})
+        layer[name] = {"m": xp.zeros_like(w), "v": xp.zeros_like(w), "n": count}
     return {"n": 0, "vector": vector, "gradient": views, "pools": pools}
 
 
@@ -94,7 +96,9 @@ def update(
     scale: float = 1.0,
     run: Run = map,
 ) -> None:
-    """One optimizer step along scale * grads, in place; `run` maps over the pools, in one thread or in several.
+    """One optimizer step along scale * grads, in place.
+
+    `run` maps over the jobs, a layer's pool each and all that is dense, in one thread or in several.
 
     A pool's gradient is row-sparse, (rows, values), and touches its rows alone: every other sink keeps weights and
     moments to the last bit, and its own step count for the bias correction.  (Where arrays cannot be indexed by
@@ -103,18 +107,23 @@ def update(
     """
     rule = sgd if cfg.optimizer == "sgd" else adamw
     state["n"] += 1
-    dense = state["vector"]
-    for name, place in state["gradient"].items():
-        place[...] = grads[name]
-    dense["g"] *= scale
-    decay = cfg.weight_decay * dense["decay"]
-    rule(xp, dense["w"], dense["g"], dense["m"], dense["v"], state["n"], cfg, lr, decay)
 
-    def update_one(name: str) -> None:
-        decay = cfg.weight_decay * decays(name)
-        update_pool(xp, params[name], grads[name], state["pools"][name], rule, cfg, lr, decay, scale)
+    def update_dense() -> None:
+        dense = state["vector"]
+        for name, place in state["gradient"].items():
+            place[...] = grads[name]
+        dense["g"] *= scale
+        decay = cfg.weight_decay * dense["decay"]
+        rule(xp, dense["w"], dense["g"], dense["m"], dense["v"], state["n"], cfg, lr, decay)
 
-    list(run(update_one, [name for name in state["pools"] if name in grads]))
+    def update_layer(pools: dict[str, Params]) -> None:
+        for name, pool in pools.items():
+            if name in grads:
+                decay = cfg.weight_decay * decays(name)
+                update_pool(xp, params[name], grads[name], pool, rule, cfg, lr, decay, scale)
+
+    jobs = [partial(update_layer, pools) for pools in state["pools"].values()]
+    list(run(lambda job: job(), [*jobs, update_dense]))
 
 
 def update_pool(

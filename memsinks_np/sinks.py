@@ -142,9 +142,9 @@ def gathered_sink_forward(
     xp: Xp, x: Array, index: Array, W_in: Array, b_in: Array, W_out: Array
 ) -> tuple[Array, Cache]:  # (B,T,C), (B,A), ... -> (B,T,C)
     """The same y from the rows that are on alone: the cost does not grow with the pool."""
-    w_in, w_out = W_in[index], W_out[index]  # (B,A,C)
+    w_in, b, w_out = (xp.take(w, index, axis=0) for w in (W_in, b_in, W_out))  # (B,A,C), (B,A), (B,A,C)
     pre = x @ flip(xp, w_in)  # (B,T,A)
-    pre += b_in[index][:, None, :]
+    pre += b[:, None, :]
     post, c_act = gelu_forward(xp, pre)
     return post @ w_out, (x, index, w_in, w_out, c_act, post)
 

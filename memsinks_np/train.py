@@ -117,10 +117,10 @@ def gradients(params: Params, cfg: ModelConfig, parts: Sequence[Part], run: Run 
         return float(loss), {name: g for name, g in grads.items() if part.trains(name)}
 
     losses, grads = zip(*run(gradient_of, parts), strict=True)
-    return sum(losses), merge(xp, cfg, grads, [part.selection for part in parts], run)
+    return sum(losses), merge(xp, cfg, grads, [part.selection for part in parts])
 
 
-def merge(xp: Xp, cfg: ModelConfig, parts: Sequence[Params], selections: Sequence[Selection], run: Run = map) -> Params:
+def merge(xp: Xp, cfg: ModelConfig, parts: Sequence[Params], selections: Sequence[Selection]) -> Params:
     """The sum of the parts' gradients; those of a pool as (rows, values), each row that was on once."""
 
     def pool_of(layer: int) -> Params:
@@ -141,8 +141,8 @@ def merge(xp: Xp, cfg: ModelConfig, parts: Sequence[Params], selections: Sequenc
 
     dense = dict.fromkeys(name for g in parts for name in g if ".sink." not in name)
     total: Params = {name: sum_of([g[name] for g in parts if name in g]) for name in dense}
-    for pool in run(pool_of, range(cfg.n_layers)):
-        total |= pool
+    for layer in range(cfg.n_layers):
+        total |= pool_of(layer)
     return total
 
 

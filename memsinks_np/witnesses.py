@@ -15,12 +15,23 @@ Forward = Callable[..., tuple[Any, Any]]
 
 
 def autograd(forward: Forward, values: list[Any], dy: Any) -> list[Any]:
-    """Gradients from autograd's tape over the forward."""
-    import autograd.numpy as anp
+    """Gradients from autograd's tape over the forward, spelled for autograd by `autograd_namespace`."""
     from autograd import grad
 
-    grads: list[Any] = grad(lambda inputs: anp.sum(forward(anp, *inputs)[0] * dy))(values)
+    xp = autograd_namespace()
+    grads: list[Any] = grad(lambda inputs: xp.sum(forward(xp, *inputs)[0] * dy))(values)
     return grads
+
+
+def autograd_namespace() -> Any:
+    """autograd.numpy, with `take` as indexing: its tape knows only that."""
+    import autograd.numpy as anp
+
+    return SimpleNamespace(**{**vars(anp), "take": rows_of})
+
+
+def rows_of(x: Any, index: Any, axis: int) -> Any:
+    return x[index]
 
 
 def torch_installed() -> bool:
@@ -73,6 +84,7 @@ def torch_namespace() -> Any:
         mean=reduce(t.mean),
         max=reduce(t.amax),
         asarray=lambda a: t.tensor(np.asarray(a)).as_subclass(Tensor),
+        take=rows_of,
     )
 
 
