@@ -6,7 +6,7 @@ text file, the last two by characters.  Every batch is a pure function of (confi
 
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
@@ -26,6 +26,7 @@ PIECE = 1 << 16  # characters of a text that are worked on at once: they stay in
 UNUSUAL = "\N{REPLACEMENT CHARACTER}"
 HELDOUT, ONCE = 1 << 31, 1 << 32  # stories are numbered: repeated from 0, held-out and once-seen from here
 STAND_IN = 1 << 40  # and once-seen ones in the place of repeated ones from here
+AHEAD = 16  # steps whose once-seen sequences are drawn at once: the loop over words costs as much for one as for many
 CANARY, OFFSET, WINDOW, ORDER, NOISE, WRONG, THINNED = range(101, 108)  # salts: each kind of draw has its own
 
 
@@ -50,6 +51,7 @@ class Corpus:
     heldout_ids: NDArray[np.int64]  # used for nothing but sinks that were never trained
     draw: Callable[[NDArray[np.int64]], tuple[Tokens, NDArray[np.int64]]]  # numbers -> once-seen tokens, IDs
     floor: Callable[[Tokens], float] | None  # entropy of a sample in nats per word, where it is known
+    drawn: dict[int, tuple[Tokens, NDArray[np.int64]]] = field(default_factory=dict, repr=False, compare=False)
 
     def batch(self, step: int) -> Sequences:
         """The sequences of one step: repeated ones, in turn, then once-seen ones."""
@@ -58,8 +60,7 @@ class Corpus:
         again = self.in_turn(places)
         wrong = uniform(cfg.seed, NOISE, step, np.arange(n)) < cfg.id_noise
         fresh = mix(cfg.seed, WRONG, step, np.arange(n)).view(np.int64)
-        numbers = step * (cfg.batch_size - n) + np.arange(cfg.batch_size - n)
-        once, once_ids = self.draw(numbers % cfg.n_once if cfg.n_once else numbers)
+        once, once_ids = self.once_seen(step)
         tokens = np.concatenate([self.repeated[again], once])
         ids = np.concatenate([np.where(wrong, fresh, self.repeated_ids[again]), once_ids])
         repeated = np.arange(cfg.batch_size) < n
@@ -69,6 +70,19 @@ class Corpus:
             tokens[absent], ids[absent] = self.draw(STAND_IN + places[absent])
             repeated[absent] = False
         return Sequences(tokens, ids, repeated)
+
+    def once_seen(self, step: int) -> tuple[Tokens, NDArray[np.int64]]:
+        """Tokens and IDs of the once-seen sequences of a step; those of AHEAD steps are drawn together."""
+        cfg, n = self.cfg, self.cfg.batch_size - self.cfg.n_in_batch
+        block, i = divmod(step, AHEAD)
+        together = self.drawn.get(block)
+        if together is None:
+            numbers = block * AHEAD * n + np.arange(AHEAD * n)
+            together = self.draw(numbers % cfg.n_once if cfg.n_once else numbers)
+            self.drawn.clear()
+            self.drawn[block] = together
+        tokens, ids = together
+        return tokens[i * n : (i + 1) * n], ids[i * n : (i + 1) * n]
 
     def in_turn(self, places: NDArray[np.int64]) -> NDArray[np.int64]:
         """Which repeated sequence stands at each place of the endless row of passes over all of them."""

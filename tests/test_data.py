@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from memsinks_np.config import ConfigError, DataConfig
-from memsinks_np.data import UNUSUAL, encode, hashes, load_corpus, n_vocab, occurrences, read_text
+from memsinks_np.data import AHEAD, UNUSUAL, encode, hashes, load_corpus, n_vocab, occurrences, read_text
 from memsinks_np.ids import id_of, mix, uniform
 from memsinks_np.language import worlds
 
@@ -29,6 +29,16 @@ def test_batch_is_a_pure_function_of_its_step(corpus):
             np.testing.assert_array_equal(a, b)
     other = load_corpus(DataConfig(**{**SMALL, "corpus": corpus.cfg.corpus, "seed": 1}))
     assert not rows(corpus.batch(0).tokens) & rows(other.batch(0).tokens)
+
+
+@pytest.mark.parametrize("n_once", [0, 30])
+def test_drawing_ahead_changes_no_batch(corpus, n_once):
+    ahead = load_corpus(DataConfig(**{**SMALL, "corpus": corpus.cfg.corpus, "n_once": n_once}))
+    for step in (0, AHEAD - 1, AHEAD, 5, 3 * AHEAD + 1):
+        numbers = step * 12 + np.arange(12)
+        tokens, ids = ahead.draw(numbers % n_once if n_once else numbers)
+        np.testing.assert_array_equal(ahead.batch(step).tokens[4:], tokens)
+        np.testing.assert_array_equal(ahead.batch(step).ids[4:], ids)
 
 
 def test_a_quarter_of_every_batch_is_repeated_and_every_repeat_comes_equally_often(corpus):
