@@ -26,7 +26,7 @@ from memsinks_np import __version__
 from memsinks_np.checkpoint import write_whole
 from memsinks_np.config import ModelConfig, SinkConfig
 from memsinks_np.model import init_params
-from memsinks_np.process import one_blas_thread
+from memsinks_np.process import one_blas_thread, quick_turns
 from memsinks_np.report import table, to_json
 from memsinks_np.sinks import active
 
@@ -195,8 +195,8 @@ def main(argv: list[str] | None = None) -> int:
     p.add_argument("--out", type=Path, default=Path("runs/benchmarks"), help="default: runs/benchmarks")
     a = p.parse_args(argv)
     names = a.shapes or (["default"] if a.quick else [s.name for s in SHAPES])
-    seconds = 0.2 if a.quick else 1.0
-    with one_blas_thread():
+    seconds = 0.5 if a.quick else 2.0
+    with one_blas_thread(), quick_turns():
         chosen = [s for s in SHAPES if s.name in names]
         rows = [row for s in chosen for t in a.threads for row in measure(s, t, seconds, not a.alone)]
         share = selection_share(rows)

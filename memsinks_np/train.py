@@ -16,7 +16,7 @@ from memsinks_np.ids import mix, uniform
 from memsinks_np.metrics import mean_loss
 from memsinks_np.model import SINK, init_params, loss_and_grads, make_batch
 from memsinks_np.optim import Run
-from memsinks_np.process import one_blas_thread
+from memsinks_np.process import one_blas_thread, quick_turns
 from memsinks_np.sinks import Mask, Selection, coalesce, none, own
 
 UNTIED, LABEL = 201, 202  # salts of the random sinks in the control arm, and of who carries a label
@@ -181,7 +181,7 @@ def train(
     arithmetic happens in `xp`, by default that of the configured backend; what comes back are host arrays.
     Raises Diverged where the loss or a gradient is not finite, or the loss ten times that of guessing.
     """
-    with one_blas_thread(), ThreadPoolExecutor(threads) as pool:
+    with one_blas_thread(), quick_turns(), ThreadPoolExecutor(threads) as pool:
         return loop(arm, settings, on_step, pool.map if threads > 1 else map, xp or namespace(settings.train.backend))
 
 
