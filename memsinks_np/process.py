@@ -9,7 +9,8 @@ from typing import Any
 
 from threadpoolctl import threadpool_limits
 
-M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, HUGE = -1, -3, 1 << 30  # mallopt(3)
+M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD, HUGE = -1, -2, -3, 1 << 30  # mallopt(3)
+HEAP = 1 << 26  # glibc serves threads from heaps of 64 MiB
 TURN = 1e-4  # seconds
 
 
@@ -18,13 +19,14 @@ def keep_freed_memory() -> bool:
     """Ask glibc not to give large freed arrays back to the kernel; False, and no harm, where it is not glibc.
 
     NumPy allocates a new array for every temporary.  By default glibc maps each large one anew, and the kernel
-    fills it with zeros, page by page, at first touch: half the time of a training step.
+    fills it with zeros, page by page, at first touch: half the time of a training step.  A thread that uses more than
+    one heap would lose the last one whenever it is empty; asking for a whole heap of padding prevents that.
     """
     try:
         mallopt = ctypes.CDLL(None).mallopt
     except (AttributeError, OSError, TypeError):
         return False
-    return bool(mallopt(M_MMAP_THRESHOLD, HUGE) and mallopt(M_TRIM_THRESHOLD, HUGE))
+    return bool(mallopt(M_MMAP_THRESHOLD, HUGE) and mallopt(M_TRIM_THRESHOLD, HUGE) and mallopt(M_TOP_PAD, HEAP))
 
 
 def one_blas_thread() -> AbstractContextManager[Any]:

@@ -1,0 +1,45 @@
+"""What the process does for speed: freed memory stays, in the main thread and in others."""
+
+import subprocess
+import sys
+
+import pytest
+
+from memsinks_np.process import keep_freed_memory
+
+FAULTS = """
+import resource, sys, threading
+import numpy as np
+from memsinks_np.process import keep_freed_memory
+
+def rounds(n):
+    for _ in range(n):
+        [np.ones(1 << 18, np.float32) for _ in range(160)]  # 160 MB in pieces, more than two heaps of a thread
+
+def count():
+    rounds(3)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    rounds(3)
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+
+if "keep" in sys.argv:
+    keep_freed_memory()
+if "thread" in sys.argv:
+    thread = threading.Thread(target=count)
+    thread.start()
+    thread.join()
+else:
+    count()
+"""
+
+
+def faults(*how):
+    found = subprocess.run([sys.executable, "-c", FAULTS, *how], capture_output=True, text=True, check=True)
+    return int(found.stdout)
+
+
+@pytest.mark.skipif(not keep_freed_memory(), reason="glibc alone can be asked")
+@pytest.mark.parametrize("where", ["main", "thread"])
+def test_freed_memory_stays_in_the_process(where):
+    assert faults(where) > 10_000  # of 120,000 pages that are touched
+    assert faults(where, "keep") < 100
