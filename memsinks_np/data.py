@@ -51,6 +51,7 @@ class Corpus:
     heldout_ids: NDArray[np.int64]  # used for nothing but sinks that were never trained
     draw: Callable[[NDArray[np.int64]], tuple[Tokens, NDArray[np.int64]]]  # numbers -> once-seen tokens, IDs
     floor: Callable[[Tokens], float] | None  # entropy of a sample in nats per word, where it is known
+    # the once-seen sequences of AHEAD steps, by the number of that block: kept for the next step, never a result
     drawn: dict[int, tuple[Tokens, NDArray[np.int64]]] = field(default_factory=dict, repr=False, compare=False)
 
     def batch(self, step: int) -> Sequences:
