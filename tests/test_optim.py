@@ -107,3 +107,16 @@ def test_schedule():
 def test_impossible_training_is_refused(bad):
     with pytest.raises(ConfigError, match=next(iter(bad))):
         TrainConfig(**bad)
+
+
+def test_every_layer_has_a_pool_of_its_own_and_all_of_them_move():
+    pool = RNG.standard_normal((5, 3))
+    params = {"wte": np.ones((1, 1))} | {f"h{layer}.sink.W_in": pool.copy() for layer in range(3)}
+    state, rows = optim.init_state(np, params), np.array([1, 4])
+    grads = {name: (rows, RNG.standard_normal((2, 3))) for name in params if "sink" in name}
+    optim.update(np, params, grads | {"wte": np.ones((1, 1))}, state, CFG, 0.01)
+    for name, (_, g) in grads.items():
+        for i, row in enumerate(rows):
+            want = [naive_adamw(pool[row, c], [g[i, c]], 0.01, 0.1, CFG) for c in range(3)]
+            assert params[name][row] == pytest.approx(want, rel=1e-12)
+        assert (params[name][[0, 2, 3]] == pool[[0, 2, 3]]).all()
