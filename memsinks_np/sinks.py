@@ -161,15 +161,20 @@ def gathered_sink_backward(xp: Xp, dy: Array, cache: Cache) -> tuple[Array, ...]
 def coalesce(xp: Xp, index: Array, values: list[Array]) -> tuple[Array, list[Array]]:
     # (B,A), [(B,A,...), ...] -> (U,), [(U,...), ...]
     """Row-sparse gradients with every row once: sinks that several sequences share collect from all of them."""
-    unique, place = xp.unique(index, return_inverse=True)
+    unique, first, place = xp.unique(index, return_index=True, return_inverse=True)
+    again = xp.ones(index.size, dtype=bool)
+    again[first] = False
+    (again,) = xp.nonzero(again)  # what is not the first of its row is added to it
+    place = xp.take(place.ravel(), again)
     sums, at = [], {}
     for v in values:
-        width = v[0, 0].size
+        shape, v = v.shape, v.reshape(index.size, -1)
+        width = v.shape[1]
         if width not in at:  # flat: `add.at` is four times faster so than by rows
-            at[width] = (place.reshape(-1, 1) * width + xp.arange(width)).ravel()
-        total = xp.zeros(len(unique) * width, dtype=v.dtype)
-        xp.add.at(total, at[width], v.ravel())
-        sums.append(total.reshape(len(unique), *v.shape[2:]))
+            at[width] = (place[:, None] * width + xp.arange(width)).ravel()
+        total = xp.take(v, first, axis=0)
+        xp.add.at(total.reshape(-1), at[width], xp.take(v, again, axis=0).ravel())
+        sums.append(total.reshape(-1, *shape[2:]))
     return unique, sums
 
 

@@ -162,6 +162,17 @@ def test_coalesce_sums_what_sequences_share():
     assert bias.tolist() == [8, 6, 16]
 
 
+@pytest.mark.parametrize("S", [2, 40, 1000])  # nearly all of them shared, some, hardly any
+def test_coalesce_is_the_sum_over_all_that_name_a_sink(S):
+    rng = np.random.default_rng(S)
+    index, values = rng.integers(S, size=(7, 5)), rng.standard_normal((7, 5, 3))
+    rows, (matrix, bias) = sinks.coalesce(np, index, [values, values[..., 0]])
+    assert rows.tolist() == sorted(set(index.ravel().tolist()))
+    for row, got, first in zip(rows, matrix, bias, strict=True):
+        np.testing.assert_allclose(got, values[index == row].sum(axis=0), rtol=1e-12)
+        assert first == pytest.approx(values[index == row][:, 0].sum(), rel=1e-12)
+
+
 # Selections
 
 
