@@ -14,6 +14,7 @@ from memsinks_np.config import ModelConfig, TrainConfig
 from memsinks_np.model import make_batch, token_loss
 from memsinks_np.sinks import Mask, Params, Rows
 from memsinks_np.train import Part, anything, gradients
+from memsinks_np.witnesses import autograd_namespace
 
 CFG = TrainConfig(weight_decay=0.1)
 LR = 1e-3
@@ -63,9 +64,9 @@ def ours(cfg: ModelConfig, params: Params, tokens: Any, index: Any, masked: bool
 
 def autograd_peer(cfg: ModelConfig, params: Params, tokens: Any, index: Any) -> Peer:
     """autograd's tape over our own (masked) forward, and our optimizer."""
-    import autograd.numpy as anp
     from autograd import value_and_grad
 
+    anp = autograd_namespace()
     params = {name: w.copy() for name, w in params.items()}
     state = optim.init_state(np, params)
     selection = (Mask(mask_from(index, cfg.sinks.n_sink if cfg.sinks else 0)),) * cfg.n_layers

@@ -67,7 +67,8 @@ def init_params(cfg: ModelConfig, seed: int = 0, dtype: Any = np.float32) -> Par
 class Batch(NamedTuple):
     """What a forward pass needs beside the parameters: data, ready for any backend."""
 
-    inputs: Array  # (B,T,V) one-hot words
+    words: Array  # (B,T) the words that are read
+    inputs: Array  # (B,T,V) the same, one-hot
     targets: Array  # (B,T,V) one-hot next words
     weights: Array  # (B,T) how much each word counts in the loss; they sum to 1 over a whole batch
     positions: Array  # (T,n_ctx) one-hot positions, or (B,T,n_ctx) where sequences differ (packing.py)
@@ -101,7 +102,7 @@ def make_batch(cfg: ModelConfig, tokens: Any, sinks: Selection, dtype: Any = np.
     inputs, targets = (np.take(one_hot, words, axis=0) for words in (tokens[:, :-1], tokens[:, 1:]))
     weights = np.full((len(tokens), T), share / (len(tokens) * T), dtype)
     hidden = np.triu(np.full((T, T), -np.inf, dtype), k=1)
-    return Batch(inputs, targets, weights, np.eye(T, cfg.n_ctx, dtype=dtype), hidden, sinks)
+    return Batch(tokens[:, :-1], inputs, targets, weights, np.eye(T, cfg.n_ctx, dtype=dtype), hidden, sinks)
 
 
 def block_params(p: Params, layer: int) -> Params:  # {"h0.W_Q": ...} -> {"W_Q": ...}
@@ -146,9 +147,9 @@ def block_backward(xp: Xp, dout: Array, cache: Cache) -> tuple[Array, Params]:  
 
 
 def model_forward(xp: Xp, p: Params, batch: Batch, cfg: ModelConfig) -> tuple[Array, Cache]:  # -> logits (B,T,V)
-    e, c_wte = linear_forward(xp, batch.inputs, p["wte"])  # a lookup is a product with one-hot rows
-    at, c_wpe = linear_forward(xp, batch.positions, p["wpe"])
-    x = e + at
+    e = xp.take(p["wte"], xp.reshape(batch.words, (-1,)), axis=0)  # = inputs @ wte: a product with one-hot rows
+    at, _ = linear_forward(xp, batch.positions, p["wpe"])
+    x = xp.reshape(e, (*batch.words.shape, -1)) + at
     caches = []
     for layer in range(cfg.n_layers):
         x, cache = block_forward(xp, x, batch.sinks[layer], batch.hidden, block_params(p, layer), cfg.n_heads)
@@ -156,21 +157,20 @@ def model_forward(xp: Xp, p: Params, batch: Batch, cfg: ModelConfig) -> tuple[Ar
     n, c_lnf = layernorm_forward(xp, x, p["lnf.g"], p["lnf.b"])
     head = p["wte"] if cfg.tied else p["head"]
     logits, c_head = linear_forward(xp, n, head.T)
-    return logits, (c_wte, c_wpe, caches, c_lnf, c_head, cfg)
+    return logits, (batch.inputs, batch.positions, caches, c_lnf, c_head, cfg)
 
 
 def model_backward(xp: Xp, dlogits: Array, cache: Cache) -> Params:  # (B,T,V) -> {name: gradient}
-    c_wte, c_wpe, caches, c_lnf, c_head, cfg = cache
+    inputs, positions, caches, c_lnf, c_head, cfg = cache
     g: Params = {}
     dn, dhead = linear_backward(xp, dlogits, c_head)
     dx, g["lnf.g"], g["lnf.b"] = layernorm_backward(xp, dn, c_lnf)
     for layer in reversed(range(cfg.n_layers)):
         dx, d = block_backward(xp, dx, caches[layer])
         g |= {f"h{layer}.{name}": grad for name, grad in d.items()}
-    (words, _), (positions, _) = c_wte, c_wpe
     shared = len(positions.shape) == 2  # all sequences have the same positions, which collect from all of them
     g["wpe"] = rows(xp, positions).T @ rows(xp, xp.sum(dx, axis=0) if shared else dx)
-    g["wte"] = rows(xp, words).T @ rows(xp, dx)  # the words are data: no gradient goes further down
+    g["wte"] = rows(xp, inputs).T @ rows(xp, dx)  # forward: e = inputs @ wte, and words are data
     dhead = dhead.T
     if cfg.tied:
         g["wte"] = g["wte"] + dhead  # used twice, so its gradients add

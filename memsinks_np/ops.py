@@ -36,6 +36,8 @@ def sum_rows(xp: Xp, x: Array) -> Array:  # (...,N) -> (N,)
 
 def max_last(xp: Xp, x: Array) -> Array:  # (...,N) -> (...,1)
     """Largest entry along the last axis, found down the columns of a transposed copy: three times faster than `max`."""
+    half = x.shape[-1] // 2  # the larger of two halves first; of an odd number, they share the one in the middle
+    x = xp.maximum(x[..., : x.shape[-1] - half], x[..., half:])
     columns = xp.reshape(xp.reshape(rows(xp, x).T, (-1,)), (x.shape[-1], -1))
     return xp.reshape(xp.max(columns, axis=0), (*x.shape[:-1], 1))
 
@@ -198,15 +200,16 @@ def mlp_backward(xp: Xp, dy: Array, cache: Cache) -> tuple[Array, ...]:  # (B,T,
 def cross_entropy_forward(xp: Xp, logits: Array, target: Array) -> tuple[Array, Cache]:
     # (B,T,V), (B,T,V) one-hot -> (B,T)
     """-log softmax(logits)[target] in nats, kept per word because memorization is per sequence."""
-    z = logits - xp.max(logits, axis=-1, keepdims=True)
+    z = logits - max_last(xp, logits)
     e = xp.exp(z)
     total = sum_last(xp, e)
     nll = xp.log(total) - sum_last(xp, target * z)
-    return nll[..., 0], (e / total, target)
+    return nll[..., 0], (e, total, target)
 
 
 def cross_entropy_backward(xp: Xp, dnll: Array, cache: Cache) -> Array:  # (B,T) -> (B,T,V)
-    p, target = cache
-    dlogits = p - target  # "what you said" minus "what was true"
+    e, total, target = cache
+    dlogits = e / total  # "what you said"
+    dlogits -= target  # minus "what was true"
     dlogits *= dnll[..., None]
     return dlogits

@@ -109,4 +109,4 @@ def packed_batch(
     words = np.eye(cfg.n_vocab, dtype=dtype)
     targets = words[np.roll(tokens, -1, axis=1)]
     weights = (share / has_next.sum() * has_next).astype(dtype)
-    return Batch(words[tokens], targets, weights, np.eye(cfg.n_ctx, dtype=dtype)[position], hidden, sinks)
+    return Batch(tokens, words[tokens], targets, weights, np.eye(cfg.n_ctx, dtype=dtype)[position], hidden, sinks)

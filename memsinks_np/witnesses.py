@@ -78,7 +78,7 @@ def torch_namespace() -> Any:
     def reduce(f: Callable[..., Any]) -> Callable[..., Any]:
         return lambda x, axis=None, keepdims=False: f(x) if axis is None else f(x, dim=axis, keepdim=keepdims)
 
-    names = ("exp", "log", "sqrt", "tanh", "where", "reshape", "ones_like", "stack")
+    names = ("exp", "log", "sqrt", "tanh", "where", "reshape", "ones_like", "stack", "maximum")
     return SimpleNamespace(
         **{name: getattr(t, name) for name in names},
         permute_dims=t.permute,

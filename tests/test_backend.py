@@ -27,7 +27,9 @@ def one_step(xp, put, dtype):
     params = {name: put(w) for name, w in init_params(CFG, dtype=dtype).items()}
     batch = make_batch(CFG, TOKENS, MASKS, dtype)
     on = put(batch.sinks[0].value.max(axis=0))
-    moved = {field: put(getattr(batch, field)) for field in ("inputs", "targets", "weights", "positions", "hidden")}
+    moved = {
+        field: put(getattr(batch, field)) for field in ("words", "inputs", "targets", "weights", "positions", "hidden")
+    }
     batch = batch._replace(**moved, sinks=tuple(sinks.Mask(put(m.value)) for m in batch.sinks))
     state = optim.init_state(xp, params)
     loss, grads = loss_and_grads(xp, params, batch, CFG)

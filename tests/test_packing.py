@@ -110,7 +110,8 @@ def test_layout_by_hand():
     assert batch.weights.tolist() == [[0.125, 0.125, 0, 0.125, 0], [0.125, 0, 0, 0, 0]]
     assert batch.targets.argmax(-1)[0, [0, 1, 3]].tolist() == [2, 3, 5]
     assert batch.sinks[0].value.sum(-1).tolist() == [[5, 5, 5, 5, 5], [5, 5, 0, 0, 0]]
-    assert {a.dtype for a in batch[:5]} == {np.dtype(np.float32)}
+    assert batch.words is packed.tokens
+    assert {a.dtype for a in batch[1:6]} == {np.dtype(np.float32)}
 
 
 @pytest.mark.parametrize(
