@@ -2,13 +2,13 @@
 
 import timeit
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
 from threadpoolctl import threadpool_limits
 
 from memsinks_np.config import ModelConfig
+from memsinks_np.process import Run
 
 
 def products(cfg: ModelConfig, B: int, A: int) -> list[tuple[Any, Any, Any]]:
@@ -38,7 +38,7 @@ def products(cfg: ModelConfig, B: int, A: int) -> list[tuple[Any, Any, Any]]:
     return [(x, y, np.empty((*x.shape[:-1], y.shape[-1]), np.float32)) for x, y in pairs]
 
 
-def floor_step(cfg: ModelConfig, B: int, A: int, threads: int) -> Callable[[], None]:
+def floor_step(cfg: ModelConfig, B: int, A: int, threads: int, run: Run) -> Callable[[], None]:
     """All products of a step, on two threads in the faster of two ways: half a batch each, or BLAS with two threads.
 
     The way is chosen beforehand, since threads of BLAS spin on after their work and would slow down what comes next.
@@ -52,10 +52,9 @@ def floor_step(cfg: ModelConfig, B: int, A: int, threads: int) -> Callable[[], N
     if threads == 1:
         return lambda: multiply(whole)
     halves = [products(cfg, B // 2, A), products(cfg, B - B // 2, A)]
-    pool = ThreadPoolExecutor(threads)
 
     def half_each() -> None:
-        list(pool.map(multiply, halves))
+        list(run(multiply, halves))
 
     def blas_threads() -> None:
         with threadpool_limits(threads, user_api="blas"):

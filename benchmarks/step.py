@@ -11,7 +11,7 @@ import argparse
 import platform
 import sys
 import time
-from concurrent.futures import ThreadPoolExecutor
+from itertools import product
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -26,7 +26,7 @@ from memsinks_np import __version__
 from memsinks_np.checkpoint import write_whole
 from memsinks_np.config import ModelConfig, SinkConfig
 from memsinks_np.model import init_params
-from memsinks_np.process import one_blas_thread, quick_turns
+from memsinks_np.process import Run, one_blas_thread, quick_turns, several
 from memsinks_np.report import table, to_json
 from memsinks_np.sinks import active
 
@@ -67,12 +67,11 @@ def sinks_of(shape: Shape) -> np.ndarray:
     return np.stack([np.sort(rng.permutation(shape.n_sink)[: shape.n_active]) for _ in range(shape.B)])
 
 
-def contestants(shape: Shape, threads: int, peers_too: bool) -> dict[str, Any]:
+def contestants(shape: Shape, threads: int, run: Run, peers_too: bool) -> dict[str, Any]:
     """Everything that is timed for one shape: name -> a function that takes one step."""
     cfg, index = shape.model(), sinks_of(shape)
     params = init_params(cfg)
     tokens = np.random.default_rng(2).integers(cfg.n_vocab, size=(shape.B, shape.T + 1))
-    run = ThreadPoolExecutor(threads).map if threads > 1 else map
     args = (cfg, params, tokens, index)
     peers = {OURS: ours(*args, masked=False, run=run)}
     small = shape.n_sink <= LARGEST_MASKED
@@ -86,7 +85,7 @@ def contestants(shape: Shape, threads: int, peers_too: bool) -> dict[str, Any]:
                 peers[f"{name} masked"] = maker(*args, masked=True)
     must_agree(peers)
     steps = {name: peer.step for name, peer in peers.items()}
-    steps["floor"] = floor_step(cfg, shape.B, shape.n_active, threads)
+    steps["floor"] = floor_step(cfg, shape.B, shape.n_active, threads, run)
     return steps
 
 
@@ -113,11 +112,11 @@ def set_threads(threads: int) -> None:
         torch.set_num_threads(threads)
 
 
-def measure(shape: Shape, threads: int, seconds: float, peers_too: bool = True) -> list[dict[str, Any]]:
+def measure(shape: Shape, threads: int, run: Run, seconds: float, peers_too: bool = True) -> list[dict[str, Any]]:
     """Rows of one shape: every contestant once, in turn, again and again for about `seconds` each."""
     if peers_too:
         set_threads(threads)
-    steps = contestants(shape, threads, peers_too)
+    steps = contestants(shape, threads, run, peers_too)
     times: dict[str, list[float]] = {name: [] for name in steps}
     slow = {name: max(timed(step) for _ in range(2)) for name, step in steps.items()}
     label = f"{shape.name}, {threads} thread{'s' * (threads > 1)}"
@@ -198,7 +197,10 @@ def main(argv: list[str] | None = None) -> int:
     seconds = 0.5 if a.quick else 2.0
     with one_blas_thread(), quick_turns():
         chosen = [s for s in SHAPES if s.name in names]
-        rows = [row for s in chosen for t in a.threads for row in measure(s, t, seconds, not a.alone)]
+        rows = []
+        for shape, threads in product(chosen, a.threads):
+            with several(threads) as run:
+                rows += measure(shape, threads, run, seconds, not a.alone)
         share = selection_share(rows)
     print(tell(rows, max(a.threads)))
     if share == share:

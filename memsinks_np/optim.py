@@ -4,18 +4,18 @@ This is the only file that writes to parameters.  `init_state` moves all of them
 which they become views, so that a step updates that vector at once; a pool is updated row by row.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from functools import partial
 from math import cos, pi
 from typing import Any
 
 from memsinks_np.arrays import Array, Params, Xp
 from memsinks_np.config import TrainConfig
+from memsinks_np.process import Run
 from memsinks_np.sinks import Mask
 
 MATRICES = ("wte", "wpe", "head", "W_QKV", "W_O", "W_in", "W_out")  # these decay
 Rule = Callable[..., None]  # adamw or sgd
-Run = Callable[..., Iterable[Any]]  # map over parts or pools, in this thread or in several
 
 
 def learning_rate(cfg: TrainConfig, step: int) -> float:
@@ -45,13 +45,11 @@ def init_state(xp: Xp, params: Params) -> dict[str, Any]:
         params[name] = xp.reshape(vector["w"][part], params[name].shape)
         views[name] = xp.reshape(vector["g"][part], params[name].shape)
         start = part.stop
-    pools: dict[str, dict[str, Params]] = {}  # by layer, then by name
+    pools: dict[str, Params] = {}  # by layer: both moments by name, and how often every sink has been on
     for name in [name for name in params if ".sink." in name]:
         w = params[name]
-        ones = (1,) * (len(w.shape) - 1)
-        count = xp.zeros_like(w[:, :1] if ones else w)
-        layer = pools.setdefault(name.split(".")[0], {})
-        layer[name] = {"m": xp.zeros_like(w), "v": xp.zeros_like(w), "n": count}
+        layer = pools.setdefault(name.split(".")[0], {"n": xp.zeros_like(xp.reshape(w, (w.shape[0], -1))[:, 0])})
+        layer[name] = (xp.zeros_like(w), xp.zeros_like(w))
     return {"n": 0, "vector": vector, "gradient": views, "pools": pools}
 
 
@@ -62,25 +60,35 @@ def clipped(xp: Xp, grads: Params, limit: float) -> tuple[float, float]:
     return norm, min(1.0, limit / (norm + 1e-12))
 
 
-def adamw(xp: Xp, w: Array, g: Array, m: Array, v: Array, n: Array, cfg: TrainConfig, lr: float, decay: Array) -> None:
+def corrections(cfg: TrainConfig, n: Array) -> tuple[Array, Array]:
+    """What both moments are divided by at step n = 1, 2, ..., since they started at zero (Kingma & Ba 2015, sec. 3)."""
+    b1, b2 = cfg.betas
+    return 1 - b1**n, 1 - b2**n
+
+
+def adamw(
+    xp: Xp, w: Array, g: Array, m: Array, v: Array, bias: tuple[Array, Array], cfg: TrainConfig, lr: float, decay: Array
+) -> None:
     """One AdamW step (Loshchilov & Hutter 2019, alg. 2), in place.
 
-    `n` counts the steps including this one, `decay` is the weight decay; both may differ from row to row.
+    `bias` are the corrections at this step, `decay` is the weight decay; both may differ from row to row.
     """
     b1, b2 = cfg.betas
     m *= b1
     m += (1 - b1) * g
     v *= b2
     v += (1 - b2) * (g * g)
-    size = xp.sqrt(v / (1 - b2**n))
+    size = xp.sqrt(v / bias[1])
     size += cfg.eps
     change = m / size
-    change *= lr / (1 - b1**n)
+    change *= lr / bias[0]
     w *= 1 - lr * decay
     w -= change
 
 
-def sgd(xp: Xp, w: Array, g: Array, m: Array, v: Array, n: Array, cfg: TrainConfig, lr: float, decay: Array) -> None:
+def sgd(
+    xp: Xp, w: Array, g: Array, m: Array, v: Array, bias: tuple[Array, Array], cfg: TrainConfig, lr: float, decay: Array
+) -> None:
     """One step of gradient descent with the same weight decay, in place; the moments stay zero."""
     w *= 1 - lr * decay
     w -= lr * g
@@ -114,39 +122,52 @@ def update(
             place[...] = grads[name]
         dense["g"] *= scale
         decay = cfg.weight_decay * dense["decay"]
-        rule(xp, dense["w"], dense["g"], dense["m"], dense["v"], state["n"], cfg, lr, decay)
+        rule(xp, dense["w"], dense["g"], dense["m"], dense["v"], corrections(cfg, state["n"]), cfg, lr, decay)
 
-    def update_layer(pools: dict[str, Params]) -> None:
-        for name, pool in pools.items():
-            if name in grads:
-                decay = cfg.weight_decay * decays(name)
-                update_pool(xp, params[name], grads[name], pool, rule, cfg, lr, decay, scale)
+    def update_pool(layer: Params) -> None:
+        """The rows that were on are taken out, updated and put back; a layer's arrays had the same ones."""
+        names = [name for name in layer if name in grads]
+        if not names:
+            return
+        whole = cfg.optimizer == "adamw"
+        rows = None if whole else grads[names[0]][0]
+        n = taken(xp, layer["n"], rows)
+        n += 1
+        put_back(xp, layer["n"], rows, n)
+        bias = corrections(cfg, n)
+        for name in names:
+            w, (on, g) = params[name], grads[name]
+            if whole and not isinstance(on, Mask):
+                g = written_out(xp, w, on, g)
+            arrays = (w, *layer[name])
+            awake, m, v = (taken(xp, a, rows) for a in arrays)
+            first, second = (column(xp, b, w) for b in bias)
+            rule(xp, awake, scale * g, m, v, (first, second), cfg, lr, cfg.weight_decay * decays(name))
+            for array, changed in zip(arrays, (awake, m, v), strict=True):
+                put_back(xp, array, rows, changed)
 
-    jobs = [partial(update_layer, pools) for pools in state["pools"].values()]
+    jobs = [partial(update_pool, layer) for layer in state["pools"].values()]
     list(run(lambda job: job(), [*jobs, update_dense]))
 
 
-def update_pool(
-    xp: Xp, w: Array, grad: Array, pool: Params, rule: Rule, cfg: TrainConfig, lr: float, decay: float, scale: float
-) -> None:
-    """One step for the rows of a pool that were on, in place: taken out, updated, put back."""
-    rows, g = grad
-    arrays = [w, pool["m"], pool["v"], pool["n"]]
-    masked = isinstance(rows, Mask)
-    if cfg.optimizer == "adamw":
-        on, g = arrays, g if masked else written_out(xp, w, rows, g)
-    else:
-        on = [a + 0.0 if masked else xp.take(a, rows, axis=0) for a in arrays]
-    on[3][...] += 1
-    rule(xp, on[0], scale * g, *on[1:], cfg, lr, decay)
-    if on is arrays:
-        return
-    for array, changed in zip(arrays, on, strict=True):
-        if masked:
-            awake = xp.reshape(rows.value, (-1, *(1,) * (len(array.shape) - 1))) > 0
-            array[...] = xp.where(awake, changed, array)
-        else:
-            array[rows] = changed
+def taken(xp: Xp, array: Array, rows: Array | Mask | None) -> Array:
+    """A copy of some rows (under a Mask, of all), or for None the array itself."""
+    if rows is None:
+        return array
+    return array + 0.0 if isinstance(rows, Mask) else xp.take(array, rows, axis=0)
+
+
+def put_back(xp: Xp, array: Array, rows: Array | Mask | None, changed: Array) -> None:
+    """Write what `taken` gave out, changed, to where it came from."""
+    if isinstance(rows, Mask):
+        array[...] = xp.where(column(xp, rows.value, array) > 0, changed, array)
+    elif rows is not None:
+        array[rows] = changed
+
+
+def column(xp: Xp, x: Array, like: Array) -> Array:  # (S,) -> (S,) or (S,1)
+    """One number for every row of an array that has as many dimensions as `like`."""
+    return xp.reshape(x, (-1, *(1,) * (len(like.shape) - 1)))
 
 
 def written_out(xp: Xp, like: Array, rows: Array, values: Array) -> Array:

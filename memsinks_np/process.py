@@ -2,7 +2,8 @@
 
 import ctypes
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
 from functools import lru_cache
 from typing import Any
@@ -12,6 +13,7 @@ from threadpoolctl import threadpool_limits
 M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD, HUGE = -1, -2, -3, 1 << 30  # mallopt(3)
 HEAP = 1 << 26  # glibc serves threads from heaps of 64 MiB
 TURN = 1e-4  # seconds
+Run = Callable[..., Iterable[Any]]  # maps a function over a few jobs, in this thread or in several
 
 
 @lru_cache
@@ -52,3 +54,22 @@ def quick_turns() -> Iterator[None]:
         yield
     finally:
         sys.setswitchinterval(before)
+
+
+@contextmanager
+def several(threads: int) -> Iterator[Run]:
+    """A `map` by so many threads, of which the calling one is the first: a thread that only waits has to be woken."""
+    if threads == 1:
+        yield map
+        return
+    with ThreadPoolExecutor(threads - 1) as others:
+
+        def run(function: Callable[[Any], Any], jobs: Iterable[Any]) -> list[Any]:
+            first, *rest = jobs
+            given = [(job, others.submit(function, job)) for job in rest]
+            done = [function(first)]
+            for job, future in given:  # what nobody has begun is done here
+                done.append(function(job) if future.cancel() else future.result())
+            return done
+
+        yield run

@@ -1,7 +1,6 @@
 """The loop: batch -> which sinks are on -> loss and gradients -> one optimizer step -> history."""
 
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,8 +14,7 @@ from memsinks_np.data import Corpus, Sequences, load_corpus
 from memsinks_np.ids import mix, uniform
 from memsinks_np.metrics import mean_loss
 from memsinks_np.model import SINK, init_params, loss_and_grads, make_batch
-from memsinks_np.optim import Run
-from memsinks_np.process import one_blas_thread, quick_turns
+from memsinks_np.process import Run, one_blas_thread, quick_turns, several
 from memsinks_np.sinks import Mask, Selection, coalesce, none, own
 
 UNTIED, LABEL = 201, 202  # salts of the random sinks in the control arm, and of who carries a label
@@ -181,8 +179,8 @@ def train(
     arithmetic happens in `xp`, by default that of the configured backend; what comes back are host arrays.
     Raises Diverged where the loss or a gradient is not finite, or the loss ten times that of guessing.
     """
-    with one_blas_thread(), quick_turns(), ThreadPoolExecutor(threads) as pool:
-        return loop(arm, settings, on_step, pool.map if threads > 1 else map, xp or namespace(settings.train.backend))
+    with one_blas_thread(), quick_turns(), several(threads) as run:
+        return loop(arm, settings, on_step, run, xp or namespace(settings.train.backend))
 
 
 @np.errstate(over="ignore", invalid="ignore")  # what is not finite stops the run with a message of its own
