@@ -19,7 +19,7 @@ CHUNK = 32  # sequences per forward pass, fewer where masks make a large pool ex
 MASKED_CELLS = 1 << 21  # neurons x words that one masked layer may hold at once
 
 
-def take(selection: Selection, part: slice) -> Selection:
+def take(selection: Selection, part: slice | NDArray[np.bool_]) -> Selection:
     """The entries of a selection for some of its sequences."""
 
     def cut(s: Selected) -> Selected:
@@ -41,7 +41,7 @@ def predict(params: Params, cfg: ModelConfig, tokens: Tokens, selection: Selecti
         part = slice(start, start + chunk)
         batch = make_batch(cfg, tokens[part], take(selection, part), params["wte"].dtype)
         batch = to_device(xp, batch)
-        logits, _ = model_forward(xp, params, batch, cfg)
+        logits, _ = model_forward(xp, params, batch, cfg, keep=False)
         nll.append(to_host(cross_entropy_forward(xp, logits, batch.targets)[0]))
         likeliest.append(to_host(xp.argmax(logits, axis=-1)))
     return np.concatenate(nll), np.concatenate(likeliest)
@@ -127,17 +127,22 @@ def share_deleted(cfg: SinkConfig, ids: Any, deleted: Any, n_layers: int) -> Flo
 
 
 def collateral(params: Params, cfg: ModelConfig, corpus: Any) -> Floats:
-    """(R,R) loss of repeated sequence j, own sinks on, after the sinks of sequence i were deleted."""
-    selection = own(cfg.sinks, corpus.repeated_ids, cfg.n_layers)
+    """(R,R) loss of repeated sequence j, own sinks on, after the sinks of sequence i were deleted.
 
-    def after(i: int) -> Params:
-        return delete(params, cfg.sinks, [i]) if cfg.sinks else params
+    A sequence that shares no sink with i computes what it computed before, so it is not computed again.
+    """
+    ids, tokens, selection = corpus.repeated_ids, corpus.repeated, own(cfg.sinks, corpus.repeated_ids, cfg.n_layers)
 
-    rows = [
-        predict(after(i), cfg, corpus.repeated, selection)[0].mean(axis=1, dtype=np.float64)
-        for i in corpus.repeated_ids
-    ]
-    return np.stack(rows)
+    def loss_of(some: Any, now: Params) -> Floats:
+        loss: Floats = predict(now, cfg, tokens[some], take(selection, some))[0].mean(axis=1, dtype=np.float64)
+        return loss
+
+    rows = np.tile(loss_of(slice(None), params), (len(ids), 1))
+    if cfg.sinks:
+        for row, i in zip(rows, ids, strict=True):
+            sharing = share_deleted(cfg.sinks, ids, [i], cfg.n_layers) > 0
+            row[sharing] = loss_of(sharing, delete(params, cfg.sinks, [i]))
+    return rows
 
 
 NO_DELETION = {"deleted_loss": None, "deleted_others_up": None}

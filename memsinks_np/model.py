@@ -146,14 +146,18 @@ def block_backward(xp: Xp, dout: Array, cache: Cache) -> tuple[Array, Params]:  
     return dx, d
 
 
-def model_forward(xp: Xp, p: Params, batch: Batch, cfg: ModelConfig) -> tuple[Array, Cache]:  # -> logits (B,T,V)
+def model_forward(
+    xp: Xp, p: Params, batch: Batch, cfg: ModelConfig, keep: bool = True
+) -> tuple[Array, Cache]:  # -> logits (B,T,V)
+    """From words to logits.  Without a backward to come, keep=False lets every block use the memory of the last."""
     e = xp.take(p["wte"], xp.reshape(batch.words, (-1,)), axis=0)  # = inputs @ wte: a product with one-hot rows
     at, _ = linear_forward(xp, batch.positions, p["wpe"])
     x = xp.reshape(e, (*batch.words.shape, -1)) + at
     caches = []
     for layer in range(cfg.n_layers):
         x, cache = block_forward(xp, x, batch.sinks[layer], batch.hidden, block_params(p, layer), cfg.n_heads)
-        caches.append(cache)
+        caches.append(cache if keep else None)
+        del cache
     n, c_lnf = layernorm_forward(xp, x, p["lnf.g"], p["lnf.b"])
     head = p["wte"] if cfg.tied else p["head"]
     logits, c_head = linear_forward(xp, n, head.T)
