@@ -3,7 +3,7 @@
 import ctypes
 import sys
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
 from functools import lru_cache
 from typing import Any
@@ -68,8 +68,7 @@ def several(threads: int) -> Iterator[Run]:
             first, *rest = jobs
             given = [(job, others.submit(function, job)) for job in rest]
             done = [function(first)]
-            for job, future in given:  # what nobody has begun is done here
-                done.append(function(job) if future.cancel() else future.result())
-            return done
+            done += [function(job) if future.cancel() else future for job, future in given]  # what nobody has begun
+            return [one.result() if isinstance(one, Future) else one for one in done]
 
         yield run

@@ -47,6 +47,14 @@ def test_softmax():
     np.testing.assert_allclose(ops.softmax_forward(np, s)[0], want, rtol=1e-12)
 
 
+@pytest.mark.parametrize("n", [1, 2, 3, 8, 9])
+def test_largest_entry_wherever_it_stands(n):
+    x = rand(3, 4, n)
+    np.testing.assert_array_equal(ops.max_last(np, x), x.max(axis=-1, keepdims=True))
+    for i in range(n):
+        assert (ops.max_last(np, np.eye(n)[i][None]) == 1).all()
+
+
 def test_attention():
     q, k, v = rand(B, H, T, 3), rand(B, H, T, 3), rand(B, H, T, 3)
     hidden = np.triu(np.full((T, T), -np.inf), k=1)

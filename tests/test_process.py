@@ -72,3 +72,19 @@ def test_what_goes_wrong_in_any_thread_reaches_the_caller(bad):
 
     with several(2) as run, pytest.raises(ZeroDivisionError):
         list(run(work, range(5)))
+
+
+def test_the_caller_does_what_nobody_has_begun_before_it_waits():
+    """The other thread is busy with job 1 until job 2 is done, so only the caller can do that."""
+    begun, done = threading.Event(), threading.Event()
+
+    def work(job):
+        if job == 0:
+            return begun.wait(30)
+        if job == 1:
+            begun.set()
+            return done.wait(30)
+        return done.set()
+
+    with several(2) as run:
+        assert list(run(work, range(3))) == [True, True, None]
