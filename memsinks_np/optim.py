@@ -67,27 +67,43 @@ def corrections(cfg: TrainConfig, n: Array) -> tuple[Array, Array]:
 
 
 def adamw(
-    xp: Xp, w: Array, g: Array, m: Array, v: Array, bias: tuple[Array, Array], cfg: TrainConfig, lr: float, decay: Array
+    xp: Xp,
+    w: Array,
+    g: Array,
+    m: Array,
+    v: Array,
+    correction: tuple[Array, Array],
+    cfg: TrainConfig,
+    lr: float,
+    decay: Array,
 ) -> None:
     """One AdamW step (Loshchilov & Hutter 2019, alg. 2), in place.
 
-    `bias` are the corrections at this step, `decay` is the weight decay; both may differ from row to row.
+    `correction` is what `corrections` gives at this step, `decay` is the weight decay; both may differ from row to row.
     """
     b1, b2 = cfg.betas
     m *= b1
     m += (1 - b1) * g
     v *= b2
     v += (1 - b2) * (g * g)
-    size = xp.sqrt(v / bias[1])
+    size = xp.sqrt(v / correction[1])
     size += cfg.eps
     change = m / size
-    change *= lr / bias[0]
+    change *= lr / correction[0]
     w *= 1 - lr * decay
     w -= change
 
 
 def sgd(
-    xp: Xp, w: Array, g: Array, m: Array, v: Array, bias: tuple[Array, Array], cfg: TrainConfig, lr: float, decay: Array
+    xp: Xp,
+    w: Array,
+    g: Array,
+    m: Array,
+    v: Array,
+    correction: tuple[Array, Array],
+    cfg: TrainConfig,
+    lr: float,
+    decay: Array,
 ) -> None:
     """One step of gradient descent with the same weight decay, in place; the moments stay zero."""
     w *= 1 - lr * decay
@@ -134,14 +150,14 @@ def update(
         n = taken(xp, layer["n"], rows)
         n += 1
         put_back(xp, layer["n"], rows, n)
-        bias = corrections(cfg, n)
+        correction = corrections(cfg, n)
         for name in names:
             w, (on, g) = params[name], grads[name]
             if whole and not isinstance(on, Mask):
                 g = written_out(xp, w, on, g)
             arrays = (w, *layer[name])
             awake, m, v = (taken(xp, a, rows) for a in arrays)
-            first, second = (column(xp, b, w) for b in bias)
+            first, second = (column(xp, b, w) for b in correction)
             rule(xp, awake, scale * g, m, v, (first, second), cfg, lr, cfg.weight_decay * decays(name))
             for array, changed in zip(arrays, (awake, m, v), strict=True):
                 put_back(xp, array, rows, changed)

@@ -162,9 +162,9 @@ def coalesce(xp: Xp, index: Array, values: list[Array]) -> tuple[Array, list[Arr
     # (B,A), [(B,A,...), ...] -> (U,), [(U,...), ...]
     """Row-sparse gradients with every row once: sinks that several sequences share collect from all of them."""
     unique, first, place = xp.unique(index, return_index=True, return_inverse=True)
-    again = xp.ones(index.size, dtype=bool)
-    again[first] = False
-    (again,) = xp.nonzero(again)  # what is not the first of its row is added to it
+    later = xp.ones(index.size, dtype=bool)
+    later[first] = False
+    (again,) = xp.nonzero(later)  # what is not the first of its row is added to it
     place = xp.take(place.ravel(), again)
     sums, at = [], {}
     for v in values:
