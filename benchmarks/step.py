@@ -11,7 +11,7 @@ import argparse
 import platform
 import sys
 import time
-from itertools import product
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -112,29 +112,36 @@ def set_threads(threads: int) -> None:
         torch.set_num_threads(threads)
 
 
-def measure(shape: Shape, threads: int, run: Run, seconds: float, peers_too: bool = True) -> list[dict[str, Any]]:
-    """Rows of one shape: every contestant once, in turn, again and again for about `seconds` each."""
-    if peers_too:
-        set_threads(threads)
-    steps = contestants(shape, threads, run, peers_too)
-    times: dict[str, list[float]] = {name: [] for name in steps}
-    slow = {name: max(timed(step) for _ in range(2)) for name, step in steps.items()}
-    label = f"{shape.name}, {threads} thread{'s' * (threads > 1)}"
-    for turn in tqdm(range(max(2, round(12 * seconds))), desc=label, disable=None):
-        for name, step in steps.items():
-            if turn < 2 or turn * slow[name] * BLOCK <= seconds * 3:  # the slowest come fewer times
-                time.sleep(0.02)  # the one before may have threads that still spin
-                step()
-                times[name] += [timed(step) for _ in range(BLOCK)]
+def measure(shape: Shape, threads: list[int], seconds: float, peers_too: bool = True) -> list[dict[str, Any]]:
+    """Rows of one shape: every contestant with each number of threads, in turn, for about `seconds` each.
+
+    One thread and two take turns as well, so that a machine busy with other things slows down both.
+    """
+    with ExitStack() as stack:
+        steps = {
+            (n, name): step
+            for n in threads
+            for name, step in contestants(shape, n, stack.enter_context(several(n)), peers_too).items()
+        }
+        times: dict[tuple[int, str], list[float]] = {key: [] for key in steps}
+        slow = {key: max(timed(step) for _ in range(2)) for key, step in steps.items()}
+        for turn in tqdm(range(max(2, round(12 * seconds))), desc=shape.name, disable=None):
+            for (n, name), step in steps.items():
+                if turn < 2 or turn * slow[n, name] * BLOCK <= seconds * 3:  # the slowest come fewer times
+                    if peers_too:
+                        set_threads(n)
+                    time.sleep(0.02)  # the one before may have threads that still spin
+                    step()
+                    times[n, name] += [timed(step) for _ in range(BLOCK)]
     return [
         {
             "shape": shape.name,
             "implementation": name,
-            "threads": threads,
+            "threads": n,
             "median_ms": float(np.median(t)) * 1e3,
             "min_ms": min(t) * 1e3,
         }
-        for name, t in times.items()
+        for (n, name), t in times.items()
     ]
 
 
@@ -198,9 +205,8 @@ def main(argv: list[str] | None = None) -> int:
     with one_blas_thread(), quick_turns():
         chosen = [s for s in SHAPES if s.name in names]
         rows = []
-        for shape, threads in product(chosen, a.threads):
-            with several(threads) as run:
-                rows += measure(shape, threads, run, seconds, not a.alone)
+        for shape in chosen:
+            rows += measure(shape, a.threads, seconds, not a.alone)
         share = selection_share(rows)
     print(tell(rows, max(a.threads)))
     if share == share:
