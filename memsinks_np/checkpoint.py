@@ -20,7 +20,8 @@ from numpy.typing import NDArray
 from memsinks_np import __version__
 from memsinks_np.arrays import Params
 from memsinks_np.config import Arm, ConfigError, Settings, require
-from memsinks_np.data import TOLD, read_text
+from memsinks_np.data import TOLD
+from memsinks_np.text import read_text
 from memsinks_np.train import Trained
 
 fcntl: Any = importlib.import_module("fcntl") if importlib.util.find_spec("fcntl") else None  # not on Windows
@@ -35,6 +36,7 @@ TRAINING = [
     "config",
     "ids",
     "language",
+    "text",
     "data",
     "ops",
     "released_hash",

@@ -4,26 +4,22 @@ A corpus is the toy language of `language.py`, the English of Python's own docum
 text file, the last two by characters.  Every batch is a pure function of (configuration, step).
 """
 
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import lru_cache
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from memsinks_np.arrays import Tokens
-from memsinks_np.config import ConfigError, DataConfig, require
+from memsinks_np.config import DataConfig, require
 from memsinks_np.ids import id_of, mix, permutation, uniform
 from memsinks_np.language import Language, stories, worlds
+from memsinks_np.text import encode, rare_windows, read_text
 
 Tell = Callable[[], tuple[Language, Language]]  # of most stories, of the others
 TOLD: dict[str, Tell] = {"stories": lambda: (stories(), stories()), "worlds": worlds}  # toy languages
-N_CHARS = 95  # a text keeps its most frequent characters; UNUSUAL stands for all others
-PIECE = 1 << 16  # characters of a text that are worked on at once: they stay in the processor's cache
-UNUSUAL = "\N{REPLACEMENT CHARACTER}"
 HELDOUT, ONCE = 1 << 31, 1 << 32  # stories are numbered: repeated from 0, held-out and once-seen from here
 STAND_IN = 1 << 40  # and once-seen ones in the place of repeated ones from here
 AHEAD = 16  # steps whose once-seen sequences are drawn at once: the loop over words costs as much for one as for many
@@ -138,78 +134,9 @@ def story_corpus(cfg: DataConfig) -> Corpus:
     )
 
 
-def read_text(corpus: str) -> str:
-    """The English of `pydoc_data.topics` for "pydoc", else the UTF-8 file at that path."""
-    if corpus == "pydoc":
-        from pydoc_data.topics import topics
-
-        return "\n".join(topics[name] for name in sorted(topics))
-    known = f"stories, worlds, pydoc, or the path of a UTF-8 text file, not {corpus!r}"
-    try:
-        require(Path(corpus).is_file(), f"the corpus must be {known}, which is not a file")
-        return Path(corpus).read_text(encoding="utf-8")
-    except OSError as e:
-        raise ConfigError(f"the corpus must be {known}, which cannot be read ({e.strerror})") from None
-    except UnicodeDecodeError as e:
-        raise ConfigError(
-            f"corpus {corpus!r} is not UTF-8 (byte {e.start}); convert it, e.g. with iconv -t utf-8"
-        ) from None
-
-
 def n_vocab(cfg: DataConfig) -> int:
     """V, the number of different tokens."""
     return len(TOLD[cfg.corpus]()[0].vocab if cfg.corpus in TOLD else encode(read_text(cfg.corpus))[0])
-
-
-def encode(text: str) -> tuple[tuple[str, ...], NDArray[np.uint8]]:
-    """Characters as tokens.  Rule: the 95 most frequent keep their own token, all others share UNUSUAL.
-
-    Of two that are as frequent, the one with the smaller code point goes first.
-    """
-    pieces = [text[i : i + PIECE].encode("utf-32-le", "surrogatepass") for i in range(0, len(text), PIECE)]
-    counts = np.zeros(sys.maxunicode + 1, np.int64)
-    for piece in pieces:
-        counts += np.bincount(np.frombuffer(piece, np.uint32), minlength=len(counts))
-    most = np.argsort(-counts, kind="stable")[:N_CHARS]
-    frequent = sorted(c for c in most[counts[most] > 0].tolist() if c != ord(UNUSUAL))
-    code = np.zeros(len(counts), np.uint8)
-    code[frequent] = np.arange(1, len(frequent) + 1)
-    tokens = [code[np.frombuffer(piece, np.uint32)] for piece in pieces]
-    return (UNUSUAL, *map(chr, frequent)), np.concatenate([*tokens, np.zeros(0, np.uint8)])
-
-
-def hashes(tokens: NDArray[np.uint8], width: int) -> NDArray[np.uint64]:
-    """(...,N) -> (...,N-width+1) a hash of the window that starts at each place, made of two that overlap in it."""
-    h, w = tokens.astype(np.uint64), 1
-    while 2 * w <= width:
-        h, w = mix(h[..., :-w], h[..., w:]), 2 * w
-    return mix(h[..., : h.shape[-1] - (width - w)], h[..., width - w :])
-
-
-def occurrences(tokens: NDArray[np.uint8], width: int, starts: NDArray[np.int64]) -> NDArray[np.int64]:
-    """How often the window that starts at each of `starts` stands in the text, at any offset."""
-    windows = tokens[starts[:, None] + np.arange(width)]
-    known, place = np.unique(hashes(windows, width)[:, 0], return_inverse=True)
-    counts = np.zeros(len(known), np.int64)
-    likely = np.zeros(1 << 20, bool)  # a cheap first look, by the upper bits
-    likely[known >> np.uint64(44)] = True
-    for i in range(0, len(tokens) - width + 1, PIECE):
-        h = hashes(tokens[i : i + PIECE + width - 1], width)
-        h = h[likely[h >> np.uint64(44)]]
-        at = np.minimum(np.searchsorted(known, h), len(known) - 1)
-        counts += np.bincount(at[known[at] == h], minlength=len(known))
-    return counts[place]
-
-
-def rare_windows(tokens: NDArray[np.uint8], width: int, n: int, seed: int) -> NDArray[np.int64]:
-    """The numbers of n windows, drawn at random, whose text stands nowhere else, at any offset; of all there are."""
-    drawn = permutation(len(tokens) // width, seed, WINDOW)
-    chosen, tried = drawn[:0], 0
-    while tried < len(drawn) and len(chosen) < n:
-        some = drawn[tried : 2 * (tried + n)]  # twice as many every time: a text is read through a few times at most
-        chosen = np.concatenate([chosen, some[occurrences(tokens, width, some * width) == 1]])
-        tried += len(some)
-    return chosen[:n]
 
 
 def text_corpus(cfg: DataConfig) -> Corpus:
@@ -224,7 +151,7 @@ def text_corpus(cfg: DataConfig) -> Corpus:
         len(tokens) >= need,
         f"corpus {cfg.corpus!r} has {len(tokens)} characters but at least {need} are needed; use a longer text",
     )
-    chosen = rare_windows(tokens, width, n, cfg.seed)
+    chosen = rare_windows(tokens, width, n, permutation(len(tokens) // width, cfg.seed, WINDOW))
     require(
         len(chosen) == n,
         f"corpus {cfg.corpus!r} has only {len(chosen)} windows of {width} characters that occur once, "

@@ -13,11 +13,12 @@ from pathlib import Path
 import numpy as np
 
 from memsinks_np.arms import PRESETS, rivals, seeded
-from memsinks_np.data import load_corpus, read_text
+from memsinks_np.data import load_corpus
 from memsinks_np.ids import mix
 from memsinks_np.metrics import mean_loss
 from memsinks_np.report import table
 from memsinks_np.sinks import own
+from memsinks_np.text import read_text
 from memsinks_np.train import train
 
 STEPS = 5

@@ -17,9 +17,10 @@ from hypothesis import strategies as st
 import run_toy
 from memsinks_np import checkpoint
 from memsinks_np.config import Arm, ConfigError, DataConfig, ModelConfig, Settings, SinkConfig, TrainConfig
-from memsinks_np.data import encode, load_corpus
+from memsinks_np.data import load_corpus
 from memsinks_np.ids import check_ids
 from memsinks_np.model import init_params
+from memsinks_np.text import encode
 from memsinks_np.train import Trained
 
 pytestmark = pytest.mark.slow
