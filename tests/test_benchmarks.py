@@ -1,5 +1,7 @@
 """The benchmark's own contestants still run and agree, so that a change of the step breaks here first."""
 
+import threading
+
 import numpy as np
 
 from benchmarks import step
@@ -27,6 +29,18 @@ def test_every_number_of_threads_is_measured_in_one_run():
         (n, it) for n in (1, 2) for it in (step.OURS, "floor")
     ]
     assert all(0 < r["min_ms"] <= r["median_ms"] for r in rows)
+
+
+def test_a_step_is_run_by_as_many_threads_as_its_row_says(monkeypatch):
+    """Each job of a step waits until all are there, so that no thread can do two of them."""
+
+    def contestants(shape, threads, run, peers_too):
+        meet = threading.Barrier(threads, timeout=10)
+        return {"meet": lambda: list(run(lambda _: meet.wait(), range(threads)))}
+
+    monkeypatch.setattr(step, "contestants", contestants)
+    rows = step.measure(step.Shape("tiny"), [2, 1, 3], seconds=0.1, peers_too=False)
+    assert [r["threads"] for r in rows] == [2, 1, 3]
 
 
 def test_the_table_divides_the_right_numbers():
