@@ -61,7 +61,7 @@ class Grid:
         paths = [result_path(self.cache, job, then) for job in jobs]
         results = {i: kept(path) for i, path in enumerate(paths) if path.exists()}
         if results:
-            tqdm.write(f"{len(results)} of {len(jobs)} runs kept from an earlier time")
+            tqdm.write(f"{len(results)} of {len(jobs)} runs kept, trained already")
         # the longest first, so that no worker is left alone with one at the end
         todo = sorted(set(range(len(jobs))) - set(results), key=lambda i: (not jobs[i].arm.repeats, i))
         counter, lost = multiprocessing.get_context("spawn").Value("q", 0), []

@@ -104,7 +104,7 @@ def test_quick_run_writes_everything_and_trains_nothing_twice(tmp_path):
     bytes_of = {name: (folder / name).read_bytes() for name in FILES}
     again = run(tmp_path, "--seeds", "2", "--workers", "1", "--threads", "2")
     assert again.stdout.startswith(
-        "12 of 12 runs kept from an earlier time\n3 of 3 runs kept"
+        "12 of 12 runs kept, trained already\n3 of 3 runs kept"
     )  # six arms, then who speaks
     assert {name: (folder / name).read_bytes() for name in FILES} == bytes_of
 
