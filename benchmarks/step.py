@@ -22,17 +22,17 @@ from tqdm import tqdm
 from benchmarks.draw import draw
 from benchmarks.floor import floor_step
 from benchmarks.peers import Peer, autograd_peer, jax_peer, ours, torch_peer
+from benchmarks.ratios import MASKED, OURS, median_of, tell
 from memsinks_np import __version__
 from memsinks_np.checkpoint import write_whole
 from memsinks_np.config import ModelConfig, SinkConfig
 from memsinks_np.model import init_params
 from memsinks_np.process import Run, one_blas_thread, quick_turns, several
-from memsinks_np.report import table, to_json
+from memsinks_np.report import to_json
 from memsinks_np.sinks import active
 
 LARGEST_MASKED = 4096  # masked variants compute the whole pool: beyond this they only wait
 BLOCK = 4  # steps that are timed in a row, after one that is not
-OURS, MASKED, TORCH, TORCH_MASKED = "ours gathered", "ours masked", "torch gathered", "torch masked"
 
 
 class Shape(NamedTuple):
@@ -157,31 +157,6 @@ def selection_share(rows: list[dict[str, Any]]) -> float:
     times = [timed(lambda i=i: active(cfg, i * 64 + np.arange(64))) for i in range(200)]
     ours_there = median_of(rows, "pool-65536", OURS, max(r["threads"] for r in rows))
     return float(np.median(times)) * 1e3 / ours_there if ours_there else float("nan")
-
-
-def median_of(rows: list[dict[str, Any]], shape: str, implementation: str, threads: int) -> float | None:
-    key = (shape, implementation, threads)
-    return next((r["median_ms"] for r in rows if (r["shape"], r["implementation"], r["threads"]) == key), None)
-
-
-def tell(rows: list[dict[str, Any]], threads: int) -> str:
-    """Ours in milliseconds, and as a ratio to each of the others (below 1: ours is faster).
-
-    What the floor gains from more threads is what the machine gives at that moment: cores are shared with others.
-    """
-    others = ["floor", TORCH, TORCH_MASKED, "jax gathered", "jax masked", "autograd", MASKED]
-    lines = []
-    for name in dict.fromkeys(r["shape"] for r in rows):
-        own = median_of(rows, name, OURS, threads)
-        gains = [ratio(median_of(rows, name, it, 1), median_of(rows, name, it, threads)) for it in (OURS, "floor")]
-        ratios = [ratio(own, median_of(rows, name, other, threads)) for other in others]
-        lines.append([name, f"{own:.1f}", *gains, *ratios])
-    head = ["shape", f"ours, ms ({threads} threads)", "speed-up from 1", "the floor's", *(f"/ {o}" for o in others)]
-    return table(head, lines)
-
-
-def ratio(a: float | None, b: float | None) -> str:
-    return f"{a / b:.2f}" if a and b else "-"
 
 
 def machine() -> dict[str, Any]:

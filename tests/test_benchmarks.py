@@ -4,7 +4,7 @@ import threading
 
 import numpy as np
 
-from benchmarks import step
+from benchmarks import ratios, step
 from benchmarks.peers import autograd_peer, ours
 from memsinks_np.model import init_params
 
@@ -14,7 +14,7 @@ def test_our_contestants_agree_and_take_a_step():
     cfg, index = shape.model(), step.sinks_of(shape)
     tokens = np.random.default_rng(2).integers(cfg.n_vocab, size=(shape.B, shape.T + 1))
     args = (cfg, init_params(cfg), tokens, index)
-    peers = {step.OURS: ours(*args, masked=False, run=map), step.MASKED: ours(*args, masked=True, run=map)}
+    peers = {ratios.OURS: ours(*args, masked=False, run=map), ratios.MASKED: ours(*args, masked=True, run=map)}
     step.must_agree(peers | {"autograd": autograd_peer(*args)})
     for peer in peers.values():
         before = peer.loss_and_grads()[0]
@@ -26,7 +26,7 @@ def test_every_number_of_threads_is_measured_in_one_run():
     shape = step.Shape("tiny", n_shared=6, n_sink=9, n_active=2, B=5, T=4, C=8, L=2)
     rows = step.measure(shape, [1, 2], seconds=0.1, peers_too=False)
     assert [(r["threads"], r["implementation"]) for r in rows] == [
-        (n, it) for n in (1, 2) for it in (step.OURS, "floor")
+        (n, it) for n in (1, 2) for it in (ratios.OURS, "floor")
     ]
     assert all(0 < r["min_ms"] <= r["median_ms"] for r in rows)
 
@@ -44,9 +44,9 @@ def test_a_step_is_run_by_as_many_threads_as_its_row_says(monkeypatch):
 
 
 def test_the_table_divides_the_right_numbers():
-    found = {(step.OURS, 1): 6.0, (step.OURS, 2): 4.0, ("floor", 1): 4.5, ("floor", 2): 2.5, (step.TORCH, 2): 5.0}
+    found = {(ratios.OURS, 1): 6.0, (ratios.OURS, 2): 4.0, ("floor", 1): 4.5, ("floor", 2): 2.5, (ratios.TORCH, 2): 5.0}
     rows = [{"shape": "tiny", "implementation": it, "threads": n, "median_ms": ms} for (it, n), ms in found.items()]
-    head, _, line = step.tell(rows, 2).splitlines()
+    head, _, line = ratios.tell(rows, 2).splitlines()
     cells = dict(zip(*([cell.strip() for cell in row.split("|")] for row in (head, line)), strict=True))
     got = [cells[name] for name in ("speed-up from 1", "the floor's", "/ floor", "/ torch gathered", "/ autograd")]
     assert got == ["1.50", "1.80", "1.60", "0.80", "-"]

@@ -103,9 +103,7 @@ def test_quick_run_writes_everything_and_trains_nothing_twice(tmp_path):
     assert len(list((tmp_path / "cache").glob("*.npz"))) == 12
     bytes_of = {name: (folder / name).read_bytes() for name in FILES}
     again = run(tmp_path, "--seeds", "2", "--workers", "1", "--threads", "2")
-    assert again.stdout.startswith(
-        "12 of 12 runs kept, trained already\n3 of 3 runs kept"
-    )  # six arms, then who speaks
+    assert again.stdout.startswith("12 of 12 runs kept, trained already\n3 of 3 runs kept")  # six arms, then who speaks
     assert {name: (folder / name).read_bytes() for name in FILES} == bytes_of
 
 
