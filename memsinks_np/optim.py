@@ -15,6 +15,7 @@ from memsinks_np.process import Run
 from memsinks_np.sinks import Mask
 
 MATRICES = ("wte", "wpe", "head", "W_QKV", "W_O", "W_in", "W_out")  # these decay
+Pair = tuple[Array, Array]  # of the first and the second moment
 Rule = Callable[..., None]  # adamw or sgd
 
 
@@ -60,28 +61,20 @@ def clipped(xp: Xp, grads: Params, limit: float) -> tuple[float, float]:
     return norm, min(1.0, limit / (norm + 1e-12))
 
 
-def corrections(cfg: TrainConfig, n: Array) -> tuple[Array, Array]:
+def corrections(cfg: TrainConfig, n: Array) -> Pair:
     """What both moments are divided by at step n = 1, 2, ..., since they started at zero (Kingma & Ba 2015, sec. 3)."""
     b1, b2 = cfg.betas
     return 1 - b1**n, 1 - b2**n
 
 
 def adamw(
-    xp: Xp,
-    w: Array,
-    g: Array,
-    m: Array,
-    v: Array,
-    correction: tuple[Array, Array],
-    cfg: TrainConfig,
-    lr: float,
-    decay: Array,
+    xp: Xp, w: Array, g: Array, moments: Pair, correction: Pair, cfg: TrainConfig, lr: float, decay: Array
 ) -> None:
     """One AdamW step (Loshchilov & Hutter 2019, alg. 2), in place.
 
     `correction` is what `corrections` gives at this step, `decay` is the weight decay; both may differ from row to row.
     """
-    b1, b2 = cfg.betas
+    (m, v), (b1, b2) = moments, cfg.betas
     m *= b1
     m += (1 - b1) * g
     v *= b2
@@ -94,17 +87,7 @@ def adamw(
     w -= change
 
 
-def sgd(
-    xp: Xp,
-    w: Array,
-    g: Array,
-    m: Array,
-    v: Array,
-    correction: tuple[Array, Array],
-    cfg: TrainConfig,
-    lr: float,
-    decay: Array,
-) -> None:
+def sgd(xp: Xp, w: Array, g: Array, moments: Pair, correction: Pair, cfg: TrainConfig, lr: float, decay: Array) -> None:
     """One step of gradient descent with the same weight decay, in place; the moments stay zero."""
     w *= 1 - lr * decay
     w -= lr * g
@@ -138,7 +121,8 @@ def update(
             place[...] = grads[name]
         dense["g"] *= scale
         decay = cfg.weight_decay * dense["decay"]
-        rule(xp, dense["w"], dense["g"], dense["m"], dense["v"], corrections(cfg, state["n"]), cfg, lr, decay)
+        moments = dense["m"], dense["v"]
+        rule(xp, dense["w"], dense["g"], moments, corrections(cfg, state["n"]), cfg, lr, decay)
 
     def update_pool(layer: Params) -> None:
         """The rows that were on are taken out, updated and put back; a layer's arrays had the same ones."""
@@ -158,7 +142,7 @@ def update(
             arrays = (w, *layer[name])
             awake, m, v = (taken(xp, a, rows) for a in arrays)
             first, second = (column(xp, b, w) for b in correction)
-            rule(xp, awake, scale * g, m, v, (first, second), cfg, lr, cfg.weight_decay * decays(name))
+            rule(xp, awake, scale * g, (m, v), (first, second), cfg, lr, cfg.weight_decay * decays(name))
             for array, changed in zip(arrays, (awake, m, v), strict=True):
                 put_back(xp, array, rows, changed)
 

@@ -3,6 +3,8 @@
 import pytest
 from runs import bytes_of, run
 
+import run_toy
+
 
 @pytest.fixture(scope="session")
 def whole(tmp_path_factory):
@@ -11,3 +13,11 @@ def whole(tmp_path_factory):
     done = run(out)
     assert done.returncode == 0, done.stderr
     return bytes_of(out)
+
+
+@pytest.fixture(scope="session")
+def out(tmp_path_factory):
+    """Two experiments' results."""
+    folder = tmp_path_factory.mktemp("runs")
+    assert run_toy.main(["headline", "theory", "--quick", "--steps", "3", "--out", str(folder)]) == 0
+    return folder

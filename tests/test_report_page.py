@@ -8,7 +8,6 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
-from browser import chromium
 
 import run_toy
 from memsinks_np import report_page as page_module
@@ -38,14 +37,6 @@ class Reader(HTMLParser):
 
     def handle_endtag(self, tag):
         assert self.open.pop() == tag
-
-
-@pytest.fixture(scope="module")
-def out(tmp_path_factory):
-    """Two experiments' results."""
-    folder = tmp_path_factory.mktemp("runs")
-    assert run_toy.main(["headline", "theory", "--quick", "--steps", "3", "--out", str(folder)]) == 0
-    return folder
 
 
 def read(text):
@@ -197,71 +188,3 @@ def test_no_results_is_one_line(tmp_path):
 def test_who_shares_sinks():
     assert shared([[1, 5, 9], [2, 5, 8], [1, 5, 7], [3, 4, 6]], 0) == {2: [1, 5], 1: [5]}
     assert shared([[1, 5, 9], [2, 5, 8], [1, 5, 7], [3, 4, 6]], 3) == {}
-
-
-@pytest.fixture(scope="module")
-def browser():
-    with chromium() as page:
-        yield page
-
-
-@pytest.fixture(scope="module")
-def characters(out, tmp_path_factory):
-    """The same results, but with a map of words without a space between them, as of a text whose path is long."""
-    folder = tmp_path_factory.mktemp("characters") / "runs"
-    shutil.copytree(out, folder)
-    path = folder / "headline" / "memory_map.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"separator": ""}))
-    config = json.loads((folder / "headline" / "config.json").read_text())
-    config["preset"]["settings"]["data"]["corpus"] = "a/long/way/" * 20 + "corpus.txt"
-    (folder / "headline" / "config.json").write_text(json.dumps(config))
-    (folder / "report.html").write_text(report_page(folder))
-    return folder
-
-
-@pytest.fixture(scope="module")
-def damaged(out, tmp_path_factory):
-    """The same results, one of them damaged."""
-    folder = tmp_path_factory.mktemp("damaged") / "a_folder_with_a_name_that_is_rather_long" / "runs"
-    shutil.copytree(out, folder)
-    (folder / "theory" / "result.json").write_text("{")
-    (folder / "report.html").write_text(report_page(folder))
-    return folder
-
-
-@pytest.mark.browser
-@pytest.mark.parametrize("dark", [False, True])
-@pytest.mark.parametrize("width", [390, 1280])
-@pytest.mark.parametrize("kind", ["out", "characters", "damaged"])
-def test_nothing_is_wider_than_the_screen(request, browser, kind, width, dark):
-    browser.open(request.getfixturevalue(kind) / "report.html", width, dark)
-    browser.value("document.querySelectorAll('details').forEach(d => d.open = true)")
-    assert browser.value("document.documentElement.scrollWidth") <= width
-    assert browser.value("[...document.images].every(i => i.complete && i.naturalWidth > 100)")
-    background = browser.value("getComputedStyle(document.body).backgroundColor")
-    assert background == ("rgb(23, 24, 27)" if dark else "rgb(255, 255, 255)")
-    assert browser.value("getComputedStyle(document.querySelector('figure')).backgroundColor") == "rgb(255, 255, 255)"
-
-
-SHOWN = "[...document.querySelectorAll('.version')].filter(v => v.checkVisibility()).map(v => v.dataset.version)"
-
-
-@pytest.mark.browser
-def test_the_arrow_key_switches_the_map_and_the_focus_is_seen(browser, out):
-    versions = list(json.loads((out / "headline" / "memory_map.json").read_text())["losses"])
-    browser.open(out / "report.html", 390)
-    browser.value("document.querySelector('input').focus()")
-    for i in range(5):  # once around
-        assert browser.value(SHOWN) == 8 * [versions[i % 4]]
-        assert browser.value("getComputedStyle(document.activeElement).outlineStyle") == "solid" or i == 0
-        browser.press("ArrowRight")
-
-
-@pytest.mark.browser
-def test_the_tab_key_reaches_everything_that_scrolls_or_opens(browser, out):
-    browser.open(out / "report.html", 390)
-    reached = []
-    for _ in range(14):
-        browser.press("Tab")
-        reached.append(browser.value("document.activeElement.tagName"))
-    assert reached[:9] == ["A", "A", "A", "FIGURE", "DIV", "SUMMARY", "SUMMARY", "INPUT", "SUMMARY"]

@@ -79,7 +79,7 @@ def learn(
         _, slope = remembered(params, cfg, tokens, gates)  # of -L
         _, c_open = open_share_forward(np, a)
         da = hard_concrete_backward(np, -slope, c_gates) + open_share_backward(np, penalty, c_open)
-        adamw(np, a, da, m, v, corrections(rule, step + 1), rule, lr, 0.0)
+        adamw(np, a, da, (m, v), corrections(rule, step + 1), rule, lr, 0.0)
         if step + 1 in keep:
             found.append(sigmoid(np, a))
     return found
