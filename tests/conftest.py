@@ -1,9 +1,9 @@
 """What several files of tests share."""
 
 import pytest
-from runs import bytes_of, run
 
 import run_toy
+from commands import bytes_of, run
 
 
 @pytest.fixture(scope="session")

@@ -4,10 +4,10 @@ import ast
 import importlib
 from pathlib import Path
 
-import fakecupy
 import numpy as np
 import pytest
 
+import fakecupy
 from memsinks_np import backend, metrics, optim, sinks
 from memsinks_np import train as training
 from memsinks_np.config import Arm, ConfigError, DataConfig, ModelConfig, Settings, SinkConfig, TrainConfig

@@ -6,9 +6,9 @@ import resource
 import signal
 
 import pytest
-from runs import bytes_of, run
 
 import run_toy
+from commands import bytes_of, run
 from memsinks_np import checkpoint, grid
 from memsinks_np.arms import PRESETS, jobs_of, quick
 from memsinks_np.config import ConfigError

@@ -6,9 +6,9 @@ import sys
 import threading
 
 import pytest
-from runs import ROOT
 
 import run_toy
+from commands import ROOT
 from memsinks_np import checkpoint
 from memsinks_np.checkpoint import alone, in_turn, together
 from memsinks_np.config import ConfigError

@@ -8,7 +8,8 @@ import sys
 import time
 
 import pytest
-from runs import ROOT, bytes_of, command, group, run, start, wait_for
+
+from commands import ROOT, bytes_of, command, group, run, start, wait_for
 
 
 @pytest.mark.slow

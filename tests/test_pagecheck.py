@@ -3,8 +3,8 @@
 from pathlib import Path
 
 import pytest
-from pagecheck import FRAME, NATS, check_frame, check_links, check_maths, check_run, same
 
+from pagecheck import FRAME, NATS, check_frame, check_links, check_maths, check_run, same
 from tutorials import refresh
 
 GOOD = """# 00 Two and two

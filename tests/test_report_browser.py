@@ -4,8 +4,8 @@ import json
 import shutil
 
 import pytest
-from browser import chromium
 
+from browser import chromium
 from memsinks_np.report_page import report_page
 
 

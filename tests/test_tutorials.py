@@ -7,11 +7,11 @@ from pathlib import Path
 
 import matplotlib
 import pytest
-from pagecheck import check_frame, check_links, check_maths, check_run, fences, prose
 
 from memsinks_np.arms import PRESETS, rivals
 from memsinks_np.language import stories
 from memsinks_np.plots import STYLE
+from pagecheck import check_frame, check_links, check_maths, check_run, fences, prose
 from tutorials import refresh
 
 PAGES = refresh.pages()
