@@ -84,7 +84,11 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--quick", action="store_true", help="small and short: shows that it works, not what it finds")
     p.add_argument("--workers", type=int, default=0, metavar="N", help="processes (default: one per core)")
     p.add_argument(
-        "--threads", type=int, default=1, metavar="N", help="threads per process; never changes a result (default: 1)"
+        "--threads",
+        type=int,
+        default=1,
+        metavar="N",
+        help="2: every worker has a second process, which takes half of each step; never changes a result (default: 1)",
     )
     p.add_argument("--scheduler", metavar="ADDRESS", help="run on a dask cluster, e.g. tcp://host:8786")
     p.add_argument(

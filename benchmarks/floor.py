@@ -2,13 +2,14 @@
 
 import timeit
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from typing import Any
 
 import numpy as np
 from threadpoolctl import threadpool_limits
 
 from memsinks_np.config import ModelConfig
-from memsinks_np.process import Run
 
 
 def products(cfg: ModelConfig, B: int, A: int) -> list[tuple[Any, Any, Any]]:
@@ -38,7 +39,7 @@ def products(cfg: ModelConfig, B: int, A: int) -> list[tuple[Any, Any, Any]]:
     return [(x, y, np.empty((*x.shape[:-1], y.shape[-1]), np.float32)) for x, y in pairs]
 
 
-def floor_step(cfg: ModelConfig, B: int, A: int, threads: int, run: Run) -> Callable[[], None]:
+def floor_step(cfg: ModelConfig, B: int, A: int, threads: int, stack: ExitStack) -> Callable[[], None]:
     """All products of a step, on two threads in the faster of two ways: half a batch each, or BLAS with two threads.
 
     The way is chosen beforehand, since threads of BLAS spin on after their work and would slow down what comes next.
@@ -51,10 +52,11 @@ def floor_step(cfg: ModelConfig, B: int, A: int, threads: int, run: Run) -> Call
     whole = products(cfg, B, A)
     if threads == 1:
         return lambda: multiply(whole)
+    pool = stack.enter_context(ThreadPoolExecutor(threads))
     halves = [products(cfg, B // 2, A), products(cfg, B - B // 2, A)]
 
     def half_each() -> None:
-        list(run(multiply, halves))
+        list(pool.map(multiply, halves))
 
     def blas_threads() -> None:
         with threadpool_limits(threads, user_api="blas"):

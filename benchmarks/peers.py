@@ -5,12 +5,14 @@ Each maker takes (cfg, params, tokens, index) and returns `loss_and_grads() -> (
 """
 
 from collections.abc import Callable
+from contextlib import ExitStack
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from memsinks_np import optim
 from memsinks_np.config import ModelConfig, TrainConfig
+from memsinks_np.crew import ALONE, Crew, pair
 from memsinks_np.model import make_batch, token_loss
 from memsinks_np.sinks import Mask, Params, Rows
 from memsinks_np.train import Part, anything, gradients
@@ -44,22 +46,40 @@ def written_out(grads: Params, params: Params) -> Params:
     return {name: optim.written_out(np, params[name], *g) if isinstance(g, tuple) else g for name, g in grads.items()}
 
 
-def ours(cfg: ModelConfig, params: Params, tokens: Any, index: Any, masked: bool, run: Callable) -> Peer:
+def ours(cfg: ModelConfig, params: Params, tokens: Any, index: Any, masked: bool, crew: Crew = ALONE) -> Peer:
     """This project: both halves of the batch, merged, clipped, lazy AdamW."""
-    params = {name: w.copy() for name, w in params.items()}
-    state = optim.init_state(np, params)
     parts = halves(cfg, tokens, index, masked)
+    params = {name: w.copy() for name, w in params.items()}
+    state = optim.init_state(np, params, crew)
 
     def step() -> None:
-        _, grads = gradients(params, cfg, parts, run)
-        _, scale = optim.clipped(np, grads, CFG.clip)
-        optim.update(np, params, grads, state, CFG, LR, scale, run)
+        crew.exchange(None)  # nobody begins a step before the clock runs
+        _, grads = gradients(params, cfg, parts, crew)
+        _, scale = optim.clipped(np, grads, CFG.clip, crew)
+        optim.update(np, params, grads, state, CFG, LR, scale)
+        crew.exchange(None)
 
     def loss_and_grads() -> tuple[float, Params]:
-        loss, grads = gradients(params, cfg, parts, run)
+        loss, grads = gradients(params, cfg, parts)
         return loss, written_out(grads, params)
 
     return Peer(loss_and_grads, step)
+
+
+def ours_by(threads: int, stack: ExitStack, *args: Any) -> Peer:
+    """The same by one process or by two, until the stack is closed."""
+    if threads == 1:
+        return ours(*args)
+    size = 2 * sum(w.nbytes for w in args[1].values())
+    crew = stack.enter_context(pair(size, 2 * size, assist, *args))
+    return ours(*args, crew)
+
+
+def assist(*args: Any) -> None:
+    """The second process: step after step, until the first one hangs up."""
+    step = ours(*args).step
+    while True:
+        step()
 
 
 def autograd_peer(cfg: ModelConfig, params: Params, tokens: Any, index: Any) -> Peer:

@@ -21,13 +21,13 @@ from tqdm import tqdm
 
 from benchmarks.draw import draw
 from benchmarks.floor import floor_step
-from benchmarks.peers import Peer, autograd_peer, jax_peer, ours, torch_peer
+from benchmarks.peers import Peer, autograd_peer, jax_peer, ours_by, torch_peer
 from benchmarks.ratios import MASKED, OURS, median_of, tell
 from memsinks_np import __version__
 from memsinks_np.checkpoint import write_whole
 from memsinks_np.config import ModelConfig, SinkConfig
 from memsinks_np.model import init_params
-from memsinks_np.process import Run, one_blas_thread, quick_turns, several
+from memsinks_np.process import one_blas_thread
 from memsinks_np.report import to_json
 from memsinks_np.sinks import active
 
@@ -67,16 +67,16 @@ def sinks_of(shape: Shape) -> np.ndarray:
     return np.stack([np.sort(rng.permutation(shape.n_sink)[: shape.n_active]) for _ in range(shape.B)])
 
 
-def contestants(shape: Shape, threads: int, run: Run, peers_too: bool) -> dict[str, Any]:
-    """Everything that is timed for one shape: name -> a function that takes one step."""
+def contestants(shape: Shape, threads: int, stack: ExitStack, peers_too: bool) -> dict[str, Any]:
+    """Everything that is timed for one shape, until the stack is closed: name -> a function that takes one step."""
     cfg, index = shape.model(), sinks_of(shape)
     params = init_params(cfg)
     tokens = np.random.default_rng(2).integers(cfg.n_vocab, size=(shape.B, shape.T + 1))
     args = (cfg, params, tokens, index)
-    peers = {OURS: ours(*args, masked=False, run=run)}
+    peers = {OURS: ours_by(threads, stack, *args, False)}
     small = shape.n_sink <= LARGEST_MASKED
     if small and peers_too:
-        peers[MASKED] = ours(*args, masked=True, run=run)
+        peers[MASKED] = ours_by(threads, stack, *args, True)
         peers["autograd"] = autograd_peer(*args)
     for name, maker in (("torch", torch_peer), ("jax", jax_peer)):
         if installed(name) and peers_too:
@@ -85,7 +85,7 @@ def contestants(shape: Shape, threads: int, run: Run, peers_too: bool) -> dict[s
                 peers[f"{name} masked"] = maker(*args, masked=True)
     must_agree(peers)
     steps = {name: peer.step for name, peer in peers.items()}
-    steps["floor"] = floor_step(cfg, shape.B, shape.n_active, threads, run)
+    steps["floor"] = floor_step(cfg, shape.B, shape.n_active, threads, stack)
     return steps
 
 
@@ -118,11 +118,7 @@ def measure(shape: Shape, threads: list[int], seconds: float, peers_too: bool = 
     One thread and two take turns as well, so that a machine busy with other things slows down both.
     """
     with ExitStack() as stack:
-        steps = {
-            (n, name): step
-            for n in threads
-            for name, step in contestants(shape, n, stack.enter_context(several(n)), peers_too).items()
-        }
+        steps = {(n, name): step for n in threads for name, step in contestants(shape, n, stack, peers_too).items()}
         times: dict[tuple[int, str], list[float]] = {key: [] for key in steps}
         slow = {key: max(timed(step) for _ in range(2)) for key, step in steps.items()}
         for turn in tqdm(range(max(2, round(12 * seconds))), desc=shape.name, disable=None):
@@ -184,7 +180,7 @@ def main(argv: list[str] | None = None) -> int:
     a = p.parse_args(argv)
     names = a.shapes or (["default"] if a.quick else [s.name for s in SHAPES])
     seconds = 0.5 if a.quick else 2.0
-    with one_blas_thread(), quick_turns():
+    with one_blas_thread():
         chosen = [s for s in SHAPES if s.name in names]
         rows = []
         for shape in chosen:

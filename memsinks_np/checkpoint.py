@@ -34,6 +34,7 @@ TRAINING = [
     "arrays",
     "checks",
     "config",
+    "crew",
     "ids",
     "language",
     "text",

@@ -23,7 +23,7 @@ from memsinks_np.model import init_params
 from memsinks_np.process import one_blas_thread
 from memsinks_np.train import Diverged, Trained, train
 
-KILLED = ("BrokenProcessPool", "KilledWorker")  # of this machine, of a cluster
+KILLED = ("BrokenProcessPool", "PartnerDied", "KilledWorker")  # of this machine, of a pair there, of a cluster
 
 
 class WorkerDied(RuntimeError):
@@ -49,7 +49,7 @@ class Grid:
 
     cache: Path
     workers: int = 0  # processes; 0: one per core
-    threads: int = 1  # of each process; never changes a result
+    threads: int = 1  # 2: every worker has a second process (crew.py); never changes a result
     scheduler: str | None = None  # address of a running dask scheduler, tcp://host:8786
 
     def __call__(self, jobs: list[Job], then: Then) -> list[Any]:

@@ -5,13 +5,12 @@ which they become views, so that a step updates that vector at once; a pool is u
 """
 
 from collections.abc import Callable
-from functools import partial
 from math import cos, pi
 from typing import Any
 
 from memsinks_np.arrays import Array, Params, Xp
 from memsinks_np.config import TrainConfig
-from memsinks_np.process import Run
+from memsinks_np.crew import ALONE, Crew
 from memsinks_np.sinks import Mask
 
 MATRICES = ("wte", "wpe", "head", "W_QKV", "W_O", "W_in", "W_out")  # these decay
@@ -31,12 +30,18 @@ def decays(name: str) -> bool:
     return name.split(".")[-1] in MATRICES
 
 
-def init_state(xp: Xp, params: Params) -> dict[str, Any]:
+def job_of(name: str) -> int:
+    """Which part of an update a parameter belongs to: 0 is all that is dense, then come the layers' pools."""
+    return 1 + int(name.split(".")[0][1:]) if ".sink." in name else 0
+
+
+def init_state(xp: Xp, params: Params, crew: Crew = ALONE) -> dict[str, Any]:
     """Moments and step counts, all zero.  From here on the dense parameters are views of state["vector"]["w"]."""
     dense = [name for name in params if ".sink." not in name]
     size = sum(params[name].size for name in dense)
     like = xp.reshape(params[dense[0]], (-1,))[:1]
     vector = {key: xp.zeros_like(xp.broadcast_to(like, (size,))) for key in ("w", "g", "m", "v", "decay")}
+    vector["w"] = crew.shared(vector["w"])
     views: Params = {}
     start = 0
     for name in dense:
@@ -48,16 +53,19 @@ def init_state(xp: Xp, params: Params) -> dict[str, Any]:
         start = part.stop
     pools: dict[str, Params] = {}  # by layer: both moments by name, and how often every sink has been on
     for name in [name for name in params if ".sink." in name]:
-        w = params[name]
+        params[name] = w = crew.shared(params[name])
         layer = pools.setdefault(name.split(".")[0], {"n": xp.zeros_like(xp.reshape(w, (w.shape[0], -1))[:, 0])})
         layer[name] = (xp.zeros_like(w), xp.zeros_like(w))
     return {"n": 0, "vector": vector, "gradient": views, "pools": pools}
 
 
-def clipped(xp: Xp, grads: Params, limit: float) -> tuple[float, float]:
+def clipped(xp: Xp, grads: Params, limit: float, crew: Crew = ALONE) -> tuple[float, float]:
     """The global norm of all gradients, and the factor that brings it down to `limit` (Pascanu et al. 2013)."""
-    values = [g[1] if isinstance(g, tuple) else g for g in grads.values()]
-    norm = float(sum(xp.sum(g * g) for g in values)) ** 0.5
+    values = {name: g[1] if isinstance(g, tuple) else g for name, g in grads.items()}
+    squares: Params = {}
+    for some in crew.exchange({name: xp.sum(g * g) for name, g in values.items()}):
+        squares |= some
+    norm = float(sum(squares[name] for name in sorted(squares))) ** 0.5  # in one order, whoever summed the squares
     return norm, min(1.0, limit / (norm + 1e-12))
 
 
@@ -101,11 +109,8 @@ def update(
     cfg: TrainConfig,
     lr: float,
     scale: float = 1.0,
-    run: Run = map,
 ) -> None:
-    """One optimizer step along scale * grads, in place.
-
-    `run` maps over the jobs, a layer's pool each and all that is dense, in one thread or in several.
+    """One optimizer step along scale * grads, in place, for the parameters that grads names.
 
     A pool's gradient is row-sparse, (rows, values), and touches its rows alone: every other sink keeps weights and
     moments to the last bit, and its own step count for the bias correction.  (Where arrays cannot be indexed by
@@ -146,8 +151,10 @@ def update(
             for array, changed in zip(arrays, (awake, m, v), strict=True):
                 put_back(xp, array, rows, changed)
 
-    jobs = [partial(update_pool, layer) for layer in state["pools"].values()]
-    list(run(lambda job: job(), [*jobs, update_dense]))
+    for layer in state["pools"].values():
+        update_pool(layer)
+    if state["gradient"].keys() <= grads.keys():  # all that is dense is one job
+        update_dense()
 
 
 def taken(xp: Xp, array: Array, rows: Array | Mask | None) -> Array:

@@ -1,6 +1,7 @@
 """The loop: batch -> which sinks are on -> loss and gradients -> one optimizer step -> history."""
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -10,11 +11,12 @@ from memsinks_np import optim
 from memsinks_np.arrays import Array, Params, Xp
 from memsinks_np.backend import namespace, namespace_of, to_device, to_host
 from memsinks_np.config import Arm, ModelConfig, Settings, TrainConfig
+from memsinks_np.crew import ALONE, Crew, pair
 from memsinks_np.data import Corpus, Sequences, load_corpus
 from memsinks_np.ids import mix, uniform
 from memsinks_np.metrics import mean_loss
 from memsinks_np.model import SINK, init_params, loss_and_grads, make_batch
-from memsinks_np.process import Run, one_blas_thread, quick_turns, several
+from memsinks_np.process import one_blas_thread
 from memsinks_np.sinks import Mask, Selection, coalesce, none, own
 
 UNTIED, LABEL = 201, 202  # salts of the random sinks in the control arm, and of who carries a label
@@ -101,12 +103,11 @@ def parts_of(arm: Arm, cfg: ModelConfig, seen: Sequences) -> list[Part]:
     ]
 
 
-def gradients(params: Params, cfg: ModelConfig, parts: Sequence[Part], run: Run = map) -> tuple[float, Params]:
+def gradients(params: Params, cfg: ModelConfig, parts: Sequence[Part], crew: Crew = ALONE) -> tuple[float, Params]:
     """Mean loss of a batch in nats per word, and its gradient; those of a pool as (rows, values).
 
-    `run` maps a function over the parts, in this thread or in several; the result is the same to the last bit.
+    A member of a larger crew computes some of the parts, and gets the gradient of what it will update.
     """
-
     xp = namespace_of(params["wte"])
 
     def gradient_of(part: Part) -> tuple[float, Params]:
@@ -114,7 +115,15 @@ def gradients(params: Params, cfg: ModelConfig, parts: Sequence[Part], run: Run 
         loss, grads = loss_and_grads(xp, params, to_device(xp, batch), cfg)
         return float(loss), {name: g for name, g in grads.items() if part.trains(name)}
 
-    losses, grads = zip(*run(gradient_of, parts), strict=True)
+    def which(found: tuple[float, Params], own: bool) -> tuple[float, Params]:
+        loss, grads = found
+        return loss, {name: g for name, g in grads.items() if crew.owns(optim.job_of(name)) == own}
+
+    mine = {i: gradient_of(part) for i, part in enumerate(parts) if crew.owns(i)}
+    handed_in = crew.exchange({i: which(found, own=False) for i, found in mine.items()})
+    every = {i: found for some in handed_in for i, found in some.items()}
+    every |= {i: which(found, own=True) for i, found in mine.items()}
+    losses, grads = zip(*(every[i] for i in range(len(parts))), strict=True)
     return sum(losses), merge(xp, cfg, grads, [part.selection for part in parts])
 
 
@@ -175,34 +184,57 @@ def train(
 ) -> Trained:
     """Train one arm from its initial weights; a pure function of (arm, settings) on one machine.
 
-    `threads` only decides who computes the two parts of a batch, so the result does not depend on it.  The
-    arithmetic happens in `xp`, by default that of the configured backend; what comes back are host arrays.
-    Raises Diverged where the loss or a gradient is not finite, or the loss ten times that of guessing.
+    `threads` only decides who computes what: with two, a second process takes its share (crew.py), and the result is
+    the same to the last bit; more are of no use.  The arithmetic happens in `xp`, by default that of the configured
+    backend; what comes back are host arrays.  Raises Diverged where the loss or a gradient is not finite, or the loss
+    ten times that of guessing.
     """
-    with one_blas_thread(), quick_turns(), several(threads) as run:
-        return loop(arm, settings, on_step, run, xp or namespace(settings.train.backend))
+    xp = xp or namespace(settings.train.backend)
+    with one_blas_thread():
+        if threads == 1 or xp is not np:
+            return loop(arm, settings, on_step, xp, ALONE)
+        with pair(*room(arm, settings), assist, arm, settings) as crew:
+            return loop(arm, settings, on_step, xp, crew)
+
+
+def room(arm: Arm, settings: Settings) -> tuple[int, int]:
+    """Bytes of all parameters, and of their gradients where every sequence brings rows of its own."""
+    cfg = settings.model(arm, len(load_corpus(settings.data).vocab))
+    parameters = sum(w.nbytes for w in init_params(cfg).values())
+    rows = settings.data.batch_size * cfg.sinks.n_active if cfg.sinks else 0
+    return 2 * parameters, 2 * (parameters + 4 * cfg.n_layers * rows * (2 * cfg.d_model + 3))
+
+
+def assist(arm: Arm, settings: Settings, crew: Crew) -> None:
+    """The second process of a training: the same loop; where it diverges, the first one tells."""
+    with suppress(Diverged):
+        loop(arm, settings, lambda: None, np, crew)
 
 
 @np.errstate(over="ignore", invalid="ignore")  # what is not finite stops the run with a message of its own
-def loop(arm: Arm, settings: Settings, on_step: Callable[[], Any], run: Run, xp: Xp) -> Trained:
+def loop(arm: Arm, settings: Settings, on_step: Callable[[], Any], xp: Xp, crew: Crew) -> Trained:
     corpus, cfg = load_corpus(settings.data), settings.train
     model = settings.model(arm, len(corpus.vocab))
     params = to_device(xp, init_params(model, cfg.seed))
-    state = optim.init_state(xp, params)
-    history: list[dict[str, Any]] = [{"step": 0, "train": float("nan"), **evaluate(params, model, corpus)}]
+    state = optim.init_state(xp, params, crew)
+    first = crew.rank == 0  # who measures, too
+    history: list[dict[str, Any]] = (
+        [{"step": 0, "train": float("nan"), **evaluate(params, model, corpus)}] if first else []
+    )
     losses, watched = [], []
     for step in range(cfg.steps):
         seen = seen_by(arm, corpus.batch(step), step, cfg.seed)
-        loss, grads = gradients(params, model, parts_of(arm, model, seen), run)
-        norm, scale = optim.clipped(xp, grads, cfg.clip)
+        loss, grads = gradients(params, model, parts_of(arm, model, seen), crew)
+        norm, scale = optim.clipped(xp, grads, cfg.clip, crew)
         if not (loss < HOPELESS * np.log(model.n_vocab) and np.isfinite(norm)):
             raise diverged(f"arm {arm.name}, step {step}: loss {loss:.3g}", norm, params, grads, history, cfg)
-        optim.update(xp, params, grads, state, cfg, optim.learning_rate(cfg, step), scale, run)
+        optim.update(xp, params, grads, state, cfg, optim.learning_rate(cfg, step), scale)
+        crew.exchange(None)  # all parameters have been updated
         losses.append(loss)
-        if cfg.watch:
-            first = own(model.sinks, corpus.repeated_ids[:1], model.n_layers)
-            watched.append(mean_loss(params, model, corpus.repeated[:1], first))
-        if (step + 1) % cfg.eval_every == 0 or step + 1 == cfg.steps:
+        if cfg.watch and first:
+            own_sinks = own(model.sinks, corpus.repeated_ids[:1], model.n_layers)
+            watched.append(mean_loss(params, model, corpus.repeated[:1], own_sinks))
+        if first and ((step + 1) % cfg.eval_every == 0 or step + 1 == cfg.steps):
             history.append({"step": step + 1, "train": float(np.mean(losses)), **evaluate(params, model, corpus)})
             if cfg.watch:
                 history[-1]["watched"] = watched

@@ -1,11 +1,14 @@
 """The benchmark's own contestants still run and agree, so that a change of the step breaks here first."""
 
-import threading
+import os
+import subprocess
+from contextlib import ExitStack
 
 import numpy as np
+import pytest
 
 from benchmarks import ratios, step
-from benchmarks.peers import autograd_peer, ours
+from benchmarks.peers import autograd_peer, ours, ours_by
 from memsinks_np.model import init_params
 
 
@@ -14,7 +17,7 @@ def test_our_contestants_agree_and_take_a_step():
     cfg, index = shape.model(), step.sinks_of(shape)
     tokens = np.random.default_rng(2).integers(cfg.n_vocab, size=(shape.B, shape.T + 1))
     args = (cfg, init_params(cfg), tokens, index)
-    peers = {ratios.OURS: ours(*args, masked=False, run=map), ratios.MASKED: ours(*args, masked=True, run=map)}
+    peers = {ratios.OURS: ours(*args, masked=False), ratios.MASKED: ours(*args, masked=True)}
     step.must_agree(peers | {"autograd": autograd_peer(*args)})
     for peer in peers.values():
         before = peer.loss_and_grads()[0]
@@ -31,16 +34,21 @@ def test_every_number_of_threads_is_measured_in_one_run():
     assert all(0 < r["min_ms"] <= r["median_ms"] for r in rows)
 
 
-def test_a_step_is_run_by_as_many_threads_as_its_row_says(monkeypatch):
-    """Each job of a step waits until all are there, so that no thread can do two of them."""
-
-    def contestants(shape, threads, run, peers_too):
-        meet = threading.Barrier(threads, timeout=10)
-        return {"meet": lambda: list(run(lambda _: meet.wait(), range(threads)))}
-
-    monkeypatch.setattr(step, "contestants", contestants)
-    rows = step.measure(step.Shape("tiny"), [2, 1, 3], seconds=0.1, peers_too=False)
-    assert [r["threads"] for r in rows] == [2, 1, 3]
+@pytest.mark.parametrize("threads", [1, 2])
+def test_a_step_is_run_by_as_many_processes_as_its_row_says(threads):
+    shape = step.Shape("tiny", n_shared=6, n_sink=9, n_active=2, B=5, T=4, C=8, L=2)
+    cfg, index = shape.model(), step.sinks_of(shape)
+    tokens = np.random.default_rng(2).integers(cfg.n_vocab, size=(shape.B, shape.T + 1))
+    alone = ours(cfg, init_params(cfg), tokens, index, False)
+    with ExitStack() as stack:
+        peer = ours_by(threads, stack, cfg, init_params(cfg), tokens, index, False)
+        listed = ["ps", "-o", "args=", "--ppid", str(os.getpid())]
+        children = subprocess.run(listed, capture_output=True, text=True, check=True).stdout
+        assert children.count("memsinks_np.crew") == threads - 1
+        for _ in range(3):
+            peer.step()
+            alone.step()
+        assert peer.loss_and_grads()[0] == alone.loss_and_grads()[0]
 
 
 def test_the_table_divides_the_right_numbers():
