@@ -116,11 +116,12 @@ def block_forward(xp: Xp, x: Array, selected: Selected, hidden: Array, w: Params
     a, c_ln1 = layernorm_forward(xp, x, w["ln1.g"], w["ln1.b"])
     qkv, c_qkv = linear_forward(xp, a, w["W_QKV"])
     z, c_att = attention_forward(xp, *split_heads(xp, qkv, H), hidden)
-    o, c_o = linear_forward(xp, merge_heads(xp, z), w["W_O"])
-    mid = x + o
+    mid, c_o = linear_forward(xp, merge_heads(xp, z), w["W_O"])
+    mid += x
     m, c_ln2 = layernorm_forward(xp, mid, w["ln2.g"], w["ln2.b"])
-    y, c_mlp = mlp_forward(xp, m, *(w[name] for name in MLP))
-    out, c_sink = mid + y, None
+    out, c_mlp = mlp_forward(xp, m, *(w[name] for name in MLP))
+    out += mid
+    c_sink = None
     if selected is not None:
         s, c_sink = sink_forward(xp, m, selected, *(w[name] for name in SINK))
         out += s
@@ -137,12 +138,12 @@ def block_backward(xp: Xp, dout: Array, cache: Cache) -> tuple[Array, Params]:  
         d |= zip(SINK, d_sink, strict=True)
         dm += dm_sink  # forward: m feeds the MLP and the sinks
     dmid, d["ln2.g"], d["ln2.b"] = layernorm_backward(xp, dm, c_ln2)
-    dmid += dout  # forward: out = mid + y
+    dmid += dout  # forward: out = mid + mlp(m) + sink(m)
     dz, d["W_O"] = linear_backward(xp, dmid, c_o)
     dq, dk, dv = attention_backward(xp, merge_heads_backward(xp, dz, H), c_att)
     da, d["W_QKV"] = linear_backward(xp, split_heads_backward(xp, dq, dk, dv), c_qkv)
     dx, d["ln1.g"], d["ln1.b"] = layernorm_backward(xp, da, c_ln1)
-    dx += dmid  # forward: mid = x + o
+    dx += dmid  # forward: mid = x + attention(a)
     return dx, d
 
 

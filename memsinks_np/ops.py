@@ -90,30 +90,28 @@ GELU_SCALE, GELU_CUBIC = sqrt(2.0 / pi), 0.044715
 
 
 def gelu_forward(xp: Xp, x: Array) -> tuple[Array, Cache]:  # any shape
-    """y = x/2 (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3))), the tanh form of Hendrycks & Gimpel 2016."""
+    """y = x s, s = 1/2 (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3))), the tanh form of Hendrycks & Gimpel 2016."""
     u = x * x
     u *= GELU_SCALE * GELU_CUBIC
     u += GELU_SCALE
     u *= x  # sqrt(2/pi) (x + 0.044715 x^3)
-    t = xp.tanh(u)
-    y = t + 1.0
-    y *= x
-    y *= 0.5
-    return y, (x, t)
+    s = xp.tanh(u)
+    s += 1.0
+    s *= 0.5
+    y = x * s
+    return y, (x, s, y)
 
 
 def gelu_backward(xp: Xp, dy: Array, cache: Cache) -> Array:
-    x, t = cache
-    # forward: y = x/2 (1 + t), where x appears twice: dy/dx = 1/2 (1 + t + x dt/dx), dt/dx = (1 - t^2) du/dx
+    x, s, y = cache
+    # forward: y = x s, where x appears twice: dy/dx = s + x ds/dx, and ds/dx = 2 s (1 - s) du/dx, so x s = y again
     dx = x * x
-    dx *= 3.0 * GELU_SCALE * GELU_CUBIC
-    dx += GELU_SCALE  # du/dx
-    dx *= 1.0 - t * t
-    dx *= x
-    dx += t
-    dx += 1.0
+    dx *= 6.0 * GELU_SCALE * GELU_CUBIC
+    dx += 2.0 * GELU_SCALE  # 2 du/dx
+    dx *= y
+    dx *= 1.0 - s
+    dx += s
     dx *= dy
-    dx *= 0.5
     return dx
 
 
