@@ -25,6 +25,7 @@ import numpy as np
 from memsinks_np.arrays import Array
 from memsinks_np.process import one_blas_thread
 
+SHORT = 1 << 14  # bytes; what a line holds that nobody reads is at least four times as much
 LINE = 64  # bytes; every array begins at a multiple, as a processor's cache has it
 SHARED = Path("/dev/shm")  # a folder in memory, on Linux
 
@@ -70,7 +71,7 @@ class Pair(Crew):
         self.outboxes = [(own, own + outbox), (own + outbox, own + 2 * outbox)]
 
     def shared(self, array: Array) -> Array:
-        """A copy in shared memory.  Both ask for the same arrays in the same order, and write the same into them."""
+        """A copy in shared memory.  Both ask for the same arrays in turn, so whoever comes late changes nothing."""
         start, self.free = self.free, aligned(self.free + array.nbytes)
         place = self.memory[start : start + array.nbytes].view(array.dtype).reshape(array.shape)
         place[...] = array
@@ -78,18 +79,22 @@ class Pair(Crew):
 
     def exchange(self, mine: Any) -> list[Any]:
         """As for every crew; arrays that come from the other are good until the next exchange."""
+        packed = self.pack(mine)
+        # a short message never has to wait until the other reads; of two long ones, one process reads first
+        at_once = self.rank == 0 or len(packed[1]) < SHORT
         try:
-            if self.rank == 0:
-                self.send(mine)
-                return [mine, self.receive()]
-            theirs = self.receive()
-            self.send(mine)
-            return [theirs, mine]
+            if at_once:
+                self.line.send(packed)
+            received = self.line.recv()
+            if not at_once:
+                self.line.send(packed)
         except (EOFError, ConnectionError):
             raise PartnerDied("the other process of a training has ended") from None
+        theirs = self.unpack(*received)
+        return [mine, theirs] if self.rank == 0 else [theirs, mine]
 
-    def send(self, mine: Any) -> None:
-        """Arrays go into the outbox and all else through the line, as does an array for which there is no room."""
+    def pack(self, mine: Any) -> tuple[list[tuple[int, int]], bytes]:
+        """Where in the outbox the arrays of `mine` lie, and a message with all else; arrays that find no room, too."""
         places = []
         start, end = self.outboxes[0]
         self.outboxes.reverse()
@@ -104,11 +109,9 @@ class Pair(Crew):
             start = aligned(start + raw.nbytes)
             return False
 
-        message = pickle.dumps(mine, protocol=5, buffer_callback=put)
-        self.line.send((places, message))
+        return places, pickle.dumps(mine, protocol=5, buffer_callback=put)
 
-    def receive(self) -> Any:
-        places, message = self.line.recv()
+    def unpack(self, places: list[tuple[int, int]], message: bytes) -> Any:
         return pickle.loads(message, buffers=[self.memory[slice(*place)] for place in places])
 
 

@@ -5,6 +5,7 @@ which they become views, so that a step updates that vector at once; a pool is u
 """
 
 from collections.abc import Callable
+from itertools import accumulate
 from math import cos, pi
 from typing import Any
 
@@ -14,6 +15,7 @@ from memsinks_np.crew import ALONE, Crew
 from memsinks_np.sinks import Mask
 
 MATRICES = ("wte", "wpe", "head", "W_QKV", "W_O", "W_in", "W_out")  # these decay
+BLOCK = 1 << 15  # numbers
 Pair = tuple[Array, Array]  # of the first and the second moment
 Rule = Callable[..., None]  # adamw or sgd
 
@@ -37,35 +39,40 @@ def job_of(name: str) -> int:
 
 def init_state(xp: Xp, params: Params, crew: Crew = ALONE) -> dict[str, Any]:
     """Moments and step counts, all zero.  From here on the dense parameters are views of state["vector"]["w"]."""
-    dense = [name for name in params if ".sink." not in name]
-    size = sum(params[name].size for name in dense)
+    dense = sorted((name for name in params if ".sink." not in name), key=decays, reverse=True)
+    ends = list(accumulate(params[name].size for name in dense))
+    parts = dict(zip(dense, map(slice, [0, *ends], ends), strict=False))
     like = xp.reshape(params[dense[0]], (-1,))[:1]
-    vector = {key: xp.zeros_like(xp.broadcast_to(like, (size,))) for key in ("w", "g", "m", "v", "decay")}
-    vector["w"] = crew.shared(vector["w"])
-    views: Params = {}
-    start = 0
-    for name in dense:
-        part = slice(start, start + params[name].size)
+    vector = {key: xp.zeros_like(xp.broadcast_to(like, (ends[-1],))) for key in ("w", "g", "m", "v")}
+    for name, part in parts.items():
         vector["w"][part] = xp.reshape(params[name], (-1,))
-        vector["decay"][part] = float(decays(name))
-        params[name] = xp.reshape(vector["w"][part], params[name].shape)
-        views[name] = xp.reshape(vector["g"][part], params[name].shape)
-        start = part.stop
+    vector["w"] = crew.shared(vector["w"])
+    shapes = {name: params[name].shape for name in dense}
+    params |= {name: xp.reshape(vector["w"][part], shapes[name]) for name, part in parts.items()}
+    views = {name: xp.reshape(vector["g"][part], shapes[name]) for name, part in parts.items()}
     pools: dict[str, Params] = {}  # by layer: both moments by name, and how often every sink has been on
     for name in [name for name in params if ".sink." in name]:
         params[name] = w = crew.shared(params[name])
         layer = pools.setdefault(name.split(".")[0], {"n": xp.zeros_like(xp.reshape(w, (w.shape[0], -1))[:, 0])})
         layer[name] = (xp.zeros_like(w), xp.zeros_like(w))
-    return {"n": 0, "vector": vector, "gradient": views, "pools": pools}
+    decaying = max([0, *(part.stop for name, part in parts.items() if decays(name))])
+    blocks = [(part, True) for part in cut(0, decaying)] + [(part, False) for part in cut(decaying, ends[-1])]
+    return {"n": 0, "vector": vector, "blocks": blocks, "gradient": views, "pools": pools}
+
+
+def cut(start: int, stop: int) -> list[slice]:
+    """From start to stop in blocks, so that all that a step reads and writes of one stays in a core's cache."""
+    return [slice(i, min(i + BLOCK, stop)) for i in range(start, stop, BLOCK)]
 
 
 def clipped(xp: Xp, grads: Params, limit: float, crew: Crew = ALONE) -> tuple[float, float]:
     """The global norm of all gradients, and the factor that brings it down to `limit` (Pascanu et al. 2013)."""
-    values = {name: g[1] if isinstance(g, tuple) else g for name, g in grads.items()}
-    squares: Params = {}
-    for some in crew.exchange({name: xp.sum(g * g) for name, g in values.items()}):
-        squares |= some
-    norm = float(sum(squares[name] for name in sorted(squares))) ** 0.5  # in one order, whoever summed the squares
+    mine: dict[int, Array] = {}
+    for name, g in grads.items():
+        values = g[1] if isinstance(g, tuple) else g
+        mine[job_of(name)] = mine.get(job_of(name), 0.0) + xp.sum(values * values)
+    squares = {job: total for some in crew.exchange(mine) for job, total in some.items()}
+    norm = float(sum(squares[job] for job in sorted(squares))) ** 0.5  # in one order, whoever owns which job
     return norm, min(1.0, limit / (norm + 1e-12))
 
 
@@ -76,26 +83,28 @@ def corrections(cfg: TrainConfig, n: Array) -> Pair:
 
 
 def adamw(
-    xp: Xp, w: Array, g: Array, moments: Pair, correction: Pair, cfg: TrainConfig, lr: float, decay: Array
+    xp: Xp, w: Array, g: Array, moments: Pair, correction: Pair, cfg: TrainConfig, lr: float, decay: float
 ) -> None:
-    """One AdamW step (Loshchilov & Hutter 2019, alg. 2), in place.
+    """One AdamW step (Loshchilov & Hutter 2019, alg. 2), in place, in the order of Kingma & Ba 2015, end of sec. 2.
 
-    `correction` is what `corrections` gives at this step, `decay` is the weight decay; both may differ from row to row.
+    `correction` is what `corrections` gives at this step; it may differ from row to row.
     """
-    (m, v), (b1, b2) = moments, cfg.betas
+    (m, v), (b1, b2), (first, second) = moments, cfg.betas, correction
     m *= b1
     m += (1 - b1) * g
     v *= b2
     v += (1 - b2) * (g * g)
-    size = xp.sqrt(v / correction[1])
-    size += cfg.eps
-    change = m / size
-    change *= lr / correction[0]
+    # lr (m / first) / (sqrt(v / second) + eps), times root / root
+    root = second**0.5
+    change = xp.sqrt(v)
+    change += cfg.eps * root
+    change = (lr * root / first) / change
+    change *= m
     w *= 1 - lr * decay
     w -= change
 
 
-def sgd(xp: Xp, w: Array, g: Array, moments: Pair, correction: Pair, cfg: TrainConfig, lr: float, decay: Array) -> None:
+def sgd(xp: Xp, w: Array, g: Array, moments: Pair, correction: Pair, cfg: TrainConfig, lr: float, decay: float) -> None:
     """One step of gradient descent with the same weight decay, in place; the moments stay zero."""
     w *= 1 - lr * decay
     w -= lr * g
@@ -120,14 +129,16 @@ def update(
     rule = sgd if cfg.optimizer == "sgd" else adamw
     state["n"] += 1
 
+    def clip(g: Array) -> Array:
+        return g if scale == 1.0 else scale * g
+
     def update_dense() -> None:
-        dense = state["vector"]
         for name, place in state["gradient"].items():
             place[...] = grads[name]
-        dense["g"] *= scale
-        decay = cfg.weight_decay * dense["decay"]
-        moments = dense["m"], dense["v"]
-        rule(xp, dense["w"], dense["g"], moments, corrections(cfg, state["n"]), cfg, lr, decay)
+        correction = corrections(cfg, state["n"])
+        for part, decaying in state["blocks"]:
+            w, g, m, v = (state["vector"][key][part] for key in ("w", "g", "m", "v"))
+            rule(xp, w, clip(g), (m, v), correction, cfg, lr, cfg.weight_decay * decaying)
 
     def update_pool(layer: Params) -> None:
         """The rows that were on are taken out, updated and put back; a layer's arrays had the same ones."""
@@ -147,7 +158,7 @@ def update(
             arrays = (w, *layer[name])
             awake, m, v = (taken(xp, a, rows) for a in arrays)
             first, second = (column(xp, b, w) for b in correction)
-            rule(xp, awake, scale * g, (m, v), (first, second), cfg, lr, cfg.weight_decay * decays(name))
+            rule(xp, awake, clip(g), (m, v), (first, second), cfg, lr, cfg.weight_decay * decays(name))
             for array, changed in zip(arrays, (awake, m, v), strict=True):
                 put_back(xp, array, rows, changed)
 

@@ -4,16 +4,20 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from memsinks_np import crew, train
+from memsinks_np import crew, optim, train
 from memsinks_np.arms import PRESETS, quick, rivals, seeded
+from memsinks_np.config import ModelConfig, SinkConfig
 from memsinks_np.crew import ALONE, PartnerDied, pair
+from memsinks_np.model import init_params
 
+MODEL = ModelConfig(n_vocab=50, n_ctx=8, d_model=32, sinks=SinkConfig(n_sink=256, n_active=8))
 ARRAYS = {
     "odd": np.arange(15, dtype=np.float32).reshape(3, 5),
     "columns first": np.arange(6.0).reshape(2, 3).T,
@@ -108,6 +112,25 @@ def test_no_room_to_share_is_told(monkeypatch):
     monkeypatch.setattr(crew, "disk_usage", lambda folder: type("Usage", (), {"free": 1000})())
     with pytest.raises(MemoryError, match="no room for 4,608 bytes that two processes share"), pair(4096, 100, fail):
         pass
+
+
+def begin_again(rounds, member):
+    for _ in range(rounds):
+        member.free = 0
+        optim.init_state(np, init_params(MODEL), member)
+    member.exchange(None)
+
+
+def test_a_second_process_that_comes_late_never_shows_other_parameters():
+    """The first one may have begun to measure while the second still sets up."""
+    want = init_params(MODEL)
+    with pair(1 << 20, 100, begin_again, 300) as first:
+        params = init_params(MODEL)
+        optim.init_state(np, params, first)
+        watch = threading.Thread(target=first.exchange, args=(None,))
+        watch.start()
+        while watch.is_alive():
+            assert all((params[name] == want[name]).all() for name in want)
 
 
 FIRST = """
