@@ -69,8 +69,8 @@ def clipped(xp: Xp, grads: Params, limit: float, crew: Crew = ALONE) -> tuple[fl
     """The global norm of all gradients, and the factor that brings it down to `limit` (Pascanu et al. 2013)."""
     mine: dict[int, Array] = {}
     for name, g in grads.items():
-        values = g[1] if isinstance(g, tuple) else g
-        mine[job_of(name)] = mine.get(job_of(name), 0.0) + xp.sum(values * values)
+        values = xp.reshape(g[1] if isinstance(g, tuple) else g, (-1,))
+        mine[job_of(name)] = mine.get(job_of(name), 0.0) + values @ values
     squares = {job: total for some in crew.exchange(mine) for job, total in some.items()}
     norm = float(sum(squares[job] for job in sorted(squares))) ** 0.5  # in one order, whoever owns which job
     return norm, min(1.0, limit / (norm + 1e-12))

@@ -75,7 +75,7 @@ def parts_of(arm: Arm, cfg: ModelConfig, seen: Sequences) -> list[Part]:
     """A batch in parts, each with its sinks and with the parameters that it may train, by the arm's routing.
 
     "free"              two halves, everything trains everything: small enough for the processor's cache, and work
-                        for two threads
+                        for two processes
     "gradient_masking"  paper, section 4: repeated sequences train the sinks and all others the shared MLP, its
                         output bias included; what lies outside the MLPs learns from everything
     "sgtm"              selective gradient masking (arXiv 2512.05648): labelled repeated sequences train the sinks
