@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from pagecheck import FRAME, NATS, check_frame, check_links, check_maths, check_run, same
+from pagecheck import FRAME, RELATIVE, check_frame, check_links, check_maths, check_run, same, share_of
 from tutorials import refresh
 
 GOOD = """# 00 Two and two
@@ -81,8 +81,15 @@ def test_a_warning_is_an_error(tmp_path):
 def test_numbers_may_differ_by_their_tolerance_alone():
     assert same("loss 0.930", "loss 0.926")
     assert not same("loss 0.946", "loss 0.926")
-    assert same("loss 0.940", "loss 0.926", NATS)
-    assert not same("loss 0.950", "loss 0.926", NATS)
+    assert same("loss 0.940", "loss 0.926", RELATIVE)
+    assert not same("loss 0.950", "loss 0.926", RELATIVE)
+    assert same("loss 1.3", "loss 1.2", RELATIVE)  # 1.25 and 1.24, perhaps
+    assert not same("loss 1.4", "loss 1.2", RELATIVE)
+    assert same("worse than guessing 5.7", "worse than guessing 6.1", RELATIVE)
+    assert not same("worse than guessing 5.2", "worse than guessing 6.1", RELATIVE)
+    assert not same("loss 4.2", "loss 4.5", RELATIVE)
+    assert same("a cut model 1.70", "a cut model 1.58", 0.15)
+    assert not same("a cut model 1.90", "a cut model 1.58", 0.15)
     assert same("error 3e-16", "error 1.2e-15")
     assert not same("528,001 parameters", "528,000 parameters")
 
@@ -119,3 +126,8 @@ def test_a_missing_part_turns_red():
     for part in FRAME:
         with pytest.raises(AssertionError):
             check_frame(whole.replace(part.capitalize(), ""))
+
+
+def test_a_fence_says_how_far_its_losses_may_be_off():
+    kinds = [None, "", " nats", " nats 15%", " python"]
+    assert [share_of(kind) for kind in kinds] == [None, None, RELATIVE, 0.15, None]

@@ -22,7 +22,7 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
 HERE = Path(__file__).resolve().parent
-# a ```python fence, and the ```text fence (or ```text nats) that stands directly under it
+# a ```python fence, and the ```text fence (or ```text nats, for losses) that stands directly under it
 CELL = re.compile(
     r"^```python\n(?P<code>.*?)^```$(?:\n\s*^```text(?P<kind>[^\n]*)\n(?P<shown>.*?)^```$)?", re.MULTILINE | re.DOTALL
 )
