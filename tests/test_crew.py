@@ -75,6 +75,23 @@ def test_arrays_come_back_as_they_were_whether_or_not_the_outbox_holds_them(outb
                 assert same(theirs, ARRAYS)
 
 
+def test_two_long_messages_pass_each_other():
+    """No process waits to be read by one that waits to be read."""
+    long, received = np.ones(1 << 20), []
+
+    def talk():
+        with pair(100, 0, echo, 3) as first:
+            first.shared(np.arange(4.0))
+            for _ in range(3):
+                received.append(first.exchange(long)[1][0])
+
+    thread = threading.Thread(target=talk, daemon=True)
+    thread.start()
+    thread.join(20)
+    assert len(received) == 3
+    assert (received[-1] == long).all()
+
+
 def test_what_was_received_stays_until_the_next_exchange():
     """One member may hand in anew while the other still reads what it got before."""
     with pair(100, 10_000, echo, 4) as first:
