@@ -5,6 +5,7 @@ line: see FRAME.  Every check is an AssertionError where it fails; test_pagechec
 """
 
 import re
+from decimal import Decimal
 from pathlib import Path
 
 import pytest
@@ -36,11 +37,11 @@ def same(got: str, want: str, losses: float | None = None) -> bool:
 
     def close(a: str, b: str) -> bool:
         x, y = (float(n.replace("−", "-")) for n in (a, b))
-        if a.isdigit() and b.isdigit():
+        if not set(".e") & set(a + b):
             return x == y
         if losses is None:
             return x == pytest.approx(y, rel=RELATIVE, abs=ZERO)
-        digit = 10.0 ** -len(b.partition(".")[2])
+        digit = 10.0 ** int(Decimal(b.replace("−", "-")).as_tuple().exponent)
         return x == pytest.approx(y, rel=max(losses, BROKEN) if y > GUESSING else losses, abs=NATS + digit)
 
     return all(map(close, NUMBER.findall(got), NUMBER.findall(want)))
