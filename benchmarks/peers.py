@@ -66,11 +66,14 @@ def ours(cfg: ModelConfig, params: Params, tokens: Any, index: Any, masked: bool
     return Peer(loss_and_grads, step)
 
 
-def ours_by(threads: int, stack: ExitStack, *args: Any) -> Peer:
+def ours_by(
+    threads: int, stack: ExitStack, cfg: ModelConfig, params: Params, tokens: Any, index: Any, masked: bool
+) -> Peer:
     """The same by one process or by two, until the stack is closed."""
+    args = (cfg, params, tokens, index, masked)
     if threads == 1:
         return ours(*args)
-    size = 2 * sum(w.nbytes for w in args[1].values())
+    size = 2 * sum(w.nbytes for w in params.values())
     crew = stack.enter_context(pair(size, 2 * size, assist, *args))
     return ours(*args, crew)
 

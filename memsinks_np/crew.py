@@ -4,7 +4,7 @@ Both run the same function, and need not be told anything: what an arm sees at a
 configuration.  They differ in their rank alone, share the memory of the parameters, and exchange what each has found.
 
 Why not two threads?  NumPy gives Python's interpreter away during each operation and needs it back for the next, some
-thousand times a step, so that each thread often waits for the other (benchmarks/README.md has the measurement).
+three hundred times for half a batch, so each thread often waits for the other (measured in benchmarks/README.md).
 """
 
 import os

@@ -12,6 +12,7 @@ import pytest
 from memsinks_np import grid, lessons
 from memsinks_np.arms import PRESETS, quick, rivals, seeded
 from memsinks_np.config import ConfigError
+from memsinks_np.crew import PartnerDied
 from memsinks_np.grid import Grid, WorkerDied, result_path, train_once
 
 PRESET = quick(PRESETS["stories"], steps=3)
@@ -29,6 +30,13 @@ def killed(job, trained, victim, again):
     if [job.arm.name, job.settings.train.seed] == victim[:2] and (again or not note.exists()):
         note.touch()
         os.kill(os.getpid(), signal.SIGKILL)
+    return last(job, trained)
+
+
+def torn_apart(job, trained, victim):
+    """Fails as a training does whose second process was killed."""
+    if [job.arm.name, job.settings.train.seed] == victim:
+        raise PartnerDied("the other process of a training has ended")
     return last(job, trained)
 
 
@@ -63,6 +71,13 @@ def test_a_killed_worker_costs_one_run_and_is_named(tmp_path):
         here(JOBS, then)
     assert [result_path(here.cache, job, then).exists() for job in JOBS] == [True, True, False, True]
     assert here(JOBS, then)[2]["arm"] == "narrow"  # the second time it is not killed
+
+
+def test_a_pair_that_lost_one_process_costs_one_run_and_is_named(tmp_path):
+    here = Grid(tmp_path, workers=1)
+    with pytest.raises(WorkerDied, match=r"killed in narrow seed 0; the same command"):
+        here(JOBS, partial(torn_apart, victim=["narrow", 0]))
+    assert len(list(tmp_path.glob("*.json"))) == 3
 
 
 def test_what_a_worker_raises_reaches_the_caller(tmp_path):
