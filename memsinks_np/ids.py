@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from memsinks_np.config import ConfigError, require
+from memsinks_np.config import ConfigError
 
 GOLDEN = np.uint64(0x9E3779B97F4A7C15)  # 2^64 / golden ratio
 M1, M2 = np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB)
@@ -55,7 +55,8 @@ def check_ids(ids: Any) -> NDArray[np.int64]:
         a = np.asarray(ids)
     except ValueError:
         raise ConfigError("sequence IDs must be integers, got lists of unequal lengths; use one ID each") from None
-    require(a.ndim > 0, f"sequence IDs must be a list or an array, got {ids!r}; use [{ids!r}]")
+    if a.ndim == 0:
+        raise ConfigError(f"sequence IDs must be a list or an array, got {ids!r}; use [{ids!r}]")
     if a.size == 0:
         return a.astype(np.int64)
     if a.dtype.kind not in "iu":

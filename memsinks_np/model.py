@@ -84,7 +84,8 @@ def make_batch(cfg: ModelConfig, tokens: Any, sinks: Selection, dtype: Any = np.
     """
     tokens = np.asarray(tokens)
     require(tokens.ndim == 2, f"the tokens have shape {tokens.shape}; give (B,T+1), one row per sequence")
-    require(tokens.dtype.kind in "iu", f"tokens must be integers, got {tokens.ravel()[:1]} ({tokens.dtype}); use int64")
+    if tokens.dtype.kind not in "iu":
+        raise ConfigError(f"tokens must be integers, got {tokens.ravel()[:1]} ({tokens.dtype}); use int64")
     T = tokens.shape[1] - 1
     if tokens.size and not (0 <= tokens.min() and tokens.max() < cfg.n_vocab):
         raise ConfigError(f"token {tokens.min()} or {tokens.max()} is outside the vocabulary of {cfg.n_vocab}")
@@ -94,10 +95,8 @@ def make_batch(cfg: ModelConfig, tokens: Any, sinks: Selection, dtype: Any = np.
     )
     for selected in sinks:
         if isinstance(selected, Rows) and selected.index.size:
-            S, index = cfg.sinks.n_sink if cfg.sinks else 0, selected.index
-            require(
-                0 <= index.min() and index.max() < S, f"sink {index.min()} or {index.max()} is outside the pool of {S}"
-            )
+            S, low, high = cfg.sinks.n_sink if cfg.sinks else 0, selected.index.min(), selected.index.max()
+            require(0 <= low and high < S, f"sink {low} or {high} is outside the pool of {S}")
     one_hot = np.eye(cfg.n_vocab, dtype=dtype)
     inputs, targets = (np.take(one_hot, words, axis=0) for words in (tokens[:, :-1], tokens[:, 1:]))
     weights = np.full((len(tokens), T), share / (len(tokens) * T), dtype)
