@@ -21,6 +21,7 @@ from memsinks_np import __version__
 from memsinks_np.arrays import Params
 from memsinks_np.config import Arm, ConfigError, Settings, require
 from memsinks_np.data import TOLD
+from memsinks_np.sources import source
 from memsinks_np.text import read_text
 from memsinks_np.train import Trained
 
@@ -29,26 +30,6 @@ fcntl: Any = importlib.import_module("fcntl") if importlib.util.find_spec("fcntl
 MADE_LETTERS, ROW_LETTERS = 1 << 16, 1 << 10  # the most that a file of ours says of its making, and of a step
 # a file of ours before it is whole: its name, and who writes it
 PART = re.compile(r".+\.(json|npz|csv|txt|svg|png|html)\.\d+\.part")
-
-TRAINING = [
-    "arrays",
-    "checks",
-    "config",
-    "crew",
-    "ids",
-    "language",
-    "text",
-    "data",
-    "ops",
-    "released_hash",
-    "sinks",
-    "model",
-    "optim",
-    "metrics",
-    "backend",
-    "process",
-    "train",
-]
 
 
 def write_whole(path: Path, data: bytes | str) -> None:
@@ -135,13 +116,12 @@ def together(folder: Path) -> Iterator[None]:
 
 def describe(arm: Arm, settings: Settings) -> dict[str, Any]:
     """Everything that a training depends on, as JSON can hold it: the configuration, the text and the code."""
-    code = [Path(__file__).with_name(f"{name}.py").read_bytes() for name in TRAINING]
     text = b"" if settings.data.corpus in TOLD else read_text(settings.data.corpus).encode()
     made = {
         "arm": dataclasses.asdict(arm),
         "settings": dataclasses.asdict(settings),
         "version": __version__,
-        "code": hashlib.sha256(b"".join(code)).hexdigest()[:16],
+        "code": source("memsinks_np.train")[:16],
         "text": hashlib.sha256(text).hexdigest()[:16],
     }
     described: dict[str, Any] = json.loads(json.dumps(made))

@@ -1,16 +1,14 @@
 """Many arms at once, here or on a cluster: what is finished is kept, and found again by what made it."""
 
-import ast
 import concurrent.futures as futures
 import hashlib
-import importlib
 import json
 import multiprocessing
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,6 +19,7 @@ from memsinks_np.config import Arm, ConfigError, Settings
 from memsinks_np.data import n_vocab
 from memsinks_np.model import init_params
 from memsinks_np.process import one_blas_thread
+from memsinks_np.sources import source
 from memsinks_np.train import Diverged, Trained, train
 
 KILLED = ("BrokenProcessPool", "PartnerDied", "KilledWorker")  # of this machine, of a pair there, of a cluster
@@ -104,31 +103,6 @@ def train_once(job: Job, cache: Path, on_step: Callable[[], Any] = lambda: None,
         raise e from None
     checkpoint.save(path, trained, made)
     return trained
-
-
-TOLD = ("plots", "report")  # how numbers are shown does not change them
-
-
-def imports(path: Path) -> set[Path]:
-    """The files of this package that one of its files imports."""
-    root, tree = Path(__file__).parent, ast.parse(path.read_text(encoding="utf-8"))
-    names = set()
-    for node in ast.walk(tree):
-        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("memsinks_np"):
-            names |= {node.module or "", *(f"{node.module}.{alias.name}" for alias in node.names)}
-    files = {root.joinpath(*name.split(".")[1:]).with_suffix(".py") for name in names if "." in name}
-    return {file for file in files if file.exists() and file.stem not in TOLD}
-
-
-@lru_cache
-def source(module: str) -> str:
-    """A hash of a module's source and of all that it imports here: what an older one measured is not this one's."""
-    found: set[Path] = set()
-    new = {Path(importlib.import_module(module).__file__ or "")}
-    while new:
-        found |= new
-        new = {file for path in new for file in imports(path)} - found
-    return hashlib.sha256(b"".join(path.read_bytes() for path in sorted(found))).hexdigest()
 
 
 def result_path(cache: Path, job: Job, then: Then) -> Path:

@@ -13,7 +13,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from memsinks_np import checkpoint
+from memsinks_np import checkpoint, sources
 from memsinks_np.config import Arm, ConfigError, DataConfig, Settings, TrainConfig
 from memsinks_np.train import Trained
 
@@ -65,6 +65,7 @@ def test_key_changes_with_the_code_that_trains(tmp_path, monkeypatch):
     real = checkpoint.Path.read_bytes
     changed = lambda p: real(p) + b"#" if p.name == "ops.py" else real(p)
     monkeypatch.setattr(checkpoint.Path, "read_bytes", changed)
+    monkeypatch.setattr(checkpoint, "source", sources.source.__wrapped__)
     assert path_of(ARM, SETTINGS) != want
 
 
@@ -245,4 +246,4 @@ def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path, monke
 def test_the_key_of_a_trained_arm_holds_the_source_of_every_module_that_training_reads():
     code = "import sys, memsinks_np.train; print(*sorted(m for m in sys.modules if m.startswith('memsinks_np.')))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.split() == sorted(f"memsinks_np.{name}" for name in checkpoint.TRAINING)
+    assert done.stdout.split() == sorted(f"memsinks_np.{file.stem}" for file in sources.files("memsinks_np.train"))

@@ -116,14 +116,6 @@ def test_a_worker_of_a_cluster_that_is_killed_costs_nothing_and_a_deadly_run_is_
         Grid(tmp_path / "cache", scheduler=cluster.scheduler_address)(JOBS, always)
 
 
-def test_a_result_is_kept_for_the_source_that_measured_it():
-    root = Path(grid.__file__).parent
-    found = grid.imports(root / "experiments" / "headline.py")
-    assert {path.stem for path in found} == {"samples", "arms", "data", "comparison", "memory_map"}
-    assert grid.source("memsinks_np.experiments.headline") != grid.source("memsinks_np.experiments.comparison")
-    assert grid.source("memsinks_np.experiments.text") != grid.source("memsinks_np.experiments.headline")
-
-
 def test_a_lesson_trains_its_arm_once_and_finds_it_again(tmp_path, monkeypatch):
     monkeypatch.setenv("MEMSINKS_CACHE", str(tmp_path / "kept"))
     small = {"n_repeated": 8, "n_heldout": 8}
