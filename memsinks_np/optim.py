@@ -49,7 +49,6 @@ def init_state(xp: Xp, params: Params, crew: Crew = ALONE) -> dict[str, Any]:
     vector["w"] = crew.shared(vector["w"])
     shapes = {name: params[name].shape for name in dense}
     params |= {name: xp.reshape(vector["w"][part], shapes[name]) for name, part in parts.items()}
-    views = {name: xp.reshape(vector["g"][part], shapes[name]) for name, part in parts.items()}
     pools: dict[str, Params] = {}  # by layer: both moments by name, and how often every sink has been on
     for name in [name for name in params if ".sink." in name]:
         params[name] = w = crew.shared(params[name])
@@ -57,7 +56,7 @@ def init_state(xp: Xp, params: Params, crew: Crew = ALONE) -> dict[str, Any]:
         layer[name] = (xp.zeros_like(w), xp.zeros_like(w))
     decaying = max([0, *(part.stop for name, part in parts.items() if decays(name))])
     blocks = [(part, True) for part in cut(0, decaying)] + [(part, False) for part in cut(decaying, ends[-1])]
-    return {"n": 0, "vector": vector, "blocks": blocks, "gradient": views, "pools": pools}
+    return {"n": 0, "vector": vector, "parts": parts, "blocks": blocks, "pools": pools}
 
 
 def cut(start: int, stop: int) -> list[slice]:
@@ -133,10 +132,13 @@ def update(
         return g if scale == 1.0 else scale * g
 
     def update_dense() -> None:
-        for name, place in state["gradient"].items():
-            place[...] = grads[name]
+        """All of the vector at once, or some of its parts where others have no gradient."""
+        named = [(name, part) for name, part in state["parts"].items() if name in grads]
+        for name, part in named:
+            state["vector"]["g"][part] = xp.reshape(grads[name], (-1,))
+        whole = len(named) == len(state["parts"])
         correction = corrections(cfg, state["n"])
-        for part, decaying in state["blocks"]:
+        for part, decaying in state["blocks"] if whole else [(part, decays(name)) for name, part in named]:
             w, g, m, v = (state["vector"][key][part] for key in ("w", "g", "m", "v"))
             rule(xp, w, clip(g), (m, v), correction, cfg, lr, cfg.weight_decay * decaying)
 
@@ -164,8 +166,7 @@ def update(
 
     for layer in state["pools"].values():
         update_pool(layer)
-    if state["gradient"].keys() <= grads.keys():  # all that is dense is one job
-        update_dense()
+    update_dense()
 
 
 def taken(xp: Xp, array: Array, rows: Array | Mask | None) -> Array:

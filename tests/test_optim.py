@@ -37,6 +37,23 @@ def test_dense_parameters_follow_the_published_algorithm(name, decay):
         )
 
 
+def test_what_has_no_gradient_rests_and_all_else_moves_as_with_it():
+    start = {"wte": RNG.standard_normal((4, 3)), "wpe": RNG.standard_normal((5, 3)), "h0.ln1.g": RNG.standard_normal(3)}
+    grads = {name: RNG.standard_normal(w.shape) for name, w in start.items()}
+
+    def updated(still):
+        params = {name: w.copy() for name, w in start.items()}
+        state = optim.init_state(np, params)
+        optim.update(np, params, {n: g for n, g in grads.items() if n not in still}, state, CFG, 0.01)
+        return params
+
+    moved = updated(set())
+    assert not any((moved[name] == start[name]).any() for name in start)
+    for still in ({"wpe"}, {"wte", "h0.ln1.g"}, set(start)):
+        for name, w in updated(still).items():
+            assert np.array_equal(w, start[name] if name in still else moved[name])
+
+
 def sink_run(optimizer, n=4):
     """Four updates of which sink 1 sees the first and the last, sink 2 all, sink 0 none."""
     cfg = TrainConfig(optimizer=optimizer, weight_decay=0.1)
