@@ -14,6 +14,7 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -45,24 +46,33 @@ class Found(NamedTuple):
 def check(case: Case, seed: int = 0, directions: int = 3, dtype: Any = np.float64, xp: Any = np) -> list[Found]:
     """Check one pair: its backward in `dtype` and `xp`, the witnesses in float64 on the host.
 
-    Raises nothing about wrong gradients: a wrong shape or a NaN is an infinite error.
+    Raises nothing about wrong gradients: a wrong shape or a NaN is an infinite error.  ConfigError where the backward
+    returns something else than one array for each input.
     """
     rng = np.random.default_rng(seed)
     values = [np.asarray(v, dtype).astype(np.float64) for v in case.inputs.values()]
     y, cache = case.forward(xp, *to_device(xp, tuple(v.astype(dtype) for v in values)))
     dy = rng.standard_normal(y.shape)
     got = case.backward(xp, to_device(xp, dy.astype(dtype)), cache)
-    got = [np.asarray(to_host(g)) for g in (got if isinstance(got, tuple | list) else (got,))]
+    got = list(got) if isinstance(got, tuple | list) else [got]
+    kinds = [type(g).__name__ for g in got if not hasattr(g, "shape")]
+    if len(got) != len(values) or kinds:
+        what = f"{len(got)} gradients for {len(values)} inputs" if not kinds else f"a gradient of type {kinds[0]}"
+        raise ConfigError(
+            f"the backward of {case.name} gave {what}; return one array each for {', '.join(case.inputs)}"
+        )
+    got = [np.asarray(to_host(g)) for g in got]
     tapes = {"autograd": witnesses.autograd(case.forward, values, dy)}
     if witnesses.torch_installed():
-        tapes["pytorch"] = witnesses.torch(case.forward, values, dy)
+        with suppress(AttributeError):  # a reader's forward may use names that PyTorch spells in another way
+            tapes["pytorch"] = witnesses.torch(case.forward, values, dy)
     allowed = FLOAT32_LIMIT if dtype == np.float32 else 0.0
     found = []
     for i, name in enumerate(case.inputs):
         if got[i].shape != values[i].shape or not np.isfinite(got[i]).all():
             found.append(Found(case.name, name, {"autograd": np.inf}, allowed))
             continue
-        scale = float(np.abs(tapes["autograd"][i]).max())
+        scale = float(np.abs(tapes["autograd"][i]).max()) or 1.0  # where all of it is 0, errors are absolute
         errors = {who: float(np.abs(got[i] - tape[i]).max()) / scale for who, tape in tapes.items()}
         errors |= {"differences": 0.0, "complex step": 0.0}
         for _ in range(directions):
@@ -106,6 +116,8 @@ def tell(found: list[Found], each: bool) -> str:
 def main(argv: Sequence[str] | None = None) -> int:
     p = parser()
     a = p.parse_args(argv)
+    if a.seed < 0:
+        p.exit(2, f"--seed {a.seed} is negative; choose 0 or more\n")
     chosen = [case for case in cases(a.seed) if (a.op or "") in case.name]
     if not chosen:
         p.exit(2, f"--op {a.op!r} is in no name; choose from {', '.join(c.name for c in cases(a.seed))}\n")

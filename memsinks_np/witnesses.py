@@ -78,9 +78,12 @@ def torch_namespace() -> Any:
     def reduce(f: Callable[..., Any]) -> Callable[..., Any]:
         return lambda x, axis=None, keepdims=False: f(x) if axis is None else f(x, dim=axis, keepdim=keepdims)
 
-    names = ("exp", "log", "sqrt", "tanh", "where", "reshape", "ones_like", "stack", "maximum")
-    return SimpleNamespace(
-        **{name: getattr(t, name) for name in names},
+    class Names(SimpleNamespace):
+        def __getattr__(self, name: str) -> Any:  # what needs no other spelling
+            return getattr(t, name)
+
+    return Names(
+        maximum=lambda a, b: t.maximum(t.as_tensor(a), t.as_tensor(b)),
         permute_dims=t.permute,
         sum=reduce(t.sum),
         mean=reduce(t.mean),

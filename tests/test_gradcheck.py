@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from memsinks_np import gradcheck, witnesses
+from memsinks_np.config import ConfigError
 from memsinks_np.gradcases import Case, cases
 from memsinks_np.gradcheck import check
 
@@ -63,6 +64,41 @@ def test_checker_takes_a_readers_own_pair():
     assert not check(square._replace(backward=lambda xp, dy, x: x * dy))[0].ok
 
 
+OWN = {
+    "relu": (lambda xp, x: (xp.maximum(x, 0.0), x), lambda xp, dy, x: dy * (x > 0)),
+    "square": (lambda xp, x: (xp.square(x), x), lambda xp, dy, x: 2 * x * dy),
+    "sine": (lambda xp, x: (xp.sin(x), x), lambda xp, dy, x: dy * np.cos(x)),
+    "power": (lambda xp, x: (xp.power(x, 2), x), lambda xp, dy, x: 2 * x * dy),  # a name that PyTorch has not
+    "zero": (lambda xp, x: (0.0 * x, x), lambda xp, dy, x: 0.0 * x),
+}
+
+
+@pytest.mark.parametrize("name", OWN)
+def test_checker_takes_what_a_reader_may_write(name):
+    case = Case(name, *OWN[name], {"x": np.array([0.3, -1.7, 2.2])})
+    assert check(case)[0].ok
+    assert not check(broken(case, lambda g: [g[0] + 1e-3]))[0].ok
+
+
+@pytest.mark.skipif(not witnesses.torch_installed(), reason="needs PyTorch")
+@pytest.mark.parametrize("name", CASES)
+def test_pytorch_is_a_witness_of_every_pair_of_ours(name):
+    assert all("pytorch" in found.errors for found in check(CASES[name], directions=1))
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda g: g[:1], "the backward of linear gave 1 gradients for 2 inputs; return one array each for x, W"),
+        (lambda g: [*g, 0], "a gradient of type int; return"),
+        (lambda g: [g[0], None], "a gradient of type NoneType; return"),
+    ],
+)
+def test_checker_says_what_a_backward_must_return(damage, message):
+    with pytest.raises(ConfigError, match=message):
+        check(broken(CASES["linear"], damage))
+
+
 def test_every_witness_alone_finds_the_error():
     """None of the four only nods: each sees a gradient that is wrong by a hundredth of a percent."""
     found = check(broken(CASES["mlp"], lambda g: [x * 1.0001 for x in g]))
@@ -99,7 +135,10 @@ def test_command_reports_success_and_failure(capsys, monkeypatch):
     assert "FAILS  linear: gradient of W" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize(("argv", "message"), [("--op dropout", "choose from linear"), ("--backend cupy", "cupy")])
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [("--op dropout", "choose from linear"), ("--backend cupy", "cupy"), ("--seed -1", "--seed -1 is")],
+)
 def test_command_refuses_in_one_line(argv, message, capsys, monkeypatch):
     with pytest.raises(SystemExit) as e:
         gradcheck.main(argv.split())
