@@ -174,10 +174,14 @@ def main(argv: list[str] | None = None) -> int:
     p = argparse.ArgumentParser(prog="python -m benchmarks.step", description=(__doc__ or "").split("\n")[0])
     p.add_argument("--quick", action="store_true", help="the default shape alone, few repetitions")
     p.add_argument("--alone", action="store_true", help="without the peers, whose libraries slow down what runs beside")
-    p.add_argument("--shapes", nargs="*", choices=[s.name for s in SHAPES], help="default: all")
-    p.add_argument("--threads", type=int, nargs="*", default=[1, 2], help="default: 1 2")
+    p.add_argument("--shapes", nargs="+", choices=[s.name for s in SHAPES], help="default: all")
+    p.add_argument("--threads", type=int, nargs="+", choices=[1, 2], default=[1, 2], help="default: 1 2")
     p.add_argument("--out", type=Path, default=Path("runs/benchmarks"), help="default: runs/benchmarks")
     a = p.parse_args(argv)
+    try:
+        a.out.mkdir(parents=True, exist_ok=True)
+    except OSError as e:
+        p.error(f"--out {a.out}: cannot write there ({e.strerror}); choose another folder")
     names = a.shapes or (["default"] if a.quick else [s.name for s in SHAPES])
     seconds = 0.5 if a.quick else 2.0
     with one_blas_thread():

@@ -158,7 +158,7 @@ class Arm:
 
     def __post_init__(self) -> None:
         check_types(self)
-        check_sizes(self, 0, "n_shared")
+        check_sizes(self, 1, "n_shared")
         require(0 <= self.labelled <= 1, f"labelled={self.labelled} is not a share; choose a number from 0 to 1")
         routed = self.routing != "free"
         require(

@@ -58,3 +58,12 @@ def test_the_table_divides_the_right_numbers():
     cells = dict(zip(*([cell.strip() for cell in row.split("|")] for row in (head, line)), strict=True))
     got = [cells[name] for name in ("speed-up from 1", "the floor's", "/ floor", "/ torch gathered", "/ autograd")]
     assert got == ["1.50", "1.80", "1.60", "0.80", "-"]
+
+
+@pytest.mark.parametrize("argv", ["--threads 0", "--threads", "--shapes huge", "--out /dev/null/x"])
+def test_the_command_refuses_before_it_measures(argv, capsys, monkeypatch):
+    monkeypatch.setattr(step, "measure", lambda *_: pytest.fail("measured"))
+    with pytest.raises(SystemExit) as e:
+        step.main(argv.split())
+    assert e.value.code == 2
+    assert argv.split()[0] in capsys.readouterr().err

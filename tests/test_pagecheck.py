@@ -134,3 +134,16 @@ def test_a_missing_part_turns_red():
 def test_a_fence_says_how_far_its_losses_may_be_off():
     kinds = [None, "", " nats", " nats 15%", " python"]
     assert [share_of(kind) for kind in kinds] == [None, None, RELATIVE, 0.15, None]
+
+
+@pytest.mark.parametrize("name", ["7", "07", "07-the-mirage.md", "tutorials/07-the-mirage.md"])
+def test_a_page_is_named_by_its_number_or_its_path(name):
+    assert refresh.named(name).name == "07-the-mirage.md"
+
+
+@pytest.mark.parametrize("name", ["99", "0", "nosuch", "", "1-"])
+def test_no_page_of_a_name_is_told_in_one_line(name, capsys):
+    with pytest.raises(SystemExit) as e:
+        refresh.main([name])
+    assert e.value.code == 2
+    assert f"{name!r} is no page; choose from 01, 02, 03" in capsys.readouterr().err

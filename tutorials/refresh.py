@@ -1,9 +1,11 @@
 """Run tutorial pages top to bottom, redraw their figures, rewrite what they print, and the index's table of pages.
 
-python tutorials/refresh.py          every page
-python tutorials/refresh.py 01 07    those whose names start so
+examples:
+  python tutorials/refresh.py          every page
+  python tutorials/refresh.py 01 07    these two
 """
 
+import argparse
 import contextlib
 import io
 import os
@@ -105,16 +107,33 @@ def refresh_index(index: Path) -> None:
     index.write_text(above + mark + ladder() + below, encoding="utf-8")
 
 
-def main(chosen: list[str]) -> None:
+def named(name: str) -> Path:
+    """The page of a number (7 or 07) or of a path; ArgumentTypeError where there is none."""
+    start = f"{int(name):02d}-" if name.isdecimal() else Path(name).name
+    found = [page for page in pages() if start and page.name.startswith(start)]
+    if len(found) != 1:
+        raise argparse.ArgumentTypeError(f"{name!r} is no page; choose from {', '.join(p.name[:2] for p in pages())}")
+    return found[0]
+
+
+def main(argv: list[str] | None = None) -> None:
+    about, examples = (__doc__ or "").split("\n\n", 1)
+    p = argparse.ArgumentParser(
+        prog="python tutorials/refresh.py",
+        usage="%(prog)s [-h] [PAGE ...]",
+        description=about,
+        epilog=examples,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    p.add_argument("pages", nargs="*", type=named, metavar="PAGE", help="numbers of pages (default: all)")
     (HERE / "figures").mkdir(exist_ok=True)
-    for page in pages():
-        if not chosen or page.name.startswith(tuple(chosen)):
-            start = time.perf_counter()
-            refresh(page)
-            print(f"{page.name}  {time.perf_counter() - start:.1f} s")
+    for page in p.parse_args(argv).pages or pages():
+        start = time.perf_counter()
+        refresh(page)
+        print(f"{page.name}  {time.perf_counter() - start:.1f} s")
     refresh_index(HERE / "index.md")
 
 
 if __name__ == "__main__":
     sys.path.insert(0, str(HERE.parent))  # this repository's package, installed or not
-    main([Path(name).name for name in sys.argv[1:]])
+    main()
