@@ -41,6 +41,7 @@ from memsinks_np.report_page import report_page
 from memsinks_np.samples import require_sequence
 from memsinks_np.train import Diverged
 
+QUICK = "This was --quick: it shows that the parts work together, and nothing else."
 NAMES = [*EXPERIMENTS, "all", "claims", "report"]
 
 
@@ -161,12 +162,9 @@ def experiment(name: str, plan: Plan, folder: Path, config: dict[str, Any]) -> N
     write_whole(folder / "claims.json", report.to_json([claim._asdict() for claim in claims]))
     for file, text in exp.files(result).items() if hasattr(exp, "files") else ():
         write_whole(folder / file, text)
-    exp.draw(result, folder)
     print(f"\n{exp.tabulate(result)}\n")
-    if plan.quick:
-        print("This was --quick: it shows that the parts work together, and nothing else.")
-    else:
-        print(f"{report.tell_claims(claims)}\n")
+    print(QUICK if plan.quick else f"{report.tell_claims(claims)}\n", flush=True)
+    exp.draw(result, folder)
     print(f"{folder}: " + " ".join(sorted(p.name for p in folder.iterdir())))
 
 

@@ -58,6 +58,9 @@ def rivals(preset: Preset) -> dict[str, Arm]:
     narrow                 control: only the shared width of memsinks, no pool
     dropout                control: as dense as memsinks, but all neurons save one are drawn anew at every occurrence;
                            evaluated with all on, scaled: ordinary dropout, one draw a sequence
+
+    An arm of your own: a line here, its name in HEADLINE for the table, and for the figure a line in GONE or KEPT of
+    experiments/headline.py and a colour in plots.COLORS.
     """
     width, G, pool = preset.width, preset.n_shared, preset.sinks
     g = round(0.7 * width)

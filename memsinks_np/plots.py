@@ -55,6 +55,11 @@ STYLE: Any = {
 }
 
 
+def color_of(arm: str) -> str:
+    """The arm's colour in every figure; dark grey for one that has none in COLORS yet."""
+    return COLORS.get(arm, "#444444")
+
+
 def band(ax: Any, x: Sequence[float], seeds: Any, color: str, line: str = "-") -> float:
     """Mean over seeds of (points, seeds) values, with a band from the lowest to the highest; returns the last mean."""
     y = np.asarray(seeds, float)
@@ -67,7 +72,7 @@ def curve(ax: Any, history: list[dict[str, Any]], arm: str, field: str, line: st
     """An arm's number against training steps, over seeds; returns the last mean."""
     steps = sorted({row["step"] for row in history})
     seeds = [[row[field] for row in history if row["arm"] == arm and row["step"] == step] for step in steps]
-    return band(ax, steps, seeds, COLORS[arm], line)
+    return band(ax, steps, seeds, color_of(arm), line)
 
 
 def label_ends(ax: Any, ends: Iterable[tuple[float, str, str]]) -> None:
@@ -82,9 +87,9 @@ def label_ends(ax: Any, ends: Iterable[tuple[float, str, str]]) -> None:
         overlap = np.maximum(0, (room[1:] + room[:-1]) / 2 - np.diff(share))
         share[1:] += overlap / 2
         share[:-1] -= overlap / 2
-        share = np.maximum(share, height / 4)
+        share = np.clip(share, height / 4, 1 - height / 4)
     for y, (_, text, arm) in zip(share, ordered, strict=True):
-        ax.text(1.02, y, text, transform=ax.transAxes, color=COLORS[arm], va="center", linespacing=1.0)
+        ax.text(1.02, y, text, transform=ax.transAxes, color=color_of(arm), va="center", linespacing=1.0)
 
 
 def frame(ax: Any, title: str, ylabel: str, xlabel: str) -> None:

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from memsinks_np import plots
 from memsinks_np.arms import PRESETS, quick, rivals, seeded
 from memsinks_np.experiments import Plan, comparison, controls, fig2_run, fig3, fig4, fig5, fig6, fig7, relearn_run
 from memsinks_np.grid import train_once
@@ -162,3 +163,16 @@ def test_a_worker_measures_what_the_controls_compare(tmp_path):
     assert one["history"] == trained.history
     gold = seeded(preset, rivals(preset)["gradient_masking"], 0)
     assert comparison.measure(gold, train_once(gold, tmp_path), delete=0)["row"]["deleted_loss"] is None
+
+
+def test_labels_at_lines_stay_beside_the_axes_and_an_arm_without_a_colour_is_grey():
+    fig, ax = plots.plt.subplots()
+    ax.set_ylim(0, 2)
+    plots.label_ends(
+        ax, [(2.6, "far above", "memsinks"), (2.1, "above", "mine"), (1.9, "a", "standard"), (-1, "below", "npo")]
+    )
+    heights = [text.get_position()[1] for text in ax.texts]
+    assert 0 < min(heights) < max(heights) < 1
+    assert min(b - a for a, b in zip(sorted(heights), sorted(heights)[1:], strict=False)) > 0.03
+    assert {text.get_text(): text.get_color() for text in ax.texts}["above"] == "#444444"
+    plots.plt.close(fig)

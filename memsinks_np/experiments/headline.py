@@ -194,7 +194,7 @@ def draw(result: dict[str, Any], folder: Path, name: str = "headline") -> list[P
             if role == "heldout":
                 plots.zoom(ax, [y for y, *_ in ends] + [floor[role] or ends[-1][0]])
             else:
-                ax.set_ylim(0, 2 if role else None)
+                ax.set_ylim(0, max(2, 1.15 * max(y for y, *_ in ends)) if role else None)
             plots.draw_floor(ax, floor.get(role), 0.5)
             plots.label_ends(ax, ends)
         return plots.save(fig, folder, name)
