@@ -52,32 +52,41 @@ def leave_interrupts_to_parent() -> None:
 
 @contextmanager
 def processes(n: int, counter: Any) -> Iterator[Callable[..., futures.Future[Any]]]:
-    """One process for each of n threads (0: one per core): one that is killed costs the run that it was busy with."""
+    """One process for each of n threads (0: one per core): one that is killed costs the run that it was busy with.
+
+    An exception ends them in the middle of their work; however it is left, no process and no thread goes on after it.
+    """
     context, pools = multiprocessing.get_context("spawn"), {}
     threads = futures.ThreadPoolExecutor(n or n_cores(), initializer=leave_interrupts_to_parent)
+    starting, ended = threading.Lock(), threading.Event()  # so that none starts unseen while all are ended
 
     def call(*task: Any) -> Any:
         me = threading.get_ident()
-        if me not in pools:
-            pools[me] = futures.ProcessPoolExecutor(1, context, start_worker, (counter,))
         try:
-            return pools[me].submit(*task).result()
+            with starting:
+                if ended.is_set():
+                    raise futures.CancelledError
+                if me not in pools:
+                    pools[me] = futures.ProcessPoolExecutor(1, context, start_worker, (counter,))
+                future = pools[me].submit(*task)
+            return future.result()
         except BrokenProcessPool:
-            del pools[me]
+            pools.pop(me).shutdown()
             raise
 
     try:
         yield lambda *task: threads.submit(call, *task)
     except BaseException:
-        threads.shutdown(wait=False, cancel_futures=True)
+        with starting:
+            ended.set()
         for pool in list(pools.values()):
             for process in list(pool._processes.values()):  # they would finish their arms first
                 process.terminate()
         raise
     finally:
-        for pool in list(pools.values()):
-            pool.shutdown(wait=False)
-        threads.shutdown(wait=False)
+        threads.shutdown(cancel_futures=True)
+        for pool in pools.values():
+            pool.shutdown()
 
 
 @contextmanager

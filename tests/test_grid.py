@@ -1,15 +1,19 @@
 """Many runs at once: what is finished is kept, a killed worker costs one run and is named, here and on a cluster."""
 
 import json
+import multiprocessing
 import os
 import signal
+import threading
+import time
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 import pytest
 
-from memsinks_np import grid, lessons
+from memsinks_np import grid, lessons, workers
 from memsinks_np.arms import PRESETS, quick, rivals, seeded
 from memsinks_np.config import ConfigError
 from memsinks_np.crew import PartnerDied
@@ -53,6 +57,26 @@ def test_results_come_in_the_order_of_the_jobs_and_are_kept(tmp_path):
     path = result_path(tmp_path, JOBS[2], last)
     path.write_text(json.dumps({"result": "read, not computed"}))
     assert here(JOBS, last)[2] == "read, not computed"
+
+
+def interrupted(seconds):
+    """Five calls on two workers, and Ctrl-C after `seconds`; returns the calls."""
+    calls = []
+    with suppress(KeyboardInterrupt), workers.processes(2, None) as submit:
+        calls += [submit(time.sleep, 60) for _ in range(5)]
+        time.sleep(seconds)
+        raise KeyboardInterrupt
+    return calls
+
+
+@pytest.mark.parametrize("seconds", [0.0, 0.02, 0.5])
+def test_nothing_goes_on_after_an_interrupt(seconds):
+    """No worker, whenever it was started, and no thread that minds it: Python would end with a traceback of theirs."""
+    before = set(threading.enumerate())
+    calls = interrupted(seconds)
+    assert all(call.done() for call in calls)
+    assert not multiprocessing.active_children()
+    assert set(threading.enumerate()) == before
 
 
 def test_results_are_kept_apart_by_function_argument_arm_and_seed(tmp_path):
