@@ -29,13 +29,13 @@ from typing import Any, NoReturn
 import numpy as np
 
 from memsinks_np import __version__, report
-from memsinks_np.arms import PRESETS, Preset, jobs_of, quick
+from memsinks_np.arms import PRESETS, Preset, quick
 from memsinks_np.backend import BACKENDS, namespace
 from memsinks_np.checkpoint import alone, in_turn, together, write_whole
 from memsinks_np.config import ConfigError, require
-from memsinks_np.data import load_corpus
+from memsinks_np.data import TOLD, load_corpus, n_vocab
 from memsinks_np.experiments import EXPERIMENTS, Plan
-from memsinks_np.grid import Grid, WorkerDied
+from memsinks_np.grid import Grid, Job, Then, WorkerDied
 from memsinks_np.process import one_blas_thread
 from memsinks_np.report_page import report_page
 from memsinks_np.samples import require_sequence
@@ -103,33 +103,51 @@ def changed(config: Any, **changes: Any) -> Any:
     return replace(config, **{name: value for name, value in changes.items() if value is not None})
 
 
-def preset_of(a: argparse.Namespace) -> Preset:
-    """The preset with the command line's changes; ConfigError where they cannot work."""
-    preset = PRESETS[a.preset or ("text" if a.corpus not in (None, "stories") else "stories")]
+def preset_of(a: argparse.Namespace, name: str = "headline") -> Preset:
+    """An experiment's preset with the command line's changes; ConfigError where they cannot work."""
+    corpus = a.corpus or EXPERIMENTS[name].corpus
+    preset = PRESETS[a.preset or ("stories" if corpus in (None, *TOLD) else "text")]
     preset = quick(preset) if a.quick else preset
     s = preset.settings
     train = changed(s.train, steps=a.steps, lr=a.lr, warmup=a.warmup, backend=a.backend)
-    settings = changed(replace(s, data=changed(s.data, corpus=a.corpus), train=train), d_model=a.d_model)
+    settings = changed(replace(s, data=changed(s.data, corpus=corpus), train=train), d_model=a.d_model)
     sinks = changed(preset.sinks, n_sink=a.n_sink, n_active=a.n_active)
     return Preset(settings, preset.width, preset.n_shared if a.n_shared is None else a.n_shared, sinks)
 
 
-def check(preset: Preset, a: argparse.Namespace) -> None:
+class Rehearsed(Exception):
+    """An experiment has come to its first training, and all its arms can be trained."""
+
+
+def rehearse(jobs: list[Job], then: Then) -> list[Any]:
+    """In the place of a grid: look at the jobs, and go no further."""
+    for job in jobs:
+        job.settings.model(job.arm, n_vocab(job.settings.data))
+    raise Rehearsed
+
+
+def check(name: str, plan: Plan, a: argparse.Namespace) -> None:
     """Find now, before anything is trained, whatever would fail later."""
     require(a.seeds > 0, f"--seeds {a.seeds} is not positive; run at least one seed")
     require(a.workers >= 0, f"--workers {a.workers} is negative; use 0 for one process per core")
-    namespace(preset.settings.train.backend)
     require(a.threads > 0, f"--threads {a.threads} is not positive; use at least one thread")
-    corpus = load_corpus(preset.settings.data)
-    require_sequence(corpus, a.delete)
-    for job in jobs_of(preset, seed=0):
-        job.settings.model(job.arm, len(corpus.vocab))
+    settings = plan.preset.settings
+    namespace(settings.train.backend)
+    require_sequence(load_corpus(settings.data), a.delete)
+    if EXPERIMENTS[name].trains:
+        try:
+            module_of(name).run(plan._replace(grid=rehearse))
+        except Rehearsed:
+            pass
+        except ConfigError as e:
+            raise ConfigError(f"{name}: {e}") from None
 
 
 def configuration(preset: Preset, a: argparse.Namespace) -> dict[str, Any]:
     """All that a run depends on, and what it ran on."""
     versions = {"memsinks_np": __version__, "python": platform.python_version(), "numpy": np.__version__}
-    return {"seeds": a.seeds, "quick": a.quick, "preset": report.plain(preset), "versions": versions}
+    given = {"seeds": a.seeds, "quick": a.quick, "delete": a.delete}
+    return given | {"preset": report.plain(preset), "versions": versions}
 
 
 def claim_folder(folder: Path, config: dict[str, Any]) -> None:
@@ -198,19 +216,20 @@ def run(a: argparse.Namespace) -> None:
 
 def run_experiments(names: list[str], a: argparse.Namespace) -> None:
     """One after the other; the page of all results is renewed after each."""
-    preset = preset_of(a)
-    check(preset, a)
-    config = configuration(preset, a)
-    plan = Plan(preset, a.seeds, a.quick, Grid(a.out / "cache", a.workers, a.threads, a.scheduler), a.delete)
+    grid = Grid(a.out / "cache", a.workers, a.threads, a.scheduler)
+    plans = {name: Plan(preset_of(a, name), a.seeds, a.quick, grid, a.delete) for name in names}
+    for name, plan in plans.items():
+        check(name, plan, a)
+    configs = {name: configuration(plan.preset, a) for name, plan in plans.items()}
     with ExitStack() as stack:
-        for name in names:
+        for name, config in configs.items():
             stack.enter_context(alone(a.out / name))
             claim_folder(a.out / name, config)
         stack.enter_context(together(a.out / "cache"))
-        for name in names:
+        for name, plan in plans.items():
             if len(names) > 1:
                 print(f"\n# {name}: {EXPERIMENTS[name].what}\n", flush=True)
-            experiment(name, plan, a.out / name, config)
+            experiment(name, plan, a.out / name, configs[name])
             write_page(a.out)
 
 

@@ -140,6 +140,26 @@ def test_results_of_another_configuration_are_never_overwritten(argv, tmp_path, 
     assert {p.name: p.read_bytes() for p in (tmp_path / "headline").iterdir()} == before
 
 
+def test_an_experiment_is_described_by_the_settings_that_it_uses():
+    """Of text and fig6 those of their own corpus, changed by the command line as for every other."""
+    a = run_toy.parser().parse_args(["all", "--lr", "0.01", "--n-sink", "512", "--delete", "3"])
+    used = {name: run_toy.configuration(run_toy.preset_of(a, name), a) for name in ("headline", "text", "fig6")}
+    assert {name: c["preset"]["settings"]["data"]["corpus"] for name, c in used.items()} == {
+        "headline": "stories",
+        "text": "pydoc",
+        "fig6": "worlds",
+    }
+    assert {name: c["preset"]["settings"]["data"]["n_ctx"] for name, c in used.items()} == {
+        "headline": 32,
+        "text": 64,
+        "fig6": 32,
+    }
+    for config in used.values():
+        assert config["preset"]["settings"]["train"]["lr"] == 0.01
+        assert config["preset"]["sinks"]["n_sink"] == 512
+        assert config["delete"] == 3
+
+
 def test_other_seeds_and_versions_and_a_run_without_results_are_no_obstacle(tmp_path):
     config = results_of_another_time(tmp_path)
     run_toy.claim_folder(tmp_path / "headline", config | {"seeds": 5, "versions": {}})

@@ -32,6 +32,8 @@ class About(NamedTuple):
     what: str
     source: str
     minutes: float  # for one seed on two cores, what other experiments have trained not counted
+    corpus: str | None = None  # where it reads another one than the preset's
+    trains: bool = True
 
 
 EXPERIMENTS: dict[str, About] = {
@@ -40,7 +42,7 @@ EXPERIMENTS: dict[str, About] = {
     "fig3": About("gradient masking: everything kept, and the reserved neurons dropped", "paper, section 4", 0.1),
     "fig4": About("sinks over training, and the plane of forgetting and cost with all rivals", "paper, section 5", 0.6),
     "fig5": About("how many sinks on, model size, wrong IDs", "paper, section 5.3", 2.5),
-    "fig6": About("a second story world, seen only through repeats", "paper, section 5.2", 2),
+    "fig6": About("a second story world, seen only through repeats", "paper, section 5.2", 2, corpus="worlds"),
     "fig7": About("one sequence shown every 40 steps: the saw-tooth", "paper, section 5.4", 0.5),
     "controls": About("simpler explanations: untied, shuffled, placebo, narrow, dropout", "ours", 0.4),
     "delete": About("delete one sequence, five, half: what do the others lose?", "ours", 0.8),
@@ -48,6 +50,8 @@ EXPERIMENTS: dict[str, About] = {
     "relearn": About("is what was removed gone, or only hidden? unlearning and relearning", "NULLs; section 1", 1.5),
     "hash": About("from IDs to masks: the released hash beside ours, and what it does", "App. I; ours", 1.0),
     "optimizer": About("off, but not at rest: momentum and decay of sinks that sleep", "ours", 0.8),
-    "theory": About("three theorems, simulated: what they say, and where they stop", "paper, App. D, F, H", 0.1),
-    "text": About("the headline on real text, by characters", "ours", 7),
+    "theory": About(
+        "three theorems, simulated: what they say, where they stop", "paper, App. D, F, H", 0.1, trains=False
+    ),
+    "text": About("the headline on real text, by characters", "ours", 7, corpus="pydoc"),
 }

@@ -9,7 +9,7 @@ import matplotlib.pyplot as plt
 
 from memsinks_np import plots
 from memsinks_np.arms import Preset, rivals
-from memsinks_np.config import Arm
+from memsinks_np.config import Arm, require
 from memsinks_np.experiments import Plan
 from memsinks_np.experiments.comparison import compare, mean, values
 from memsinks_np.report import Claim, estimate, spread, table
@@ -35,7 +35,9 @@ def run(plan: Plan) -> dict[str, Any]:
         assert arm.sinks
         return replace(arm, sinks=replace(arm.sinks, **changes))
 
-    active = [n for n in ACTIVE if preset.sinks.n_sink % n == 0 and n <= preset.sinks.n_sink]
+    n_sink = preset.sinks.n_sink
+    active = [n for n in ACTIVE if n_sink % n == 0 and n <= n_sink]
+    require(bool(active), f"--n-sink {n_sink} is no multiple of {ACTIVE[0]}, the fewest sinks that are on here; try 64")
     on = {f"memsinks_paper {p}": pool(arms["memsinks_paper"], p=p) for p in SHARES}
     on |= {f"memsinks {n}": pool(arms["memsinks"], n_active=n) for n in active}
     on = {name: replace(arm, name=name) for name, arm in on.items()}
@@ -48,7 +50,7 @@ def run(plan: Plan) -> dict[str, Any]:
     found = compare(plan, presets)
     for one in found.values():
         del one["history"]
-    return found | {"active": active, "n_sink": preset.sinks.n_sink}
+    return found | {"active": active, "n_sink": n_sink}
 
 
 def repeated(result: dict[str, Any], name: str, arm: str) -> float:

@@ -8,6 +8,7 @@ import matplotlib.pyplot as plt
 
 from memsinks_np import plots
 from memsinks_np.arms import rivals
+from memsinks_np.config import require
 from memsinks_np.experiments import Plan
 from memsinks_np.experiments.comparison import compare, values
 from memsinks_np.report import Claim, estimate, number, table
@@ -23,12 +24,15 @@ def run(plan: Plan) -> dict[str, Any]:
     of the first world stand in.
     """
     s, arms = plan.preset.settings, rivals(plan.preset)
+    require(s.data.corpus == "worlds", f"--corpus {s.data.corpus} has no rare world; this has two of its own, leave it")
     places = s.train.steps * s.data.n_in_batch
     presets = {}
     for n in (8,) if plan.quick else STORIES:
         passes = places // n
         for repeats in (1, 5) if plan.quick else (1, *REPEATS):
-            data = replace(s.data, corpus="worlds", n_repeated=n, one_pass_of=passes // repeats)
+            least = -(-n * repeats // s.data.n_in_batch)
+            require(passes >= repeats, f"--steps {s.train.steps} has no room for {n} stories x {repeats}; use {least}")
+            data = replace(s.data, n_repeated=n, one_pass_of=passes // repeats)
             preset = plan.preset._replace(settings=replace(s, data=data))
             names = ("standard",) if repeats == 1 else ARMS
             presets[f"{n} stories x {repeats}"] = (preset, {name: arms[name] for name in names})

@@ -9,6 +9,7 @@ import numpy as np
 
 from memsinks_np import plots
 from memsinks_np.arms import rivals, seeded
+from memsinks_np.config import require
 from memsinks_np.experiments import Plan
 from memsinks_np.grid import Job
 from memsinks_np.report import Claim, estimate, table
@@ -27,6 +28,7 @@ def run(plan: Plan) -> dict[str, Any]:
     """Three arms, every repeated sequence in the same place of every pass, a pass of PERIOD steps."""
     s = plan.preset.settings
     period = 5 if plan.quick else PERIOD
+    require(s.train.steps >= 2 * period, f"--steps {s.train.steps} is less than two passes; use {2 * period} or more")
     data = replace(s.data, n_repeated=period * s.data.n_in_batch, shuffled=False)
     preset = plan.preset._replace(settings=replace(s, data=data, train=replace(s.train, watch=True)))
     arms = rivals(preset)

@@ -9,7 +9,7 @@ import numpy as np
 from memsinks_np import metrics
 from memsinks_np.arms import Preset, rivals, seeded
 from memsinks_np.arrays import Floats
-from memsinks_np.config import Arm, ModelConfig, SinkConfig, pool_of
+from memsinks_np.config import Arm, ModelConfig, SinkConfig, pool_of, require
 from memsinks_np.data import Corpus, load_corpus
 from memsinks_np.experiments import Plan
 from memsinks_np.grid import Job
@@ -42,8 +42,9 @@ def run(plan: Plan) -> dict[str, Any]:
 
 def arms_of(preset: Preset) -> dict[str, Arm]:
     """The paper's setting, and a sparse pool like ours but with masks by chance, each under two hashes."""
-    known = rivals(preset)
-    sparse = SinkConfig(n_sink=preset.sinks.n_sink // 4, scheme="bernoulli", p=4 * preset.sinks.density)
+    known, S, A = rivals(preset), preset.sinks.n_sink, preset.sinks.n_active
+    require(S >= 4 * A, f"--n-active {A} is more than a quarter of --n-sink {S}, which is the pool here; use {S // 4}")
+    sparse = SinkConfig(n_sink=S // 4, scheme="bernoulli", p=4 * preset.sinks.density)
     pools = {"paper": known["memsinks_paper"], "sparse": replace(known["memsinks"], sinks=sparse)}
     arms = {name: known[name] for name in ("standard", "retrained_without")}
     for name, arm in pools.items():

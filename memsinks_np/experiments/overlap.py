@@ -11,7 +11,7 @@ import numpy as np
 
 from memsinks_np import plots
 from memsinks_np.arms import Preset, seeded
-from memsinks_np.config import Arm, SinkConfig, pool_of
+from memsinks_np.config import Arm, SinkConfig, pool_of, require
 from memsinks_np.experiments import Plan
 from memsinks_np.experiments.delete import FEW, measure
 from memsinks_np.report import Claim, number, table
@@ -24,6 +24,8 @@ LINES = {0.25: ":", 1: "--", 4: "-"}  # sinks on, as multiples of the preset's
 def plane(preset: Preset, quick: bool) -> list[Arm]:
     """Shared width G x sinks on A x pool size S, around the preset's; two IDs share A/S of their sinks on average."""
     A, G = preset.sinks.n_active, preset.n_shared
+    require(quick or A % 4 == 0, f"--n-active {A} is no multiple of 4; a quarter of it is on in some pools here")
+    require(quick or G > 1, f"--n-shared {G} has no half, the width of some models here; use at least 2")
     return [
         Arm(name="memsinks", n_shared=g, sinks=SinkConfig(n_sink=n, n_active=a))
         for g in ((G,) if quick else (G // 2, G))

@@ -1,9 +1,10 @@
-"""The headline on real text, by characters: the English of Python's own help."""
+"""The headline on real text, by characters: the English of Python's own help, or a text of your own."""
 
 from pathlib import Path
 from typing import Any
 
-from memsinks_np.arms import PRESETS, quick
+from memsinks_np.config import require
+from memsinks_np.data import TOLD
 from memsinks_np.experiments import Plan, headline
 from memsinks_np.report import Claim
 
@@ -11,9 +12,9 @@ files, tabulate = headline.files, headline.tabulate
 
 
 def run(plan: Plan) -> dict[str, Any]:
-    """The headline's arms under the preset for text; changes of the stories' sizes do not count here."""
-    preset = PRESETS["text"]
-    return headline.run(plan._replace(preset=quick(preset, plan.preset.settings.train.steps) if plan.quick else preset))
+    corpus = plan.preset.settings.data.corpus
+    require(corpus not in TOLD, f"--corpus {corpus} is a toy language; choose pydoc, or the path of a text file")
+    return headline.run(plan)
 
 
 def claims(result: dict[str, Any]) -> list[Claim]:
