@@ -7,8 +7,10 @@ from memsinks_np import plots
 from memsinks_np.arms import PRESETS, quick, rivals, seeded
 from memsinks_np.experiments import Plan, comparison, controls, fig2_run, fig3, fig4, fig5, fig6, fig7, relearn_run
 from memsinks_np.grid import train_once
+from memsinks_np.train import Trained
 
 PRESET = PRESETS["stories"]
+WORLDS = fig5.with_data(PRESET, corpus="worlds")
 SINKS = {"repeated_removed": 0.85, "heldout_removed": 0.99}
 NUMBERS = {  # arm -> what differs from standard training
     "retrained_without": {"repeated_own": 1.0, "repeated_removed": 1.0, "heldout_removed": 1.05, "heldout_own": 1.05},
@@ -88,7 +90,7 @@ def made_up(monkeypatch):
     def run(experiment, seeds=1, **changes):
         changes = {tuple(key.split(", ")): value for key, value in changes.items()}
         grid = lambda jobs, then: [measured(job, then, changes) for job in jobs]
-        return experiment.run(Plan(PRESET, seeds, False, grid))
+        return experiment.run(Plan(WORLDS if experiment is fig6 else PRESET, seeds, False, grid))
 
     return run
 
@@ -176,3 +178,43 @@ def test_labels_at_lines_stay_beside_the_axes_and_an_arm_without_a_colour_is_gre
     assert min(b - a for a, b in zip(sorted(heights), sorted(heights)[1:], strict=False)) > 0.03
     assert {text.get_text(): text.get_color() for text in ax.texts}["above"] == "#444444"
     plots.plt.close(fig)
+
+
+@pytest.fixture
+def ax():
+    fig, ax = plots.plt.subplots()
+    yield ax
+    plots.plt.close(fig)
+
+
+def test_a_curve_is_the_mean_over_seeds_in_a_band_from_the_lowest_to_the_highest(ax):
+    losses = {0: (2.5, 3.75, 2.75), 7: (1.5, 0.5, 0.75), 30: (0.25, 0.375, 1.25)}
+    mine = [{"arm": "memsinks", "step": step, "loss": y} for step in (30, 0, 7) for y in losses[step]]
+    others = [{"arm": "standard", "step": step, "loss": 9.0} for step in losses]
+    end = plots.curve(ax, others + mine, "memsinks", "loss", ":")
+    (line,), (band,) = ax.lines, ax.collections
+    assert line.get_xydata().tolist() == [[step, sum(ys) / 3] for step, ys in losses.items()]
+    assert (line.get_linestyle(), line.get_color()) == (":", "#0072B2")
+    edges = {tuple(point) for point in band.get_paths()[0].vertices.tolist()}
+    assert edges == {(step, edge(ys)) for step, ys in losses.items() for edge in (min, max)}
+    assert end == sum(losses[30]) / 3
+
+
+def test_the_floor_is_drawn_where_it_is_and_not_where_none_is_known(ax):
+    plots.draw_floor(ax, None, 0.5)
+    assert not ax.lines
+    assert not ax.texts
+    plots.draw_floor(ax, 0.875, 0.25)
+    (line,), (name,) = ax.lines, ax.texts
+    assert list(line.get_ydata()) == [0.875, 0.875]
+    assert (name.get_text(), name.xy) == ("entropy floor", (0.25, 0.875))
+
+
+def test_forgetting_is_the_rise_after_the_lowest_point_of_a_cycle_in_the_second_half_of_training():
+    early = [[5.0, 1.0, 2.0, 3.0, 4.0, 9.0], [4.0, 1.0, 2.0, 3.0, 3.5, 8.0]]
+    late = [[0.9, 0.5, 0.625, 0.75, 0.25, 0.7], [0.8, 0.7, 0.5, 0.75, 1.0, 0.9]]  # 0.5 to 0.75, 0.5 to 1
+    losses = [loss for cycle in early + late for loss in cycle] + [7.0, 7.0]  # two steps of a cycle that never ended
+    assert fig7.forgotten(losses, 6) == (0.25 + 0.5) / 2
+    assert fig7.teeth(losses, 6).tolist() == early + late
+    history = [{"step": 0}, {"step": 3, "watched": [0.5, 0.25, 0.75]}, {"step": 5, "watched": [0.125, 0.625]}]
+    assert fig7.watched(None, Trained({}, history)) == [0.5, 0.25, 0.75, 0.125, 0.625]

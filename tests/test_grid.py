@@ -18,6 +18,7 @@ from memsinks_np.arms import PRESETS, quick, rivals, seeded
 from memsinks_np.config import ConfigError
 from memsinks_np.crew import PartnerDied
 from memsinks_np.grid import Grid, WorkerDied, result_path, train_once
+from memsinks_np.train import Trained
 
 PRESET = quick(PRESETS["stories"], steps=3)
 ARMS = rivals(PRESET)
@@ -152,6 +153,21 @@ def test_a_lesson_trains_its_arm_once_and_finds_it_again(tmp_path, monkeypatch):
     assert len(again.corpus.repeated) == 8
     for name, w in first.params.items():
         assert (again.params[name] == w).all()
+
+
+def test_a_lesson_is_that_of_its_seed_steps_and_data(monkeypatch):
+    asked, preset = [], PRESETS["stories"]
+    known = lambda job, cache: asked.append(job) or Trained({}, [{"step": 0, "train": 2.5}])
+    monkeypatch.setattr(lessons, "train_once", known)
+    lesson = lessons.trained("memsinks", 7, seed=5, n_canaries=3)
+    rows = lessons.history("narrow", 9, seed=6)
+    for job, name, steps, seed, n in zip(asked, ("memsinks", "narrow"), (7, 9), (5, 6), (3, 0), strict=True):
+        s = preset.settings
+        s = replace(s, data=replace(s.data, n_canaries=n), train=replace(s.train, steps=steps))
+        assert job == seeded(preset._replace(settings=s), rivals(preset)[name], seed)
+    assert lesson.cfg.sinks.seed == lesson.corpus.cfg.seed == 5
+    assert len(lesson.corpus.repeated) == 64 + 3
+    assert rows == [{"arm": "narrow", "seed": 6, "step": 0, "train": 2.5}]
 
 
 def test_a_lesson_keeps_its_arms_beside_the_command_that_it_can_see(tmp_path, monkeypatch):

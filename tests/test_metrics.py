@@ -9,7 +9,8 @@ from memsinks_np import metrics, sinks
 from memsinks_np.config import Arm, DataConfig, ModelConfig, Settings, SinkConfig, TrainConfig
 from memsinks_np.data import load_corpus
 from memsinks_np.model import init_params
-from memsinks_np.train import train
+from memsinks_np.train import evaluate, train
+from plain import continued, word_losses
 
 POOL = SinkConfig(n_sink=32, n_active=8)
 DATA = DataConfig(n_ctx=15, batch_size=8, n_repeated=4, n_heldout=40, repeat_share=0.5)
@@ -93,6 +94,33 @@ def test_canaries_have_numbers_of_their_own(trained):
         assert row[name] == pytest.approx(without[name], rel=1e-4)
     assert row["canary_own"] > 3  # random words that this model has never seen
     assert without["canary_own"] is None
+
+
+def test_every_number_is_that_of_its_own_sequences_under_their_own_sinks_one_sequence_alone(trained):
+    """Of stories, canaries and new stories; what a history notes of them is the same."""
+    _, cfg, params = trained
+    params = {name: w.astype(np.float64) for name, w in params.items()}
+    corpus = load_corpus(replace(DATA, n_canaries=3, n_heldout=5))
+    own = lambda i: sinks.mask_of(POOL, [i])[0]
+    selections = {"own": own, "removed": lambda i: np.zeros(32), "all": lambda i: np.full(32, 8 / 32)}
+    kinds = {
+        "repeated": (corpus.repeated[:4], corpus.repeated_ids[:4]),
+        "canary": (corpus.repeated[4:], corpus.repeated_ids[4:]),
+        "heldout": (corpus.heldout, corpus.heldout_ids),
+    }
+    want = {
+        f"{kind}_{how}": np.mean([word_losses(params, cfg, row, on(i)) for row, i in zip(tokens, ids, strict=True)])
+        for kind, (tokens, ids) in kinds.items()
+        for how, on in selections.items()
+    }
+    del want["canary_all"]
+    history = {name: want[name] for name in want if "canary" not in name and "all" not in name}
+    assert evaluate(params, cfg, corpus) == pytest.approx(history)
+    for how in ("own", "removed"):
+        said = [continued(params, cfg, row[:8], 8, selections[how](i)) for i, row in enumerate(corpus.repeated[:4])]
+        want[f"extraction_{how}"] = (said == corpus.repeated[:4]).all(axis=1).mean()
+    assert metrics.measure(params, cfg, corpus) == pytest.approx(want)
+    assert len({round(loss, 3) for loss in want.values()}) == len(want)
 
 
 def test_collateral_deletes_one_and_measures_all(trained):

@@ -9,17 +9,19 @@ import pytest
 
 from memsinks_np import metrics
 from memsinks_np.arms import PRESETS, quick
-from memsinks_np.config import ConfigError, DataConfig, ModelConfig
+from memsinks_np.config import Arm, ConfigError, DataConfig, ModelConfig, Settings, SinkConfig, TrainConfig
 from memsinks_np.data import load_corpus
 from memsinks_np.experiments import Plan, fig2, fig2_run
 from memsinks_np.gradcases import small_model
-from memsinks_np.grid import train_once
+from memsinks_np.grid import Job, train_once
 from memsinks_np.model import init_params, make_batch, model_forward
-from memsinks_np.posthoc import gates, localize
+from memsinks_np.posthoc import gates, localize, tradeoff
 from memsinks_np.posthoc.tradeoff import path, within
 from memsinks_np.process import one_blas_thread
 from memsinks_np.report import to_json
 from memsinks_np.sinks import none, prune
+from memsinks_np.train import Trained
+from plain import word_losses
 
 RNG = np.random.default_rng(5)
 CFG, PARAMS = small_model(True, RNG)
@@ -220,6 +222,81 @@ def test_most_forgotten_within_a_cost():
     assert within(np.array([[0.0, 0.0], [0.1, -0.5]]), 0.05) == 0  # removing nothing is always possible
     rows = [{"heldout": 1.0, "canary": 0.1}, {"heldout": 1.25, "canary": 0.6}]
     np.testing.assert_allclose(path(rows, "canary"), [[0, 0], [0.25, 0.5]])
+
+
+def test_scores_are_those_of_the_memorized_sequences_and_the_contrast_takes_off_what_others_need(monkeypatch):
+    monkeypatch.setattr(tradeoff, "ITERATIONS", (1, 3))
+    once = RNG.integers(CFG.n_vocab, size=(5, 6))
+    got = tradeoff.scored(PARAMS, CFG, TOKENS, once, seed=5)
+    ways = {"all layers at once": True, "layer by layer": False}
+    settings = {f"{by}, {way}": (by, ways[way]) for by in ("loss", "probability") for way in ways}
+    needed, usual = (
+        {name: localize.integrated_gradients(PARAMS, CFG, some, *how) for name, how in settings.items()}
+        for some in (TOKENS, once)
+    )
+    want = {
+        "gates": {
+            f"penalty {penalty:g}, {n} iterations": gates.learn(PARAMS, CFG, TOKENS, penalty, (n,), seed=5)[0]
+            for penalty in (0.5, 2, 10, 30)
+            for n in (1, 3)
+        },
+        "integrated_gradients": needed,
+        "contrast": {name: needed[name] - usual[name] for name in settings},
+        "zero_out": {"loss": localize.zero_out(PARAMS, CFG, TOKENS)},
+        "random": {"one draw": localize.random_scores(CFG, 5)},
+    }
+    assert {method: list(scores) for method, scores in got.items()} == {m: list(scores) for m, scores in want.items()}
+    for method, scores in want.items():
+        for name, score in scores.items():
+            np.testing.assert_allclose(got[method][name], score, rtol=1e-12, err_msg=f"{method} {name}")
+
+
+FIG2 = Settings(
+    data=DataConfig(n_ctx=9, batch_size=4, n_repeated=5, n_heldout=7, seed=3),
+    train=TrainConfig(seed=3),
+    d_model=8,
+    n_heads=2,
+)
+
+
+@pytest.mark.parametrize("data", [FIG2.data, fig2_run.atypical(FIG2.data)], ids=["stories", "canaries"])
+def test_a_standard_arm_is_cut_by_what_it_memorized_and_as_many_once_seen_stories(data, monkeypatch):
+    corpus, arm = load_corpus(data), Arm(name="standard", n_shared=20)
+    job = Job(arm, replace(FIG2, data=data))
+    cfg = FIG2.model(arm, len(corpus.vocab))
+    params, scores, asked = init_params(cfg, seed=1), localize.random_scores(cfg, 1), []
+    monkeypatch.setattr(fig2_run, "scored", lambda *how: asked.append(how) or {"mine": {"first": scores}})
+    got = fig2_run.measure(job, Trained(params, [{"step": 0}]), quick=True)
+    (_, _, tokens, once, seed, quick), n = asked[0], 4 if data.n_canaries else 5
+    assert (seed, quick) == (3, True)
+    np.testing.assert_array_equal(tokens, corpus.repeated[-n:])
+    np.testing.assert_array_equal(once, corpus.draw(np.arange(n))[0])
+    curve = localize.curve(params, cfg, corpus, scores, [0, 8 / 128, 24 / 128, 40 / 128, 1])
+    assert got["cuts"] == {"mine": {"first": curve}}
+    assert len({row["heldout"] for row in curve}) == 5
+    assert got["history"] == [{"step": 0}]
+    assert got["floor"] == corpus.floor(corpus.heldout)
+
+
+def test_sinks_are_judged_removed_on_stories_and_on_canaries():
+    arm = Arm(name="memsinks", n_shared=4, sinks=SinkConfig(n_sink=6, n_active=2))
+    kinds = {"stories": load_corpus(FIG2.data), "canaries": load_corpus(fig2_run.atypical(FIG2.data))}
+    cfg = FIG2.model(arm, len(kinds["stories"].vocab))
+    params = {name: w + 0.3 * RNG.standard_normal(w.shape) for name, w in init_params(cfg).items()}
+    got = fig2_run.measure(Job(arm, FIG2), Trained(params, []), quick=True)
+    loss = lambda some: pytest.approx(np.mean([word_losses(params, cfg, words, np.zeros(6)) for words in some]))
+    for kind, corpus in kinds.items():
+        n = len(corpus.repeated) - corpus.cfg.n_canaries
+        assert got[kind]["repeated"] == loss(corpus.repeated[:n])
+        assert got[kind]["canary"] == (loss(corpus.repeated[n:]) if kind == "canaries" else None)
+        assert got[kind]["heldout"] == loss(corpus.heldout)
+
+
+def test_while_memorizing_starts_where_half_of_the_final_gap_is_open():
+    losses = [(5.0, 5.5), (3.0, 3.25), (2.0, 2.625), (1.25, 2.375), (0.75, 2.0)]  # gaps 0.5, 0.25, 0.625, 1.125, 1.25
+    history = [{"repeated_removed": repeated, "heldout_removed": heldout} for repeated, heldout in losses]
+    got = fig2_run.while_memorizing(history)
+    assert got == {"repeated": 2.0 - 0.75, "heldout": 2.625 - 2.0, "share": 0.625 / 3.5}
 
 
 @pytest.fixture(scope="module")

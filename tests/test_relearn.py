@@ -1,6 +1,7 @@
 """The relearning attack: its counts on hand-made ways, and on models of which the answer is known."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,12 +11,14 @@ from memsinks_np.config import Arm, DataConfig, Settings, SinkConfig, TrainConfi
 from memsinks_np.data import load_corpus
 from memsinks_np.experiments import Plan, relearn_run
 from memsinks_np.experiments import relearn as experiment
-from memsinks_np.grid import train_once
+from memsinks_np.grid import Job, train_once
 from memsinks_np.metrics import predict
+from memsinks_np.posthoc.unlearn import Unlearning, unlearn
 from memsinks_np.process import one_blas_thread
-from memsinks_np.relearn import OTHER, SHOWN, back, recovered, relearn, savings
-from memsinks_np.sinks import none, own, prune
-from memsinks_np.train import train
+from memsinks_np.relearn import OTHER, SHOWN, back, examine, recovered, relearn, savings
+from memsinks_np.sinks import mask_of, none, own, prune
+from memsinks_np.train import Trained, train
+from plain import continued, word_losses
 
 DATA = DataConfig(n_ctx=15, batch_size=8, n_repeated=4, n_heldout=8, repeat_share=0.5)
 SETTINGS = Settings(data=DATA, train=TrainConfig(steps=150, warmup=10, eval_every=75, lr=1e-2), d_model=16, n_heads=2)
@@ -115,6 +118,72 @@ def test_with_its_sinks_on_a_sequence_trains_its_own_sinks(memsinks):
     way = relearn(params, cfg, CORPUS.repeated, own(POOL, CORPUS.repeated_ids, 2), 1e-2, 3)
     assert way[-1]["shown"] < way[0]["shown"]
     assert (params["h0.sink.W_out"] == pool).all()
+
+
+WITH_CANARIES = load_corpus(replace(DATA, n_canaries=3))
+
+
+@pytest.mark.parametrize(
+    ("level", "steps", "turned"),
+    [(0.3, 12, False), (0.3, 5, False), (0.6, 12, True)],
+    ids=["old ones first", "new ones never", "new ones at once"],
+)
+def test_an_examination_sets_the_stories_beside_as_many_new_ones(standard, level, steps, turned):
+    params, cfg = standard
+    cut = params | {"h1.mlp.W_out": 0 * params["h1.mlp.W_out"]}
+    old, new = (CORPUS.heldout[:4], CORPUS.repeated) if turned else (CORPUS.repeated, CORPUS.heldout)
+    corpus = replace(WITH_CANARIES, repeated=np.concatenate([old, WITH_CANARIES.repeated[4:]]), heldout=new)
+    ways = [relearn(cut, cfg, some, OFF, 1e-2, steps) for some in (old, new[:4])]
+    there, fresh = ([*(row["step"] for row in way if row["shown"] <= level + 0.1), steps][0] for way in ways)
+    others = [row["other"] for row in ways[0]]
+    loss = [np.mean([word_losses(cut, cfg, row) for row in some]) for some in (old, new)]
+    assert examine(cut, cfg, corpus, level, 1e-2, steps) == {
+        "repeated_removed": pytest.approx(loss[0], rel=1e-5),
+        "heldout_removed": pytest.approx(loss[1], rel=1e-5),
+        "extraction": np.mean([continued(cut, cfg, row[:8], 8) == row.tolist() for row in old]),
+        "steps": there,
+        "steps_new": fresh,
+        "savings": 1 - there / (fresh or 1),
+        "recovered": pytest.approx((others[0] - min(others)) / (others[0] - level)),
+        "other_before": others[0],
+        "other_lowest": min(others),
+        "attack": ways[0],
+    }
+
+
+def same(a, b):
+    return list(a) == list(b) and all((a[name] == b[name]).all() for name in a)
+
+
+def test_every_removal_starts_from_its_arm_and_is_attacked_at_the_level_of_its_seed(standard, memsinks, monkeypatch):
+    examined = []
+    monkeypatch.setattr(relearn_run, "examine", lambda params, **how: examined.append((params, how)) or {"loss": 2.5})
+    settings = replace(SETTINGS, data=WITH_CANARIES.cfg, train=replace(SETTINGS.train, seed=1))
+    updates = {"npo": [{"beta": 0.3, "max_steps": 2}, {"beta": 0.3, "max_steps": 1}]}
+
+    def attacked(name, trained):
+        params, cfg = trained
+        job = Job(Arm(name=name, n_shared=cfg.n_shared, sinks=cfg.sinks), settings)
+        rows = relearn_run.attack(job, Trained(params, []), [0.3, 0.7, 0.9], 9, updates)
+        found = examined[-len(rows) :]
+        for _, how in found:
+            assert how.pop("corpus").cfg == WITH_CANARIES.cfg
+            assert how == {"cfg": cfg, "level": 0.7, "lr": pytest.approx(SETTINGS.train.lr / 10), "steps": 9}
+        assert all(row["loss"] == 2.5 for row in rows)
+        return rows, [params for params, _ in found]
+
+    (row,), (params,) = attacked("memsinks", memsinks)
+    alone = [word_losses(*memsinks, words, mask_of(POOL, [i])[0]) for i, words in enumerate(CORPUS.repeated)]
+    assert row["with_arrays"] == pytest.approx(np.mean(alone), rel=1e-5)
+    assert same(params, prune(memsinks[0]))
+    for name, want in (("standard", standard[0]), (relearn_run.CUT, relearn_run.localized(*standard, WITH_CANARIES))):
+        (row,), (params,) = attacked(name, standard)
+        assert row["with_arrays"] is None
+        assert same(params, want)
+    for row, params, how in zip(*attacked("npo", standard), updates["npo"], strict=True):
+        moved, way = unlearn(*standard, WITH_CANARIES, Unlearning(**how))
+        assert same(params, moved)
+        assert row == {"loss": 2.5, "with_arrays": None, "how": how, "unlearning": way}
 
 
 def row(repeated, heldout, returned):

@@ -1,5 +1,7 @@
 """The released hash, number by number: its golden values, its flaws, and that ours have none of them."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -14,6 +16,7 @@ from memsinks_np.metrics import predict
 from memsinks_np.model import init_params
 from memsinks_np.process import one_blas_thread
 from memsinks_np.released_hash import BASE, MODULUS, MULTIPLIER, powers, released_mask, residues
+from plain import word_losses
 
 S, P = 1228, 0.3
 FEW = np.arange(1, 301)
@@ -160,3 +163,29 @@ def test_collateral_is_that_of_deleting_rows():
     np.testing.assert_allclose(up[3], loss(sinks.delete(params, model.sinks, [3])) - loss(params), atol=1e-6)
     assert np.abs(up[3]).max() > 1e-3
     assert np.abs(hash_run.rise(params, model, corpus, mask, 0 * mask[0] + 1)).max() == 0
+
+
+@pytest.mark.usefixtures("one_thread")
+def test_collateral_is_a_mean_over_pairs_of_sequences_told_as_sets():
+    """One pair at a time: what i owns leaves the sinks of j, all of it or all but what everyone owns."""
+    preset = quick(PRESETS["stories"], steps=1)
+    job = seeded(preset, hash_run.arms_of(preset)["sparse_released"], 0)
+    corpus = load_corpus(job.settings.data)
+    model = job.settings.model(job.arm, len(corpus.vocab))
+    params = {name: w * (5 if ".sink." in name else 1) for name, w in init_params(model, dtype=np.float64).items()}
+    owns = [set(np.flatnonzero(mask).tolist()) for mask in sinks.mask_of(model.sinks, corpus.repeated_ids)]
+    everyones, pool = set.intersection(*owns[1:]), range(model.sinks.n_sink)  # ID 0 owns the whole pool
+
+    def loss(j, on):
+        return word_losses(params, model, corpus.repeated[j], np.array([s in on for s in pool])).mean()
+
+    pairs = [(i, j) for i in range(8) for j in range(8) if i and j and (i == 2 * j or j == 2 * i)]
+    others = [(i, j) for i in range(1, 8) for j in range(1, 8) if i != j and (i, j) not in pairs]
+    want = {"everyones": len(everyones), "owners": sorted(sum(s in of for of in owns[1:]) for s in pool)[::-1]}
+    for name, spared in (("", set()), ("spared_", everyones)):
+        for kind, some in (("others", others), ("pairs", pairs)):
+            up = [loss(j, owns[j] - (owns[i] - spared)) - loss(j, owns[j]) for i, j in some]
+            want[name + kind] = pytest.approx(np.mean(up))
+    assert hash_run.collateral(params, model, corpus) == want
+    hashed = replace(corpus, repeated_ids=np.array([3, 5, 7, 11, 13, 17, 19, 23]))
+    assert hash_run.collateral(params, model, hashed)["pairs"] is None

@@ -23,6 +23,15 @@ CORPUS = load_corpus(DATA)
 MASKING = Arm(name="gradient_masking", n_shared=10, sinks=ALL_ON, routing="gradient_masking")
 
 
+def test_a_seed_chooses_the_data_the_initial_weights_and_the_sinks_and_nothing_else():
+    preset = quick(PRESETS["stories"], steps=7)
+    for name, arm in rivals(preset).items():
+        job = seeded(preset, arm, 5)
+        data, tuned, pool = job.settings.data, job.settings.train, job.arm.sinks
+        assert (data.seed, tuned.seed, pool.seed if pool else 5) == (5, 5, 5)
+        assert seeded(preset._replace(settings=job.settings), job.arm, 0) == (rivals(preset)[name], preset.settings)
+
+
 def test_retrained_without_sees_the_same_once_seen_sequences_and_no_other():
     batch = CORPUS.batch(5)
     seen = seen_by(Arm(name="gold", n_shared=4, repeats=False), batch, 5, 0)
