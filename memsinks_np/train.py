@@ -33,7 +33,7 @@ class Trained(NamedTuple):
 class Diverged(RuntimeError):
     """Loss or gradient is beyond all use; the message says where, and what to try."""
 
-    last_good: Trained | None = None  # as it was before the step that failed
+    last_good: Trained | None = None  # as it was before the step that failed; None where it was not found at once
 
 
 def seen_by(arm: Arm, batch: Sequences, step: int, seed: int) -> Sequences:
@@ -76,8 +76,8 @@ def parts_of(arm: Arm, cfg: ModelConfig, seen: Sequences) -> list[Part]:
 
     "free"              two halves, everything trains everything: small enough for the processor's cache, and work
                         for two processes
-    "gradient_masking"  paper, section 4: repeated sequences train the sinks and all others the shared MLP, its
-                        output bias included; what lies outside the MLPs learns from everything
+    "gradient_masking"  paper, section 4: repeated sequences train the sinks and all others the shared MLP.  The paper
+                        does not say more; here the output bias is shared, and all outside the MLPs learns from both
     "sgtm"              selective gradient masking (arXiv 2512.05648): labelled repeated sequences train the sinks
                         alone; labelled others run without sinks; unlabelled ones run and train everything.  Our
                         simplification: only MLPs have reserved neurons, attention has no reserved heads
@@ -194,7 +194,8 @@ def train(
         if threads == 1 or xp is not np:
             return loop(arm, settings, on_step, xp, ALONE)
         with pair(*room(arm, settings), assist, arm, settings) as crew:
-            return loop(arm, settings, on_step, xp, crew)
+            params, history = loop(arm, settings, on_step, xp, crew)
+            return Trained({name: w.copy() for name, w in params.items()}, history)  # without the shared memory
 
 
 def room(arm: Arm, settings: Settings) -> tuple[int, int]:
@@ -218,16 +219,16 @@ def loop(arm: Arm, settings: Settings, on_step: Callable[[], Any], xp: Xp, crew:
     params = to_device(xp, init_params(model, cfg.seed))
     state = optim.init_state(xp, params, crew)
     first = crew.rank == 0  # who measures, too
-    history: list[dict[str, Any]] = (
-        [{"step": 0, "train": float("nan"), **evaluate(params, model, corpus)}] if first else []
-    )
+    history: list[dict[str, Any]] = [{"step": 0, "train": None, **evaluate(params, model, corpus)}] if first else []
     losses, watched = [], []
     for step in range(cfg.steps):
         seen = seen_by(arm, corpus.batch(step), step, cfg.seed)
         loss, grads = gradients(params, model, parts_of(arm, model, seen), crew)
         norm, scale = optim.clipped(xp, grads, cfg.clip, crew)
         if not (loss < HOPELESS * np.log(model.n_vocab) and np.isfinite(norm)):
-            raise diverged(f"arm {arm.name}, step {step}: loss {loss:.3g}", norm, params, grads, history, cfg)
+            error = diverged(f"arm {arm.name}, step {step}: loss {loss:.3g}", norm, params, grads, cfg)
+            error.last_good = Trained(to_host(params), history)
+            raise error
         optim.update(xp, params, grads, state, cfg, optim.learning_rate(cfg, step), scale)
         crew.exchange(None)  # all parameters have been updated
         losses.append(loss)
@@ -235,23 +236,20 @@ def loop(arm: Arm, settings: Settings, on_step: Callable[[], Any], xp: Xp, crew:
             own_sinks = own(model.sinks, corpus.repeated_ids[:1], model.n_layers)
             watched.append(mean_loss(params, model, corpus.repeated[:1], own_sinks))
         if first and ((step + 1) % cfg.eval_every == 0 or step + 1 == cfg.steps):
-            history.append({"step": step + 1, "train": float(np.mean(losses)), **evaluate(params, model, corpus)})
-            if cfg.watch:
-                history[-1]["watched"] = watched
+            row = {"step": step + 1, "train": float(np.mean(losses)), **evaluate(params, model, corpus)}
+            if not np.isfinite([*row.values(), *watched]).all():  # the last update has no step after it to find this
+                raise diverged(f"arm {arm.name}, after step {step}: a loss is not finite", norm, params, grads, cfg)
+            history.append(row | ({"watched": watched} if cfg.watch else {}))
             losses, watched = [], []
         on_step()
     return Trained(to_host(params), history)
 
 
-def diverged(
-    what: str, norm: float, params: Params, grads: Params, history: list[dict[str, Any]], cfg: TrainConfig
-) -> Diverged:
+def diverged(what: str, norm: float, params: Params, grads: Params, cfg: TrainConfig) -> Diverged:
     """What is to be raised, with the first parameter whose gradient is not finite, and two things to try."""
     values = {name: to_host(g[1] if isinstance(g, tuple) else g) for name, g in grads.items()}
     bad = [name for name in params if name in values and not np.isfinite(values[name]).all()]
-    error = Diverged(
+    return Diverged(
         f"{what}, gradient norm {norm:.3g}" + (f", not finite first in {bad[0]}" if bad else "") + "; "
         f"lower the learning rate (now {cfg.lr}) or lengthen the warm-up (now {cfg.warmup} steps)"
     )
-    error.last_good = Trained(to_host(params), history)
-    return error

@@ -7,7 +7,7 @@ from statistics import mean, stdev
 import numpy as np
 import pytest
 
-from memsinks_np.report import estimate
+from memsinks_np.report import estimate, to_json
 
 VALUES = np.random.default_rng(2).normal(0.4, 0.8, size=31).tolist()
 
@@ -19,7 +19,7 @@ def coverage(t, degrees):
     return np.trapezoid(density, x)
 
 
-@pytest.mark.parametrize("n", range(2, 11))
+@pytest.mark.parametrize("n", range(2, 32))
 def test_an_estimate_is_the_mean_and_the_interval_that_holds_it_95_times_in_100(n):
     values = VALUES[:n]
     middle, low, high = map(float, re.findall(r"-?[\d.]+", estimate(values, digits=7)))
@@ -33,3 +33,9 @@ def test_an_estimate_of_one_seed_has_no_interval_and_a_sign_is_shown_where_it_is
     assert estimate([0.1234]) == "0.123"
     assert estimate([0.1234], 2, "+") == "+0.12"
     assert estimate([1.0, -1.0], 1, "+") == "+0.0 [-12.7, +12.7]"
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_what_json_does_not_know_is_not_written(value):
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        to_json({"rows": [{"loss": value}]})

@@ -96,6 +96,7 @@ def test_history_has_the_first_and_the_last_step():
     trained = train(MASKING, replace(SETTINGS, train=TrainConfig(steps=5, eval_every=2)), lambda: steps.append(1))
     assert [row["step"] for row in trained.history] == [0, 2, 4, 5]
     assert len(steps) == 5
+    assert trained.history[0]["train"] is None  # nothing was trained on before
     assert all(np.isfinite(v) for row in trained.history[1:] for v in row.values())
 
 
@@ -105,6 +106,15 @@ def test_divergence_names_arm_step_and_remedy():
         train(MASKING, wild)
     assert "\n" not in str(e.value)
     assert e.value.last_good.history[0]["step"] == 0
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("watch", [False, True])
+def test_what_the_last_step_destroys_is_divergence_too(watch, threads):
+    wild = replace(SETTINGS, train=TrainConfig(steps=1, lr=1e30, warmup=0, watch=watch))
+    with pytest.raises(Diverged, match=r"gradient_masking, after step 0: a loss is not finite.*lower the") as e:
+        train(MASKING, wild, threads=threads)
+    assert e.value.last_good is None
 
 
 @pytest.mark.parametrize("name", ["h1.W_O", "h0.sink.b_in"])
