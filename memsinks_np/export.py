@@ -20,7 +20,8 @@ import numpy as np
 
 from memsinks_np import __version__
 from memsinks_np.checkpoint import write_whole
-from memsinks_np.config import ConfigError, ModelConfig, SinkConfig
+from memsinks_np.config import ConfigError, ModelConfig, SinkConfig, require
+from memsinks_np.model import init_params
 from memsinks_np.sinks import Params
 
 BLOCK = {
@@ -63,7 +64,7 @@ def gpt2_arrays(params: Params, cfg: ModelConfig) -> Params:
 def save(path: Path, params: Params, cfg: ModelConfig) -> None:
     """Write a model, whole or pruned, as one safetensors file; its sizes and ID scheme are JSON in the metadata.
 
-    Raises ConfigError where the safetensors package is not installed.
+    Raises ConfigError where the safetensors package is not installed, or the parameters are not those of `cfg`.
     """
     try:
         from safetensors.numpy import save as to_bytes
@@ -71,6 +72,9 @@ def save(path: Path, params: Params, cfg: ModelConfig) -> None:
         raise ConfigError('safetensors is not installed; python -m pip install -e ".[bench]"') from None
     if not any(".sink." in name for name in params):
         cfg = replace(cfg, sinks=None)
+    for name, like in init_params(cfg).items():
+        shape = params[name].shape if name in params else None
+        require(shape == like.shape, f"{name} has shape {shape}, but the configuration asks for {like.shape}")
     # contiguous copies: safetensors writes a transposed array in the order of its memory, and wrong, without a word
     arrays = {name: np.ascontiguousarray(w) for name, w in gpt2_arrays(params, cfg).items()}
     made = json.dumps({"version": __version__, "model": asdict(cfg)})
@@ -83,5 +87,5 @@ def config_of(metadata: dict[str, str] | None) -> ModelConfig:
         model: dict[str, Any] = json.loads((metadata or {})["memsinks_np"])["model"]
         sinks = model.pop("sinks")
         return ModelConfig(**model, sinks=sinks and SinkConfig(**sinks))
-    except (KeyError, TypeError, ValueError) as e:
+    except (AttributeError, KeyError, TypeError, ValueError) as e:
         raise ConfigError(f"not a model that memsinks_np has exported ({type(e).__name__}); use export.save") from None

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from memsinks_np.arms import PRESETS, rivals, seeded
+from memsinks_np.checkpoint import together
 from memsinks_np.config import Arm, ModelConfig, SinkConfig
 from memsinks_np.data import Corpus, load_corpus
 from memsinks_np.grid import Job, train_once
@@ -62,7 +63,9 @@ def find(arm: str | Arm, steps: int, seed: int, **data: Any) -> tuple[Job, Train
     settings = replace(s, data=replace(s.data, **data), train=replace(s.train, steps=steps))
     chosen = rivals(preset)[arm] if isinstance(arm, str) else arm
     job = seeded(preset._replace(settings=settings), chosen, seed)
-    return job, train_once(job, Path(os.environ.get("MEMSINKS_CACHE") or clone() / "runs" / "cache"))
+    cache = Path(os.environ.get("MEMSINKS_CACHE") or clone() / "runs" / "cache")
+    with together(cache):
+        return job, train_once(job, cache)
 
 
 def trained(arm: str | Arm, steps: int = 600, seed: int = 0, **data: Any) -> Lesson:

@@ -38,7 +38,7 @@ def memory_map(job: Job, corpus: Corpus, found: dict[str, dict[str, Any]]) -> di
     return {
         "words": [[corpus.vocab[i] for i in row] for row in tokens.tolist()],
         "separator": corpus.separator,
-        "floor": corpus.floor(tokens) if corpus.floor else None,
+        "floor": corpus.floor(tokens[: corpus.cfg.n_repeated]) if corpus.floor else None,  # canaries have none
         "losses": {version: found[arm][which] for version, (arm, which) in VERSIONS.items()},
         "sinks": [layer.index.tolist() if isinstance(layer, Rows) else [] for layer in chosen],  # layer, sequence
     }

@@ -141,7 +141,8 @@ def collateral(params: Params, cfg: ModelConfig, corpus: Any) -> Floats:
     if cfg.sinks:
         for row, i in zip(rows, ids, strict=True):
             sharing = share_deleted(cfg.sinks, ids, [i], cfg.n_layers) > 0
-            row[sharing] = loss_of(sharing, delete(params, cfg.sinks, [i]))
+            if sharing.any():  # not where masks are by chance and i owns no sink
+                row[sharing] = loss_of(sharing, delete(params, cfg.sinks, [i]))
     return rows
 
 
@@ -149,13 +150,16 @@ NO_DELETION = {"deleted_loss": None, "deleted_others_up": None}
 
 
 def deletion(params: Params, cfg: ModelConfig, corpus: Any) -> dict[str, float | None]:
-    """Delete the sinks of one repeated sequence, for each in turn: its own loss then, and the rise of the others'."""
+    """Delete the sinks of one repeated sequence, for each in turn: its own loss then, and the rise of the others'.
+
+    None where there are no sinks, or no others.
+    """
     if cfg.sinks is None:
         return dict(NO_DELETION)
     loss = collateral(params, cfg, corpus)
     before = mean_loss(params, cfg, corpus.repeated, own(cfg.sinks, corpus.repeated_ids, cfg.n_layers))
-    others = (loss.sum() - loss.trace()) / (loss.size - len(loss))
-    return {"deleted_loss": float(loss.trace() / len(loss)), "deleted_others_up": float(others) - before}
+    others = float((loss.sum() - loss.trace()) / (loss.size - len(loss))) - before if len(loss) > 1 else None
+    return {"deleted_loss": float(loss.trace() / len(loss)), "deleted_others_up": others}
 
 
 def compare(row: Row, standard: Row, gold: Row) -> dict[str, float]:

@@ -27,14 +27,14 @@ from memsinks_np.ops import (
     split_heads,
     split_heads_backward,
 )
-from memsinks_np.sinks import Rows, Selected, Selection, sink_backward, sink_forward
+from memsinks_np.sinks import Mask, Rows, Selected, Selection, sink_backward, sink_forward
 
 MLP = ("mlp.W_in", "mlp.b_in", "mlp.W_out", "mlp.b_out")
 SINK = ("sink.W_in", "sink.b_in", "sink.W_out")
 
 
 def init_params(cfg: ModelConfig, seed: int = 0, dtype: Any = np.float32) -> Params:
-    """Every parameter of the model: this function is the only list of their names.
+    """Every parameter of the model, by its name.
 
     The loss starts close to ln V: the residual stream reaches the head normalized, and the head is small.
     """
@@ -93,7 +93,13 @@ def make_batch(cfg: ModelConfig, tokens: Any, sinks: Selection, dtype: Any = np.
         0 < T <= cfg.n_ctx,
         f"{T + 1} tokens per sequence do not fit n_ctx={cfg.n_ctx}; use 2 to {cfg.n_ctx + 1}",
     )
+    require(len(tokens) > 0, "there are no sequences; give at least one")
+    require(len(sinks) == cfg.n_layers, f"sinks are chosen for {len(sinks)} layers, but there are {cfg.n_layers}")
     for selected in sinks:
+        n = len(tokens) if selected is None else len(selected[0])
+        alike = isinstance(selected, Mask) and n == 1  # one choice for all sequences
+        if n != len(tokens) and not alike:
+            raise ConfigError(f"sinks are chosen for {n} sequences, but there are {len(tokens)}")
         if isinstance(selected, Rows) and selected.index.size:
             S, low, high = cfg.sinks.n_sink if cfg.sinks else 0, selected.index.min(), selected.index.max()
             require(0 <= low and high < S, f"sink {low} or {high} is outside the pool of {S}")

@@ -138,7 +138,8 @@ def test_a_pruned_model_is_exported_without_its_pool(tmp_path):
 
 def test_other_files_are_refused(tmp_path):
     path = tmp_path / "other.safetensors"
-    for metadata in (None, {"format": "pt"}, {"memsinks_np": "{}"}, {"memsinks_np": "?"}, {"memsinks_np": "[]"}):
+    texts = ("{}", "?", "[]", "null", '{"model": null}', '{"model": []}')
+    for metadata in (None, {"format": "pt"}, *({"memsinks_np": text} for text in texts)):
         safetensors_numpy.save_file({"wte": np.zeros(3)}, path, metadata)
         with pytest.raises(ConfigError, match="not a model that memsinks_np has exported"):
             bridge.load(path)
@@ -148,4 +149,12 @@ def test_without_safetensors_the_extra_is_named(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "safetensors.numpy", None)
     with pytest.raises(ConfigError, match=r"safetensors is not installed; .*\[bench\]"):
         export.save(tmp_path / "a.safetensors", init_params(CFG), CFG)
+    assert not list(tmp_path.iterdir())
+
+
+def test_parameters_of_another_configuration_are_not_written(tmp_path):
+    with pytest.raises(ConfigError, match=r"wte has shape \(13, 6\), but the configuration asks for \(14, 6\)"):
+        export.save(tmp_path / "a.safetensors", init_params(CFG), replace(CFG, n_vocab=14))
+    with pytest.raises(ConfigError, match=r"head has shape None, but the configuration asks for \(13, 6\)"):
+        export.save(tmp_path / "a.safetensors", init_params(CFG), replace(CFG, tied=False))
     assert not list(tmp_path.iterdir())

@@ -144,6 +144,19 @@ def test_deletion_is_the_mean_over_all_sequences(trained):
     assert got["deleted_others_up"] == pytest.approx(np.mean(rises), abs=1e-6)
 
 
+def test_a_sequence_that_owns_no_sink_or_has_no_others_is_measured_too(trained):
+    corpus, cfg, params = trained
+    rare = replace(cfg, sinks=SinkConfig(n_sink=32, scheme="bernoulli", p=0.03, seed=1))
+    n_own = sinks.mask_of(rare.sinks, corpus.repeated_ids).sum(axis=1)
+    assert n_own.min() == 0 < n_own.max()
+    loss = metrics.collateral(params, rare, corpus)
+    before = metrics.predict(params, rare, corpus.repeated, sinks.own(rare.sinks, corpus.repeated_ids, 2))[0]
+    np.testing.assert_allclose(loss[n_own == 0], before.mean(axis=1)[None].repeat((n_own == 0).sum(), 0), rtol=1e-6)
+    alone = metrics.deletion(params, cfg, load_corpus(replace(DATA, n_repeated=1, repeat_share=0.2)))
+    assert alone["deleted_others_up"] is None
+    assert alone["deleted_loss"] > 0
+
+
 def test_training_is_reproducible_to_the_last_bit(trained):
     _, _, params = trained
     again = train(Arm(name="other name", n_shared=16, sinks=POOL), SETTINGS)

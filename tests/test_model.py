@@ -107,6 +107,30 @@ def test_impossible_tokens_are_refused(tokens, message):
         make_batch(CFG, tokens, sinks.none(2))
 
 
+def test_no_sequences_are_refused():
+    with pytest.raises(ConfigError, match="there are no sequences"):
+        make_batch(CFG, TOKENS[:0], sinks.none(2))
+
+
+@pytest.mark.parametrize(
+    ("ids", "layers", "message"),
+    [
+        ([3], 2, "sinks are chosen for 1 sequences, but there are 6"),
+        ([3, 4, 5], 2, "sinks are chosen for 3 sequences, but there are 6"),
+        (range(6), 1, "sinks are chosen for 1 layers, but there are 2"),
+        (range(6), 3, "sinks are chosen for 3 layers, but there are 2"),
+    ],
+)
+@pytest.mark.parametrize("pool", [CFG.sinks, SinkConfig(n_sink=40, scheme="bernoulli")], ids=["rows", "mask"])
+def test_a_choice_of_sinks_for_another_batch_or_model_is_refused(ids, layers, message, pool):
+    """But one mask may stand for all: every sink on, or the sinks that some ID left."""
+    if len(ids) == 1 and pool.by_chance:
+        make_batch(CFG, TOKENS, sinks.own(pool, ids, layers))
+    else:
+        with pytest.raises(ConfigError, match=message):
+            make_batch(CFG, TOKENS, sinks.own(pool, ids, layers))
+
+
 @pytest.mark.parametrize("index", [-1, 40])
 def test_sinks_outside_the_pool_are_refused_on_the_host(index):
     with pytest.raises(ConfigError, match="outside the pool of 40"):

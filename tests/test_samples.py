@@ -105,3 +105,11 @@ def test_the_memory_map_shows_each_version_its_words_and_who_owns_which_sinks(mo
     assert [" ".join(words) for words in shown["words"]] == [CORPUS.text(row) for row in CORPUS.repeated[:3]]
     assert shown["sinks"] == [[np.flatnonzero(own(i)).tolist() for i in range(3)]] * 2
     assert shown["floor"] == pytest.approx(np.mean([CORPUS.floor(row[None]) for row in CORPUS.repeated[:3]]))
+
+
+def test_canaries_have_no_part_in_the_floor():
+    """They are no stories: their entropy under the language is infinite."""
+    found = {arm: {"own": [], "removed": []} for arm in ("standard", "memsinks", "retrained_without")}
+    assert np.isinf(CORPUS.floor(CORPUS.repeated))
+    floor = memory_map.memory_map(Job(SINKS, SETTINGS), CORPUS, found)["floor"]
+    assert floor == pytest.approx(CORPUS.floor(CORPUS.repeated[:4]))
