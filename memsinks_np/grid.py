@@ -57,29 +57,30 @@ class Grid:
         What `then` returns must be what JSON can hold; it is kept beside the trained arms, so that nothing is
         computed twice.  Raises WorkerDied, naming the run, where a worker was killed; all others are finished first.
         """
-        paths = [result_path(self.cache, job, then) for job in jobs]
-        results = {i: kept(path) for i, path in enumerate(paths) if path.exists()}
+        paths = [result_path(self.cache, job, then) for job in jobs]  # the same for two jobs that are the same
+        runs = dict(zip(paths, jobs, strict=True))
+        results = {path: kept(path) for path in runs if path.exists()}
         if results:
-            tqdm.write(f"{len(results)} of {len(jobs)} runs kept, trained already")
+            tqdm.write(f"{len(results)} of {len(runs)} runs kept, trained already")
         # the longest first, so that no worker is left alone with one at the end
-        todo = sorted(set(range(len(jobs))) - set(results), key=lambda i: (not jobs[i].arm.repeats, i))
+        todo = sorted((path for path in runs if path not in results), key=lambda path: not runs[path].arm.repeats)
         counter, lost = multiprocessing.get_context("spawn").Value("q", 0), []
-        steps = sum(jobs[i].settings.train.steps for i in todo)
+        steps = sum(runs[path].settings.train.steps for path in todo)
         with tqdm(total=steps, unit=" steps", disable=None) as bar, self.submitter(counter) as submit:
-            running = {submit(work, jobs[i], self.cache, then, self.threads): i for i in todo}
+            running = {submit(work, runs[path], self.cache, then, self.threads): path for path in todo}
             for future in workers.watched(running, counter, bar):
-                i = running[future]
+                path = running[future]
                 try:
-                    seconds, results[i] = future.result()
-                    bar.write(f"{jobs[i]!s:26s} {seconds:5.1f} s")
+                    seconds, results[path] = future.result()
+                    bar.write(f"{runs[path]!s:26s} {seconds:5.1f} s")
                 except Exception as e:
                     if type(e).__name__ not in KILLED:
                         raise
-                    lost.append(str(jobs[i]))
-                    bar.write(f"{jobs[i]}  lost: its worker was killed")
+                    lost.append(str(runs[path]))
+                    bar.write(f"{runs[path]}  lost: its worker was killed")
         if lost:
             raise WorkerDied(f"a worker was killed in {', '.join(lost)}; the same command runs what is missing")
-        return [results[i] for i in range(len(jobs))]
+        return [results[path] for path in paths]
 
     def submitter(self, counter: Any) -> AbstractContextManager[Callable[..., futures.Future[Any]]]:
         """`submit(function, *args) -> future`: on this machine, or on the cluster of the scheduler."""

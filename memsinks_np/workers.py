@@ -5,7 +5,7 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from typing import Any
@@ -104,7 +104,7 @@ def cluster(scheduler: str) -> Iterator[Callable[..., futures.Future[Any]]]:
         yield client.get_executor(pure=False, retries=0).submit
 
 
-def watched(running: dict[futures.Future[Any], int], counter: Any, bar: tqdm) -> Iterator[futures.Future[Any]]:
+def watched(running: Iterable[futures.Future[Any]], counter: Any, bar: tqdm) -> Iterator[futures.Future[Any]]:
     """Futures as they finish, while the bar follows the counter."""
     left = set(running)
     while left:

@@ -15,6 +15,7 @@ import pytest
 
 from memsinks_np import grid, lessons, workers
 from memsinks_np.arms import PRESETS, quick, rivals, seeded
+from memsinks_np.checkpoint import alone
 from memsinks_np.config import ConfigError
 from memsinks_np.crew import PartnerDied
 from memsinks_np.grid import Grid, WorkerDied, result_path, train_once
@@ -78,6 +79,21 @@ def test_nothing_goes_on_after_an_interrupt(seconds):
     assert all(call.done() for call in calls)
     assert not multiprocessing.active_children()
     assert set(threading.enumerate()) == before
+
+
+def noted(job, trained, folder):
+    """Leaves a file behind for every time that it is called."""
+    Path(folder, str(time.time_ns())).touch()
+    return last(job, trained)
+
+
+def test_the_same_job_is_run_once_however_often_it_is_asked_for(tmp_path):
+    notes = tmp_path / "notes"
+    notes.mkdir()
+    first, *_, other = JOBS
+    found = Grid(tmp_path, workers=2)([first, other, first, first], partial(noted, folder=str(notes)))
+    assert [row["arm"] for row in found] == ["standard", "narrow", "standard", "standard"]
+    assert len(list(notes.iterdir())) == 2
 
 
 def test_results_are_kept_apart_by_function_argument_arm_and_seed(tmp_path):
@@ -153,6 +169,17 @@ def test_a_lesson_trains_its_arm_once_and_finds_it_again(tmp_path, monkeypatch):
     assert len(again.corpus.repeated) == 8
     for name, w in first.params.items():
         assert (again.params[name] == w).all()
+
+
+def test_nobody_sweeps_the_cache_while_a_lesson_trains(tmp_path, monkeypatch):
+    def watched(job, cache):
+        with pytest.raises(ConfigError, match="in use by another run"), alone(cache):
+            pass
+        return Trained({}, [])
+
+    monkeypatch.setenv("MEMSINKS_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(lessons, "train_once", watched)
+    assert lessons.history("memsinks", steps=2) == []
 
 
 def test_a_lesson_is_that_of_its_seed_steps_and_data(monkeypatch):
