@@ -63,7 +63,7 @@ def measured(job, then, changes):
         row |= {"heldout_removed": new, "repeated_removed": 0.1 if arm == "standard" else new - 0.3}
     row["repeated_removed"] -= {"memsinks_paper 0.7": 0.4}.get(job.arm.name, 0)
     row["repeated_removed"] -= changes.get("noise", {0.1: 0.05, 0.5: 0.4}.get(job.settings.data.id_noise, 0))
-    row["heldout_removed"] += 0.002 * (job.settings.d_model == 32 and arm in fig5.SINKS)
+    row["heldout_removed"] += 0.02 * (job.settings.d_model == 32 and arm in fig5.SINKS)
     row |= {field: value for field, value in changes.items() if field in row}
     dips = {"repeated_removed": changes.get("dip", 0.25), "heldout_removed": changes.get("dip", 0.3)}
     points = [dict.fromkeys(row, 4.0), {f: v - dips.get(f, 0) for f, v in row.items()}, row]

@@ -19,6 +19,7 @@ ACTIVE = (8, 32, 128, 512)  # A of 2,048 in ours
 SIZES = (32, 64, 96)  # d_model
 NOISE = (0.0, 0.01, 0.05, 0.1, 0.5)  # d
 SINKS = ("memsinks", "memsinks_paper")
+ROBUST = 0.6  # of the loss of who never saw a sequence: in the paper's figure it is 0.62 and more, but 0.42 at p=0.7
 
 
 def with_data(preset: Preset, **changes: Any) -> Preset:
@@ -70,8 +71,7 @@ def claims(result: dict[str, Any]) -> list[Claim]:
             "isolation is robust to the share of sinks that are on, and breaks where most are",
             "Fig. 5a: p=0.1: 1.85, 0.3: 1.97, 0.5: 1.93, 0.7: 1.24",
             f"repeated, sinks removed, over p {show(shares)} (never seen: {gold:.2f})",
-            min(shares[0.1], shares[0.3], shares[0.5]) > 0.6 * gold
-            and shares[0.7] < min(shares[0.1], shares[0.3]) - 0.1,
+            min(shares[0.1], shares[0.3], shares[0.5]) > ROBUST * gold > shares[0.7],
             "here the loss falls steadily with p: a toy has few neurons, so the shared ones see less interference",
         ),
         Claim(
@@ -85,13 +85,10 @@ def claims(result: dict[str, Any]) -> list[Claim]:
                 f"smaller models pay more for the removal ({who})",
                 "Fig. 5b: 0.057 for 32M, -0.010 for 344M",
                 "held-out " + ", ".join(f"C={size}: {estimate(of, sign='+')}" for size, of in costs[arm].items()),
-                sum(costs[arm][min(SIZES)]) > sum(costs[arm][max(SIZES)]),
-                why,
+                sum(costs[arm][min(SIZES)]) > max(0, sum(costs[arm][max(SIZES)])),
+                "repeats cost standard training more on new text than sinks do, so that no model pays",
             )
-            for arm, who, why in (
-                ("memsinks_paper", "the paper's setting", ""),
-                ("memsinks", "ours", "repeats cost small standard models most on new text, and sinks nearly nothing"),
-            )
+            for arm, who in (("memsinks_paper", "the paper's setting"), ("memsinks", "ours"))
         ),
         Claim(
             "up to 10 % of wrong IDs do little harm",
