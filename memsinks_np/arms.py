@@ -49,7 +49,7 @@ def rivals(preset: Preset) -> dict[str, Arm]:
 
     standard               all of the width, all of the data
     retrained_without      never sees the repeated sequences: the gold reference of any removal
-    gradient_masking       paper, section 4: g=0.7 of the width is shared, the rest is trained by repeats alone
+    gradient_masking       paper, section 4: 0.7 of the width is shared (tuned there), repeats alone train the rest
     memsinks               our sinks: sparse, a fixed number on per sequence
     memsinks_paper         paper, section 5: g=0.7, Bernoulli sinks with p=0.3
     untied                 control: as many sinks, drawn anew at every occurrence

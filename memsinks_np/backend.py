@@ -1,4 +1,4 @@
-"""Where arrays live: the only file that says "cupy".
+"""Where arrays live: the only file that imports cupy.
 
 Tokens, IDs, masks and initial weights are drawn by NumPy on the host and cross to the device here, so that a seed
 means the same everywhere.  A namespace `xp` is a module: numpy, or cupy on a CUDA device.

@@ -44,7 +44,7 @@ class Corpus:
     repeated: Tokens  # (R,T+1), canaries last
     repeated_ids: NDArray[np.int64]
     heldout: Tokens  # (N,T+1)
-    heldout_ids: NDArray[np.int64]  # used for nothing but sinks that were never trained
+    heldout_ids: NDArray[np.int64]  # no training sees them; others may have trained the sinks that they own
     draw: Callable[[NDArray[np.int64]], tuple[Tokens, NDArray[np.int64]]]  # numbers -> once-seen tokens, IDs
     floor: Callable[[Tokens], float] | None  # entropy of a sample in nats per word, where it is known
     # the once-seen sequences of AHEAD steps, by the number of that block: kept for the next step, never a result

@@ -1,6 +1,6 @@
 """Sequence IDs, and the mixer that turns IDs into choices: host-side integers, the same on every platform.
 
-Everything in this package that is drawn at random, except the initial weights, is drawn by `mix` from
+Everything that a training or a measurement draws at random, except the initial weights, is drawn by `mix` from
 the numbers that name it (a seed, an ID, a position).  There is no hidden state: a batch, a mask or a story
 does not depend on what was drawn before it, on the order, or on the NumPy version.
 """

@@ -21,7 +21,7 @@ Rule = Callable[..., None]  # adamw or sgd
 
 
 def learning_rate(cfg: TrainConfig, step: int) -> float:
-    """Linear warm-up to cfg.lr, then half a cosine down to a tenth of it at the last step."""
+    """Linear warm-up to cfg.lr, then half a cosine down to a tenth of it, where step = cfg.steps."""
     if step < cfg.warmup:
         return cfg.lr * (step + 1) / cfg.warmup
     done = (step - cfg.warmup) / max(1, cfg.steps - cfg.warmup)

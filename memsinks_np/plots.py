@@ -1,4 +1,4 @@
-"""Figures: the only file that imports matplotlib.  One colour per arm in every figure (Okabe and Ito 2008)."""
+"""What figures share: style, bands, labels, whole files.  One colour per arm in every figure (Okabe and Ito 2008)."""
 
 import io
 from collections.abc import Iterable, Sequence

@@ -35,7 +35,7 @@ def claims(result: dict[str, Any]) -> list[Claim]:
             "the released hash gives every ID a mask that is independent of the others",
             "App. I: a tensorized linear congruential generator",
             f"i and 2i share {hashed['overlap'][1]:.3f} of the pool, independent ones {P * P:.3f}; ID 0 owns "
-            f"{hashed['id_0']:.0%}; {hashed['sink_0']:.0%} of the IDs up to {P * MODULUS / BASE:,.0f} own sink 0",
+            f"{hashed['id_0']:.0%}; {hashed['sink_0']:.0%} of the IDs below {P * MODULUS / BASE:,.0f} own sink 0",
             independent(hashed),
             "an ID enters as a factor: multiples stay related, 0 stays 0, and small IDs stay below p for sink 0",
         ),
