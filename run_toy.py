@@ -38,10 +38,10 @@ from memsinks_np.experiments import EXPERIMENTS, Plan
 from memsinks_np.grid import Grid, Job, Then, WorkerDied
 from memsinks_np.process import one_blas_thread
 from memsinks_np.report_page import report_page
+from memsinks_np.results import QUICK, gathered_claims
 from memsinks_np.samples import require_sequence
 from memsinks_np.train import Diverged
 
-QUICK = "This was --quick: it shows that the parts work together, and nothing else."
 NAMES = [*EXPERIMENTS, "all", "claims", "report"]
 
 
@@ -49,6 +49,12 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         message = message.replace("\n", " ")  # whatever a value holds
         self.exit(2, f"run_toy.py: {message} (see run_toy.py --help)\n")
+
+
+def folder(text: str) -> Path:
+    if not text.strip():
+        raise argparse.ArgumentTypeError("it is empty; name a folder")
+    return Path(text)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -93,7 +99,7 @@ def parser() -> argparse.ArgumentParser:
     )
     p.add_argument("--scheduler", metavar="ADDRESS", help="run on a dask cluster, e.g. tcp://host:8786")
     p.add_argument(
-        "--out", type=Path, help="results and cache of trained arms (default: runs, or runs/quick if --quick)"
+        "--out", type=folder, help="results and cache of trained arms (default: runs, or runs/quick if --quick)"
     )
     return p
 
@@ -184,19 +190,6 @@ def experiment(name: str, plan: Plan, folder: Path, config: dict[str, Any]) -> N
     print(QUICK if plan.quick else f"{report.tell_claims(claims)}\n", flush=True)
     exp.draw(result, folder)
     print(f"{folder}: " + " ".join(sorted(p.name for p in folder.iterdir())))
-
-
-def gathered_claims(out: Path) -> str:
-    """How many claims hold, under how many seeds, and the claims of every experiment that has results in `out`."""
-
-    def read(name: str, file: str) -> Any:
-        return json.loads((out / name / file).read_text())
-
-    done = [name for name in EXPERIMENTS if (out / name / "claims.json").exists()]
-    require(bool(done), f"--out {out}: no experiment has results there; run python run_toy.py all first")
-    claims = {name: [report.Claim(**c) for c in read(name, "claims.json")] for name in done}
-    seeds = {name: read(name, "config.json")["seeds"] for name in done}
-    return f"{report.count_claims(claims, seeds)}\n\n{report.tabulate_claims(claims)}"
 
 
 def run(a: argparse.Namespace) -> None:

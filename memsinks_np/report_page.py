@@ -13,19 +13,17 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from memsinks_np.config import require
 from memsinks_np.experiments import EXPERIMENTS
 from memsinks_np.memory_page import memory_section
 from memsinks_np.report import Claim, html_table
+from memsinks_np.results import QUICK, finished
 
 DAMAGED = "results of another version, or damaged: run it again"
-QUICK = "This was --quick: it shows that the parts work together, and nothing else."
 
 
 def report_page(out: Path) -> str:
     """The page of every experiment that has results in `out`; ConfigError where none has."""
-    names = [name for name in EXPERIMENTS if (out / name / "result.json").exists()]
-    require(bool(names), f"--out {out}: no experiment has results there; run python run_toy.py first")
+    names = finished(out)
     css = Path(__file__).with_suffix(".css").read_text(encoding="utf-8")
     links, sections = "", ""
     for name in names:

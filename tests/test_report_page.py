@@ -16,6 +16,7 @@ from memsinks_np.experiments import EXPERIMENTS
 from memsinks_np.memory_map import shared
 from memsinks_np.memory_page import EDGES, legend, memory_section, story
 from memsinks_np.report_page import report_page
+from memsinks_np.results import gathered_claims
 
 ALONE = {"meta", "img", "input", "br", "!doctype"}
 
@@ -178,11 +179,37 @@ def test_claims_and_report_can_be_asked_for_together(out, capsys):
     claims = [c for name in ("headline", "theory") for c in json.loads((out / name / "claims.json").read_text())]
     assert f"{sum(c['holds'] for c in claims)} of {len(claims)} claims hold (1 seed: headline, theory)." in printed
     assert printed.count("| yes |") == sum(c["holds"] for c in claims)
+    assert printed.count("This was --quick") == 1
+
+
+DAMAGE = [("config.json", text) for text in ("", "{", "[]", "{}", "null")]
+DAMAGE += [("claims.json", text) for text in ("", "[", "[[]]", '[{"text": "a"}]', "null")]
+
+
+@pytest.mark.parametrize(("file", "text"), DAMAGE)
+def test_claims_of_a_damaged_folder_are_one_line_that_names_it(out, tmp_path, file, text, capsys):
+    shutil.copytree(out, tmp_path / "runs")
+    (tmp_path / "runs" / "theory" / file).write_text(text)
+    with pytest.raises(SystemExit) as e:
+        run_toy.main(["claims", "--out", str(tmp_path / "runs")])
+    assert e.value.code == 2
+    err = capsys.readouterr().err
+    assert err.count("\n") == 1
+    assert re.search(r"theory is damaged \(\w+\); run python run_toy.py theory again", err)
 
 
 def test_no_results_is_one_line(tmp_path):
-    with pytest.raises(ConfigError, match="no experiment has results there"):
+    with pytest.raises(ConfigError, match=r"no experiment has results there; run python run_toy\.py first"):
         report_page(tmp_path)
+
+
+def test_who_ran_quick_is_told_where_its_results_are(out, tmp_path):
+    shutil.copytree(out, tmp_path / "quick")
+    for ask in (report_page, gathered_claims):
+        with pytest.raises(
+            ConfigError, match=f"no experiment has results there; those of --quick are in {tmp_path}/quick"
+        ):
+            ask(tmp_path)
 
 
 def test_who_shares_sinks():

@@ -52,6 +52,7 @@ ROOT = Path(__file__).parent.parent
         (["hash", "--n-sink", "64", "--n-active", "32"], "hash: --n-active 32 is more than a quarter of --n-sink 64"),
         (["--out", "{short}"], "cannot write there"),
         (["--out", "/proc/none"], "cannot write there"),
+        (["--out", ""], "it is empty; name a folder"),
     ],
 )
 def test_bad_input_is_one_line_and_exit_code_2(argv, message, tmp_path, capsys):
