@@ -161,16 +161,20 @@ def sum_of(arrays: Sequence[Array]) -> Array:
     return first
 
 
-def evaluate(params: Params, cfg: ModelConfig, corpus: Corpus) -> dict[str, float]:
-    """Losses on repeated (natural) and held-out sequences, with the sinks of their own IDs and without sinks."""
-    row, natural = {}, slice(corpus.cfg.n_repeated)
-    for role, tokens, ids in (
-        ("repeated", corpus.repeated[natural], corpus.repeated_ids[natural]),
-        ("heldout", corpus.heldout, corpus.heldout_ids),
+def evaluate(params: Params, cfg: ModelConfig, corpus: Corpus) -> dict[str, float | None]:
+    """Losses on repeated (natural) and held-out sequences, with the sinks of their own IDs and without sinks.
+
+    None for held-out sequences with sinks of their own, unless all IDs own the same: nothing was trained under theirs.
+    """
+    row: dict[str, float | None] = {}
+    natural, alike = slice(corpus.cfg.n_repeated), cfg.sinks is None or cfg.sinks.density == 1
+    for role, tokens, ids, trained in (
+        ("repeated", corpus.repeated[natural], corpus.repeated_ids[natural], True),
+        ("heldout", corpus.heldout, corpus.heldout_ids, alike),
     ):
-        row[f"{role}_removed"] = mean_loss(params, cfg, tokens, none(cfg.n_layers))
-        row[f"{role}_own"] = row[f"{role}_removed"]
-        if cfg.sinks:
+        removed = mean_loss(params, cfg, tokens, none(cfg.n_layers))
+        row |= {f"{role}_removed": removed, f"{role}_own": removed if cfg.sinks is None else None}
+        if cfg.sinks and trained:
             row[f"{role}_own"] = mean_loss(params, cfg, tokens, own(cfg.sinks, ids, cfg.n_layers))
     return row
 
@@ -237,7 +241,9 @@ def loop(arm: Arm, settings: Settings, on_step: Callable[[], Any], xp: Xp, crew:
             watched.append(mean_loss(params, model, corpus.repeated[:1], own_sinks))
         if first and ((step + 1) % cfg.eval_every == 0 or step + 1 == cfg.steps):
             row = {"step": step + 1, "train": float(np.mean(losses)), **evaluate(params, model, corpus)}
-            if not np.isfinite([*row.values(), *watched]).all():  # the last update has no step after it to find this
+            if not np.isfinite(
+                [v for v in (*row.values(), *watched) if v is not None]
+            ).all():  # the last update has no step after it to find this
                 raise diverged(f"arm {arm.name}, after step {step}: a loss is not finite", norm, params, grads, cfg)
             history.append(row | ({"watched": watched} if cfg.watch else {}))
             losses, watched = [], []

@@ -115,7 +115,12 @@ def test_every_number_is_that_of_its_own_sequences_under_their_own_sinks_one_seq
     }
     del want["canary_all"]
     history = {name: want[name] for name in want if "canary" not in name and "all" not in name}
-    assert evaluate(params, cfg, corpus) == pytest.approx(history)
+    assert evaluate(params, cfg, corpus) == pytest.approx(history | {"heldout_own": None})
+    everyones = replace(cfg, sinks=SinkConfig(n_sink=32, n_active=32))
+    on = [word_losses(params, cfg, row, np.ones(32)) for row in corpus.heldout]
+    assert evaluate(params, everyones, corpus)["heldout_own"] == pytest.approx(np.mean(on))
+    alone = [params | {name: 0 * w for name, w in params.items() if ".sink." in name}, replace(cfg, sinks=None)]
+    assert evaluate(*alone, corpus)["heldout_own"] == pytest.approx(want["heldout_removed"])
     for how in ("own", "removed"):
         said = [continued(params, cfg, row[:8], 8, selections[how](i)) for i, row in enumerate(corpus.repeated[:4])]
         want[f"extraction_{how}"] = (said == corpus.repeated[:4]).all(axis=1).mean()

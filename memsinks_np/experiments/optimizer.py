@@ -74,7 +74,7 @@ def claims(result: dict[str, Any]) -> list[Claim]:
         Claim(
             "decay erases a memory whose sinks nobody uses any more",
             "ours",
-            f"own sinks: {estimate(fresh)}, after {SLEEPS[at]:,} steps asleep {estimate(slept)}",
+            f"own sinks: {estimate(fresh)}, after {SLEEPS[at]:,} steps asleep at the largest rate {estimate(slept)}",
             float(np.mean(slept)) > float(np.mean(fresh)) + 0.1,
             "the sinks are strong enough to stand so much shrinking",
         ),
