@@ -81,6 +81,8 @@ def changes(at, upto, same=np.array_equal):
         (changes(4, 4), "only word 0"),
         (changes(1, 1), "before it"),
         (lambda a: all(changes(t, t - 1)(a) for t in range(1, 5)), "one word ahead"),
+        (lambda a: all(changes(t, t, lambda y, z: np.array_equal(y[:, -1], z[:, -1]))(a) for t in range(1, 5)), "last"),
+        (lambda a: all(changes(t, t, lambda y, z: np.array_equal(y[..., 0], z[..., 0]))(a) for t in range(1, 5)), "2"),
         (lambda a: all(changes(t, t, lambda y, z: np.abs(y - z).max() < 1e-3)(a) for t in range(1, 5)), "exactly"),
     ],
 )
@@ -88,8 +90,16 @@ def test_causality_tests_that_see_too_little(test, said):
     assert refused(page03.check_causality_test(test), said)
 
 
-def test_causality_test():
-    assert right(page03.check_causality_test(is_causal))
+def is_causal_backwards(attend):
+    """A right one of another kind: new words from t on, all at once."""
+    x, other = np.random.default_rng(1).standard_normal((2, 1, 5, 6))
+    mixed = [np.concatenate([x[:, :t], other[:, t:]], axis=1) for t in range(1, 5)]
+    return all((attend(m)[:, :t] == attend(x)[:, :t]).all() for t, m in enumerate(mixed, 1))
+
+
+@pytest.mark.parametrize("test", [is_causal, is_causal_backwards])
+def test_causality_test(test):
+    assert right(page03.check_causality_test(test))
 
 
 def test_floor():

@@ -9,7 +9,7 @@ import pytest
 from memsinks_np.exercises import page05, page08, page09
 from memsinks_np.lessons import history
 from memsinks_np.metrics import predict
-from memsinks_np.sinks import delete, none, own, prune
+from memsinks_np.sinks import delete, none, own, prune, without
 
 TUTORIALS = Path(__file__).parent.parent / "tutorials"
 
@@ -18,30 +18,59 @@ def losses(params, cfg, tokens, selection):
     return predict(params, cfg, tokens, selection)[0].mean(axis=1)
 
 
+def with_losses(left, cfg, tokens, ids):
+    return left, losses(left, cfg, tokens, own(cfg.sinks, ids, cfg.n_layers))
+
+
 def erase_one(params, cfg, tokens, ids, i):
-    return losses(delete(params, cfg.sinks, ids[[i]]), cfg, tokens, own(cfg.sinks, ids, cfg.n_layers))
+    return with_losses(delete(params, cfg.sinks, ids[[i]]), cfg, tokens, ids)
+
+
+def erase_in_place(params, cfg, tokens, ids, i):
+    for name, w in delete(params, cfg.sinks, ids[[i]]).items():
+        params[name][...] = w
+    return with_losses(params, cfg, tokens, ids)
 
 
 def erase_nothing(params, cfg, tokens, ids, i):
     delete(params, cfg.sinks, ids[[i]])
-    return losses(params, cfg, tokens, own(cfg.sinks, ids, cfg.n_layers))
+    return with_losses(params, cfg, tokens, ids)
 
 
 def erase_all(params, cfg, tokens, ids, i):
-    return losses(prune(params), cfg, tokens, none(cfg.n_layers))
+    return prune(params), losses(prune(params), cfg, tokens, none(cfg.n_layers))
 
 
 def erase_by_place(params, cfg, tokens, ids, i):
-    return losses(delete(params, cfg.sinks, [i]), cfg, tokens, own(cfg.sinks, ids, cfg.n_layers))
+    return with_losses(delete(params, cfg.sinks, [i]), cfg, tokens, ids)
 
 
 def erase_one_short(params, cfg, tokens, ids, i):
-    return erase_one(params, cfg, tokens, ids, i)[i]
+    left, found = erase_one(params, cfg, tokens, ids, i)
+    return left, found[i]
 
 
-def erase_input_only(params, cfg, tokens, ids, i):
-    half = params | {n: w for n, w in delete(params, cfg.sinks, ids[[i]]).items() if n.endswith("sink.b_in")}
-    return losses(half, cfg, tokens, own(cfg.sinks, ids, cfg.n_layers))
+def erase_without_params(params, cfg, tokens, ids, i):
+    return erase_one(params, cfg, tokens, ids, i)[1]
+
+
+def erase_array(which):
+    """Zeros in one of the three arrays of a pool only."""
+
+    def erase(params, cfg, tokens, ids, i):
+        part = {n: w for n, w in delete(params, cfg.sinks, ids[[i]]).items() if n.endswith(f"sink.{which}")}
+        return with_losses(params | part, cfg, tokens, ids)
+
+    return erase
+
+
+def erase_too_much(params, cfg, tokens, ids, i):
+    left, found = erase_one(params, cfg, tokens, ids, i)
+    return left | {"h0.sink.b_in": 0 * left["h0.sink.b_in"]}, found
+
+
+def switch_off(params, cfg, tokens, ids, i):
+    return params, losses(params, cfg, tokens, without(cfg.sinks, ids, ids[[i]], cfg.n_layers))
 
 
 @pytest.mark.parametrize(
@@ -60,6 +89,7 @@ def erase_input_only(params, cfg, tokens, ids, i):
         (page09.check_gold_gap, 0.86),
         (page09.check_strangers_sign, "+"),
         (page09.check_erase_one, erase_one),
+        (page09.check_erase_one, erase_in_place),
     ],
 )
 def test_right_answers_are_accepted(check, answer, capsys):
@@ -101,12 +131,16 @@ def test_right_answers_are_accepted(check, answer, capsys):
         (page09.check_gold_gap, 0.3, "divided by"),
         (page09.check_strangers_sign, "-", "other stories"),
         (page09.check_strangers_sign, "0", "adds something"),
-        (page09.check_strangers_sign, None, "answer with"),
+        (page09.check_strangers_sign, "plus", "answer with"),
         (page09.check_erase_one, erase_nothing, "nothing was erased"),
         (page09.check_erase_one, erase_all, "all sinks are off"),
         (page09.check_erase_one, erase_by_place, "a place in the list"),
         (page09.check_erase_one, erase_one_short, "one loss per sequence"),
-        (page09.check_erase_one, erase_input_only, "erase with `delete`"),
+        (page09.check_erase_one, erase_array("b_in"), "erase with `delete`"),
+        (page09.check_erase_one, erase_without_params, "two things"),
+        (page09.check_erase_one, switch_off, "switched off, not erased"),
+        (page09.check_erase_one, erase_array("W_out"), "h0.sink.W_in, h0.sink.b_in"),
+        (page09.check_erase_one, erase_too_much, "no others"),
     ],
 )
 def test_typical_wrong_answers_are_told_why(check, answer, hint, capsys):

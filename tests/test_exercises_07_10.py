@@ -3,7 +3,7 @@
 import numpy as np
 
 from memsinks_np import theory
-from memsinks_np.exercises import page07, page10
+from memsinks_np.exercises import NOT_GIVEN, page07, page10
 from memsinks_np.ids import uniform
 
 
@@ -19,6 +19,8 @@ def test_page_07():
     wrong += [page07.check_rarely_on(0.5), page07.check_cancelled(0.1), page07.check_faster("?")]
     assert not any(map(right, wrong))
     assert len(set(wrong)) == len(wrong)
+    assert all("mean of a hundred" in page07.check_rarely_on(one_run) for one_run in (0.055, 0.14, 0.2))
+    assert not any(right(page07.check_rarely_on(share)) for share in (0.05, 0.9, 0, 0.316, -0.1))
 
 
 def test_page_07_solutions_are_true():
@@ -27,11 +29,25 @@ def test_page_07_solutions_are_true():
     W_mem = np.outer(theory.anywhere(1, 6, 2)[0], s_mem)
     slow, fast = (theory.coadaptation(W_mem, data, data, x, lr)[-1] for lr in (0.05, 0.1))
     np.testing.assert_allclose([slow, fast], np.linalg.norm(W_mem @ x), rtol=0.02)
-    W_gen, outputs = 0 * W_mem, []
-    for s, on in zip(data, uniform(7, np.arange(6000)) < 0.1, strict=True):
-        W_gen = W_gen - 0.02 * np.outer((W_gen + on * W_mem) @ s, s)
-        outputs.append(W_gen @ x)
-    np.testing.assert_allclose(np.mean(outputs[2000:], axis=0), -0.1 * W_mem @ x, atol=0.02)
+
+
+def rarely_on(seeds, n=1000, lr=0.05, rho=0.1):
+    """Exercise 2 simulated with the page's numbers: the final share of ||W_mem x||, one for each seed of coins."""
+    data, (s_mem, x) = theory.positive(n, 12, 0), theory.positive(2, 12, 1)
+    W_mem = np.outer(theory.anywhere(1, 12, 2)[0], s_mem)
+    coins = uniform(7, np.array(seeds)[:, None], np.arange(n)) < rho
+    W_gen = np.zeros((len(seeds), *W_mem.shape))
+    for s, on in zip(data, coins.T, strict=True):
+        W_gen -= lr * ((W_gen + on[:, None, None] * W_mem) @ s)[..., None] * s
+    return np.linalg.norm(W_gen @ x, axis=1) / np.linalg.norm(W_mem @ x)
+
+
+def test_page_07_accepts_the_mean_of_a_hundred_runs_and_tells_one_run_what_to_do():
+    found = rarely_on(range(300))
+    assert all(right(page07.check_rarely_on(run.mean())) for run in found.reshape(3, 100))
+    said = {page07.check_rarely_on(share).partition(":")[2] for share in found}
+    assert len(said) == 2  # the praise, and the hint to take a mean
+    assert any("mean of a hundred" in line for line in said)
 
 
 def test_page_10():
@@ -52,4 +68,4 @@ def test_page_10_more_often_is_higher():
 def test_nothing_given_is_said_so():
     graders = (page07.check_faster, page07.check_rarely_on, page07.check_cancelled)
     graders += (page10.check_more_often, page10.check_threshold, page10.check_half_life)
-    assert {grader(None) for grader in graders} == {f"not yet: {page07.NOT_GIVEN}"}
+    assert {grader(None) for grader in graders} == {f"not yet: {NOT_GIVEN}"}

@@ -6,12 +6,13 @@ from typing import Any
 import numpy as np
 
 from memsinks_np import lessons
-from memsinks_np.exercises import verdict
+from memsinks_np.exercises import graded, verdict
 from memsinks_np.gradcheck import Case, check
 from memsinks_np.ops import softmax_backward, softmax_forward
 from memsinks_np.sinks import mask_of
 
 
+@graded
 def check_sleeper(answer: str) -> str:
     """What raising the bias of sink 2 does to the loss of the two sentences: "up", "down" or "same"."""
     asleep = not mask_of(lessons.TINY_POOL, lessons.TINY_IDS)[:, 2].any()
@@ -22,6 +23,7 @@ def check_sleeper(answer: str) -> str:
     )
 
 
+@graded
 def check_blind(dp: Any) -> str:
     """An upstream gradient (2,3), not constant, under which softmax's gradient is zero for any scores."""
     dp = np.asarray(dp, float)
@@ -41,12 +43,12 @@ def swish_forward(xp: Any, x: Any) -> tuple[Any, Any]:
     return x * sigma, (x, sigma)
 
 
+@graded
 def check_swish(backward: Callable[..., Any]) -> str:
     """A backward (xp, dy, cache) -> dx for `swish_forward`."""
     (found,) = check(Case("swish", swish_forward, backward, {"x": np.random.default_rng(2).standard_normal((3, 5))}))
     off = f"{found.errors['autograd']:.1e}"
-    return verdict(
-        found.ok,
-        f"autograd and central differences agree (error {off})",
-        f"the error is {off} of the largest entry; x appears twice in the forward, so its gradient has two terms",
-    )
+    hint = f"the error is {off} of the largest entry; x appears twice in the forward, so its gradient has two terms"
+    if np.isinf(found.errors["autograd"]):
+        hint = "dx has another shape than x, or is not finite"
+    return verdict(found.ok, f"autograd and central differences agree (error {off})", hint)

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from memsinks_np.exercises import verdict
+from memsinks_np.exercises import graded, verdict
 from memsinks_np.gradcheck import Case, check
 from memsinks_np.ops import layernorm_backward, layernorm_forward
 
@@ -16,6 +16,7 @@ def dx_of(x: Any, dy: Any, g: Any) -> Any:
     return layernorm_backward(np, dy, cache)[0]
 
 
+@graded
 def check_ones(answer: str) -> str:
     """The sign of dx under an upstream gradient of ones and equal gains: "zero", "positive" or "negative"."""
     x = np.random.default_rng(3).standard_normal((2, 5, 6))
@@ -28,6 +29,7 @@ def check_ones(answer: str) -> str:
     )
 
 
+@graded
 def check_scale(number: float) -> str:
     """By what dx is multiplied when x is multiplied by 10."""
     rng = np.random.default_rng(4)
@@ -47,13 +49,15 @@ def rmsnorm_forward(xp: Any, x: Any, g: Any, eps: float = 1e-5) -> tuple[Any, An
     return n * g, (n, rstd, g)
 
 
+@graded
 def check_rmsnorm(backward: Callable[..., Any]) -> str:
     """A backward (xp, dy, cache) -> dx, dg for `rmsnorm_forward`."""
     rng = np.random.default_rng(5)
     inputs = {"x": rng.standard_normal((3, 5, 6)), "g": rng.standard_normal(6)}
-    wrong = [f"d{found.input}" for found in check(Case("rmsnorm", rmsnorm_forward, backward, inputs)) if not found.ok]
-    return verdict(
-        not wrong,
-        "every witness agrees",
-        f"{' and '.join(wrong)} differs from the witnesses; count the routes from x to n, and who uses g",
-    )
+    found = check(Case("rmsnorm", rmsnorm_forward, backward, inputs))
+    wrong = " and ".join(f"d{f.input}" for f in found if not f.ok)
+    hint = f"{wrong} differs from the witnesses; count the routes from x to n, and who uses g"
+    misshapen = [f.input for f in found if np.isinf(f.errors["autograd"])]
+    if misshapen:
+        hint = f"d{misshapen[0]} has another shape than {misshapen[0]}, or is not finite"
+    return verdict(not wrong, "every witness agrees", hint)

@@ -7,12 +7,13 @@ import numpy as np
 
 from memsinks_np import ops
 from memsinks_np.backend import to_device
-from memsinks_np.exercises import verdict
+from memsinks_np.exercises import graded, verdict
 from memsinks_np.gradcheck import Case, check
 
 T, C = 5, 6  # the tiny world's
 
 
+@graded
 def check_signs(signs: Sequence[int]) -> str:
     """Exercise 1: the signs of ds for p = (0.7, 0.2, 0.1) and dp = (3, 2, 1), three of +1, 0, -1."""
     p, dp = np.array([0.7, 0.2, 0.1]), np.array([3.0, 2.0, 1.0])
@@ -40,6 +41,7 @@ def shared_case(backward: Callable[..., Any]) -> Case:
     )
 
 
+@graded
 def check_shared_keys(backward: Callable[..., Any]) -> str:
     """Exercise 2: backward(dy, cache) -> dq, dk, dv for k and v of shape (B,1,T,K), which all heads share."""
     case = shared_case(backward)
@@ -64,11 +66,16 @@ def attends() -> list[tuple[str, bool, Callable[[Any], Any]]]:
     """Functions (1,5,6) -> (1,5,6), what is to be said about each, and whether it is causal."""
     causal = np.triu(np.full((T, T), -np.inf), k=1)
     ahead = np.triu(np.full((T, T), -np.inf), k=2)
-    first, last = causal.copy(), causal.copy()
-    first[0, 1] = last[T - 2, T - 1] = 0.0
+    first, last, far = causal.copy(), causal.copy(), causal.copy()
+    first[0, 1] = last[T - 2, T - 1] = far[0, T - 1] = 0.0
 
     def attend(hidden: Any) -> Callable[[Any], Any]:
         return lambda x: ops.attention_forward(np, x, x, x, hidden)[0]
+
+    def one_channel(x: Any) -> Any:
+        y = attend(causal)(x)
+        y[:, :-1, 2] += x[:, 1:, 2]
+        return y
 
     return [
         (
@@ -81,6 +88,8 @@ def attends() -> list[tuple[str, bool, Callable[[Any], Any]]]:
         ("it accepts an attention that looks one word ahead", False, attend(ahead)),
         ("it accepts one in which only word 0 sees word 1: change every word in turn", False, attend(first)),
         ("it accepts one in which only the last word leaks, into the place before it", False, attend(last)),
+        ("it accepts one in which word 0 sees only the last: compare all places before the word", False, attend(far)),
+        ("it accepts a leak in channel 2 alone: change and compare whole words", False, one_channel),
         (
             "it accepts a leak of one part in a million: compare exactly",
             False,
@@ -89,6 +98,7 @@ def attends() -> list[tuple[str, bool, Callable[[Any], Any]]]:
     ]
 
 
+@graded
 def check_causality_test(is_causal: Callable[[Callable[[Any], Any]], bool]) -> str:
     """Exercise 3: is_causal(attend) -> bool, for any function attend of (1,5,6) arrays."""
     wrong = [said for said, truth, attend in attends() if bool(is_causal(attend)) != truth]

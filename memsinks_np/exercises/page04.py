@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from memsinks_np import ops
-from memsinks_np.exercises import verdict
+from memsinks_np.exercises import graded, verdict
 from memsinks_np.gradcheck import Case, check
 
 THREE = ("the cat sat on the mat", "the dog ran to the cat", "the dog sat on the mat")
@@ -21,6 +21,7 @@ def floor_of(sentences: tuple[str, ...]) -> float:
     return -sum(log(pairs.count(pair) / contexts.count(pair[0])) for pair in pairs) / len(pairs)
 
 
+@graded
 def check_floor(nats: float) -> str:
     """Exercise 1: the floor of the three sentences, in nats per word, to three digits."""
     floor = floor_of(THREE)
@@ -48,6 +49,7 @@ def tied_mlp_forward(xp: Any, x: Any, W: Any) -> tuple[Any, Any]:  # (B,T,C), (C
     return y, (c_in, c_act, c_out)
 
 
+@graded
 def check_tied_mlp(backward: Callable[..., Any]) -> str:
     """Exercise 2: backward(xp, dy, cache) -> dx, dW for `tied_mlp_forward`."""
     rng = np.random.default_rng(0)
@@ -67,6 +69,7 @@ def check_tied_mlp(backward: Callable[..., Any]) -> str:
     return verdict(not wrong, "used twice, so it collects twice", hint)
 
 
+@graded
 def check_below_the_floor(sign: int) -> str:
     """Exercise 3: the sign of (loss with the own sinks on, trained as the page does) minus the floor."""
     hint = "the floor holds for whoever sees only the words so far; does the choice of sinks say anything more?"

@@ -2,9 +2,10 @@
 
 from math import isclose, log
 
-from memsinks_np.exercises import verdict
+from memsinks_np.exercises import graded, verdict
 
 
+@graded
 def check_perfect_loss(nats: float) -> str:
     """The loss of a perfect model where eight next words are equally likely, in nats."""
     if isclose(nats, 3, abs_tol=0.01):
@@ -22,6 +23,7 @@ def check_perfect_loss(nats: float) -> str:
     )
 
 
+@graded
 def check_evidence(nats: float) -> str:
     """Nats below the floor that no more than one innocent model in a thousand reaches on a single chosen story."""
     if isclose(nats, 3, abs_tol=0.01):
@@ -35,6 +37,7 @@ def check_evidence(nats: float) -> str:
     return verdict(isclose(nats, log(1000), abs_tol=0.01), "every story of the list is far beyond that", hint)
 
 
+@graded
 def check_unseen_sign(sign: str) -> str:
     """The sign of (standard - retrained without) on stories that neither has seen: "+", "-" or "0"."""
     if sign not in ("+", "-", "0"):

@@ -2,15 +2,17 @@
 
 from math import isclose
 
-from memsinks_np.exercises import verdict
+from memsinks_np.exercises import graded, verdict
 
 
+@graded
 def check_silent_neuron(slope: float) -> str:
     """The gradient of a gate whose neuron has a row of zeros in W_out."""
     hint = "the gradient is the sum of dW_out'[j] * W_out[j]; what is the second factor of every term?"
     return verdict(slope == 0, "turning up a neuron that says nothing changes nothing", hint)
 
 
+@graded
 def check_completeness(total: float) -> str:
     """The sum of all scores where the true words have probability 0.85 with all gates open, 0.25 with all closed."""
     if isclose(total, 0.85, abs_tol=0.01):
@@ -22,6 +24,7 @@ def check_completeness(total: float) -> str:
     return verdict(isclose(total, 0.6, abs_tol=0.01), "every neuron gets its part of the climb, none is lost", hint)
 
 
+@graded
 def check_contrast_sign(sign: str) -> str:
     """How much more stories are forgotten, at the same cost, if the scores for new stories are subtracted first."""
     if sign not in ("+", "-", "0"):

@@ -5,11 +5,12 @@ from math import isclose
 
 import numpy as np
 
-from memsinks_np.exercises import verdict
+from memsinks_np.exercises import graded, verdict
 from memsinks_np.lessons import TINY_IDS, TINY_POOL
 from memsinks_np.sinks import mask_of
 
 
+@graded
 def check_zero_rows(rows: Iterable[int]) -> str:
     """The rows of dW_in that are exactly zero when the batch holds the tiny world's second sequence alone."""
     given = set(rows)
@@ -28,6 +29,7 @@ def check_zero_rows(rows: Iterable[int]) -> str:
     return verdict(given == right, "off is zero, whoever else owns the sink", hint)
 
 
+@graded
 def check_before_gelu(answer: str) -> str:
     """Whether a 0/1 mask before the GELU gives the same loss and gradients ("same") as after it, or "different"."""
     if answer not in ("same", "different"):
@@ -36,6 +38,7 @@ def check_before_gelu(answer: str) -> str:
     return verdict(answer == "same", praise, "what is gelu(0)? and what reaches W_in when pre is multiplied by 0?")
 
 
+@graded
 def check_shared(n: float) -> str:
     """How many sinks two IDs of the headline share on average: 32 strata of 64 sinks, one drawn from each."""
     if isclose(n, 1 / 64, abs_tol=1e-4):

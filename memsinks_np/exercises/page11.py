@@ -6,10 +6,11 @@ from typing import Any
 import numpy as np
 
 from memsinks_np.config import SinkConfig
-from memsinks_np.exercises import verdict
+from memsinks_np.exercises import graded, verdict
 from memsinks_np.metrics import share_deleted
 
 
+@graded
 def check_half_gone(m: float) -> str:
     """After how many random deletions half of a pool is gone, of which 1/64 is on for a story."""
     left = (1 - 1 / 64) ** m
@@ -23,6 +24,7 @@ def check_half_gone(m: float) -> str:
     return verdict(ok, "log(1/2) / log(1 - 1/64)", hint)
 
 
+@graded
 def check_collateral_sign(sign: str) -> str:
     """The sign of the collateral's change where the pool gets twice as large and as many sinks are on as before."""
     if sign not in ("+", "-", "0"):
@@ -34,6 +36,7 @@ def check_collateral_sign(sign: str) -> str:
     return verdict(sign == "-", "the overlap A/S is half of what it was", hint.get(sign, ""))
 
 
+@graded
 def check_share_lost(share_lost: Callable[..., Any]) -> str:
     """share_lost(pool, ids, deleted) -> (N,) share of each ID's sinks that go with the deleted IDs' sinks."""
     wrong: dict[str, Callable[..., Any]] = {

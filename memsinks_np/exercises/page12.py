@@ -3,12 +3,13 @@
 import numpy as np
 
 from memsinks_np.arms import PRESETS
-from memsinks_np.exercises import verdict
+from memsinks_np.exercises import graded, verdict
 from memsinks_np.sinks import active
 
 POOL = PRESETS["stories"].sinks
 
 
+@graded
 def check_doubled(gathered: float, masked: float) -> str:
     """The factors by which the multiplications grow where the pool doubles and A stays."""
     return verdict(
@@ -18,6 +19,7 @@ def check_doubled(gathered: float, masked: float) -> str:
     )
 
 
+@graded
 def check_shared(number: float) -> str:
     """How many sinks of the stories preset two different IDs share on average."""
     rows = active(POOL, np.arange(4000))
@@ -25,12 +27,15 @@ def check_shared(number: float) -> str:
     return verdict(
         abs(number - POOL.n_active * POOL.density) < 1e-9,
         f"and 2,000 pairs of IDs share {measured:.2f} on average",
-        f"2,000 pairs share {measured:.2f} on average; with which chance is a sink of the one also the other's?",
+        "with which chance is one sink of the one also the other's, and how many sinks has the one?",
     )
 
 
+@graded
 def check_half(m: int) -> str:
     """The smallest number of deleted stories that erase, on average, more than half of the pool."""
+    if m != int(m):
+        return verdict(False, "", "give a whole number of stories")
     left = [(1 - POOL.density) ** n for n in (m - 1, m)]
     return verdict(
         left[0] >= 0.5 > left[1],

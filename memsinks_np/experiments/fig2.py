@@ -1,8 +1,9 @@
 """Can a memory be cut out of a finished model?  Forgetting against degradation (paper, section 3, Fig. 2).
 
-Two data sets, as in the paper: repeated stories (the headline's arms, nothing new to train), and canaries, sequences
-of uniformly random words, as many and as often repeated (but for one story: a corpus has at least one).  Every method
-is tried under several settings and told by the one that is best for it: most forgotten at the allowed cost.
+Two data sets: repeated stories (the headline's arms, nothing new to train), and canaries, sequences of uniformly
+random words, as many and as often repeated (but for one story: a corpus has at least one).  The paper's canaries are
+stories with random tokens attached.  Every method is tried under several settings and told by the one that is best
+for it: most forgotten at the allowed cost.
 
     forgotten  loss on repeated sequences after minus before, nats per word (paper, section 3.1: higher is better)
     cost       loss on new sequences after minus before (the paper's degradation with the other sign)
