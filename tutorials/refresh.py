@@ -10,7 +10,6 @@ import contextlib
 import io
 import os
 import re
-import shutil
 import sys
 import tempfile
 import time
@@ -80,11 +79,13 @@ def rewritten(text: str, printed: list[str]) -> str:
 
 
 def refresh(page: Path) -> None:
+    from memsinks_np.checkpoint import write_whole
+
     with tempfile.TemporaryDirectory() as name:
         printed = run(page, Path(name))
         for figure in sorted(Path(name, "figures").iterdir()):
-            shutil.copy(figure, HERE / "figures")
-    page.write_text(rewritten(page.read_text(encoding="utf-8"), printed), encoding="utf-8")
+            write_whole(HERE / "figures" / figure.name, figure.read_bytes())
+    write_whole(page, rewritten(page.read_text(encoding="utf-8"), printed))
 
 
 def ladder() -> str:
@@ -102,9 +103,11 @@ def ladder() -> str:
 
 def refresh_index(index: Path) -> None:
     """Write the ladder between its two marks."""
+    from memsinks_np.checkpoint import write_whole
+
     above, mark, rest = index.read_text(encoding="utf-8").partition("<!-- ladder -->\n")
     below = rest[rest.index("\n<!-- /ladder -->") :]
-    index.write_text(above + mark + ladder() + below, encoding="utf-8")
+    write_whole(index, above + mark + ladder() + below)
 
 
 def named(name: str) -> Path:
