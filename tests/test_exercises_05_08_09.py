@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from memsinks_np.exercises import page05, page08, page09
-from memsinks_np.lessons import history
-from memsinks_np.metrics import predict
+from memsinks_np.lessons import history, trained
+from memsinks_np.metrics import measure, predict
 from memsinks_np.sinks import delete, none, own, prune, without
 
 TUTORIALS = Path(__file__).parent.parent / "tutorials"
@@ -167,5 +167,5 @@ def test_the_signs_to_predict_are_those_that_training_gives():
     new = lambda arm, steps, seed: history(arm, steps, seed)[-1]["heldout_removed"]
     assert new("standard", 1500, 0) - new("retrained_without", 1500, 0) > 0.01
     for seed in range(3):
-        last = history("memsinks", 600, seed)[-1]
-        assert last["heldout_own"] - last["heldout_removed"] > 0.01
+        row = measure(*trained("memsinks", 600, seed))
+        assert row["heldout_own"] - row["heldout_removed"] > 0.01
