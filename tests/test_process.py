@@ -1,11 +1,12 @@
-"""What the process does for speed: freed memory stays, in the main thread and in others."""
+"""What the process does for speed: freed memory stays, in the main thread and in others; BLAS has one thread."""
 
 import subprocess
 import sys
 
 import pytest
+from threadpoolctl import threadpool_info
 
-from memsinks_np.process import keep_freed_memory
+from memsinks_np.process import keep_freed_memory, one_blas_thread
 
 FAULTS = """
 import resource, sys, threading
@@ -43,3 +44,12 @@ def faults(*how):
 def test_freed_memory_stays_in_the_process(where):
     assert faults(where) > 10_000  # of 120,000 pages that are touched
     assert faults(where, "keep") < 100
+
+
+@pytest.mark.skipif(sys.platform == "darwin", reason="nobody can limit Accelerate")
+def test_blas_is_found_and_has_one_thread():
+    """threadpoolctl before 3.5 does not see the OpenBLAS in NumPy's own wheels, and limits nothing without a word."""
+    with one_blas_thread():
+        threads = [library["num_threads"] for library in threadpool_info() if library["user_api"] == "blas"]
+    assert threads
+    assert set(threads) == {1}
