@@ -14,8 +14,9 @@ from memsinks_np import optim
 from memsinks_np.config import ModelConfig, TrainConfig
 from memsinks_np.crew import ALONE, Crew, pair
 from memsinks_np.model import make_batch, token_loss
+from memsinks_np.routing import Part, anything
 from memsinks_np.sinks import Mask, Params, Rows
-from memsinks_np.train import Part, anything, gradients
+from memsinks_np.train import gradients
 from memsinks_np.witnesses import autograd_namespace
 
 CFG = TrainConfig(weight_decay=0.1)

@@ -153,7 +153,7 @@ class Arm:
     sinks: SinkConfig | None = None
     repeats: bool = True  # False: never sees the repeated sequences
     tied_ids: bool = True  # False: each occurrence of a sequence draws fresh random sinks
-    routing: Literal["free", "gradient_masking", "sgtm"] = "free"  # what each kind of sequence may train (train.py)
+    routing: Literal["free", "gradient_masking", "sgtm"] = "free"  # what each kind of sequence may train (routing.py)
     labelled: float = 1.0  # routing "sgtm": the share of all sequences of which it is known whether they are repeated
 
     def __post_init__(self) -> None:

@@ -14,8 +14,9 @@ from memsinks_np.config import ModelConfig, TrainConfig
 from memsinks_np.data import Corpus
 from memsinks_np.finetune import descend
 from memsinks_np.metrics import extracted, mean_loss, predict, take
+from memsinks_np.routing import Part, anything
 from memsinks_np.sinks import Selection, none
-from memsinks_np.train import Part, anything, gradients
+from memsinks_np.train import gradients
 
 SHOWN, OTHER = slice(0, None, 2), slice(1, None, 2)  # the two halves of the sequences
 TOLERANCE = 0.1  # nats per word: a loss is "back" when it is as near as this to where it was before the removal

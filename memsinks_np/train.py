@@ -5,21 +5,19 @@ from contextlib import suppress
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from memsinks_np import optim
 from memsinks_np.arrays import Array, Params, Xp
 from memsinks_np.backend import namespace, namespace_of, to_device, to_host
 from memsinks_np.config import Arm, ModelConfig, Settings, TrainConfig
 from memsinks_np.crew import ALONE, Crew, pair
-from memsinks_np.data import Corpus, Sequences, load_corpus
-from memsinks_np.ids import mix, uniform
+from memsinks_np.data import Corpus, load_corpus
 from memsinks_np.metrics import mean_loss
 from memsinks_np.model import SINK, init_params, loss_and_grads, make_batch
 from memsinks_np.process import one_blas_thread
+from memsinks_np.routing import Part, parts_of, seen_by
 from memsinks_np.sinks import Mask, Selection, coalesce, none, own
 
-UNTIED, LABEL = 201, 202  # salts of the random sinks in the control arm, and of who carries a label
 HOPELESS = 10  # times the loss of guessing, ln V: training does not come back from there
 
 
@@ -34,73 +32,6 @@ class Diverged(RuntimeError):
     """Loss or gradient is beyond all use; the message says where, and what to try."""
 
     last_good: Trained | None = None  # as it was before the step that failed; None where it was not found at once
-
-
-def seen_by(arm: Arm, batch: Sequences, step: int, seed: int) -> Sequences:
-    """The part of a batch that an arm trains on, with the IDs that choose its sinks."""
-    tokens, ids, repeated = batch
-    if not arm.tied_ids:
-        ids = mix(UNTIED, seed, step, np.arange(len(ids))).view(np.int64)
-    if not arm.repeats:
-        tokens, ids, repeated = tokens[~repeated], ids[~repeated], repeated[~repeated]
-    return Sequences(tokens, ids, repeated)
-
-
-class Part(NamedTuple):
-    """Some sequences of a batch, which sinks they use, and what they may not train."""
-
-    tokens: NDArray[np.int64]  # (B,T+1)
-    selection: Selection
-    share: float  # of the whole batch
-    trains: Callable[[str], bool]  # by a parameter's name
-
-
-def anything(name: str) -> bool:
-    return True
-
-
-def the_sinks(name: str) -> bool:
-    return ".sink." in name
-
-
-def all_but_the_sinks(name: str) -> bool:
-    return ".sink." not in name
-
-
-def all_but_the_shared_mlp(name: str) -> bool:
-    return ".mlp." not in name
-
-
-def parts_of(arm: Arm, cfg: ModelConfig, seen: Sequences) -> list[Part]:
-    """A batch in parts, each with its sinks and with the parameters that it may train, by the arm's routing.
-
-    "free"              two halves, everything trains everything: small enough for the processor's cache, and work
-                        for two processes
-    "gradient_masking"  paper, section 4: repeated sequences train the sinks and all others the shared MLP.  The paper
-                        does not say more; here the output bias is shared, and all outside the MLPs learns from both
-    "sgtm"              selective gradient masking (arXiv 2512.05648): labelled repeated sequences train the sinks
-                        alone; labelled others run without sinks; unlabelled ones run and train everything.  Our
-                        simplification: only MLPs have reserved neurons, attention has no reserved heads
-    """
-    if arm.routing == "gradient_masking":
-        cut = [(seen.repeated, True, all_but_the_shared_mlp), (~seen.repeated, True, all_but_the_sinks)]
-        parts = [(np.flatnonzero(rows), on, trains) for rows, on, trains in cut]
-    elif arm.routing == "sgtm":
-        known = uniform(LABEL, seen.ids) < arm.labelled
-        cut = [(known & seen.repeated, True, the_sinks), (known & ~seen.repeated, False, all_but_the_sinks)]
-        parts = [(np.flatnonzero(rows), on, trains) for rows, on, trains in (*cut, (~known, True, anything))]
-    else:
-        parts = [(half, True, anything) for half in np.array_split(np.arange(len(seen.ids)), 2)]
-    return [
-        Part(
-            seen.tokens[i],
-            own(cfg.sinks if on else None, seen.ids[i], cfg.n_layers),
-            len(i) / len(seen.ids),
-            trains,
-        )
-        for i, on, trains in parts
-        if len(i)
-    ]
 
 
 def gradients(params: Params, cfg: ModelConfig, parts: Sequence[Part], crew: Crew = ALONE) -> tuple[float, Params]:

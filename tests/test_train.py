@@ -14,7 +14,8 @@ from memsinks_np.data import load_corpus
 from memsinks_np.ids import uniform
 from memsinks_np.metrics import mean_loss
 from memsinks_np.model import init_params, loss_and_grads, make_batch
-from memsinks_np.train import LABEL, Diverged, gradients, parts_of, seen_by, train
+from memsinks_np.routing import LABEL, parts_of, seen_by
+from memsinks_np.train import Diverged, gradients, train
 
 ALL_ON = SinkConfig(n_sink=6, n_active=6)
 DATA = DataConfig(n_ctx=7, batch_size=8, n_repeated=4, n_heldout=4)
