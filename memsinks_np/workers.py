@@ -51,6 +51,19 @@ def leave_interrupts_to_parent() -> None:
 
 
 @contextmanager
+def uninterrupted() -> Iterator[None]:
+    """Let no Ctrl-C in: what ends others comes to its own end.  (Only the main thread is ever interrupted.)"""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before or signal.SIG_DFL)
+
+
+@contextmanager
 def processes(n: int, counter: Any) -> Iterator[Callable[..., futures.Future[Any]]]:
     """One process for each of n threads (0: one per core): one that is killed costs the run that it was busy with.
 
@@ -74,19 +87,23 @@ def processes(n: int, counter: Any) -> Iterator[Callable[..., futures.Future[Any
             pools.pop(me).shutdown()
             raise
 
-    try:
-        yield lambda *task: threads.submit(call, *task)
-    except BaseException:
-        with starting:
-            ended.set()
-        for pool in list(pools.values()):
-            for process in list(pool._processes.values()):  # they would finish their arms first
-                process.terminate()
-        raise
-    finally:
+    def leave() -> None:
         threads.shutdown(cancel_futures=True)
         for pool in pools.values():
             pool.shutdown()
+
+    try:
+        yield lambda *task: threads.submit(call, *task)
+    except BaseException:
+        with uninterrupted():
+            with starting:
+                ended.set()
+            for pool in list(pools.values()):
+                for process in list(pool._processes.values()):  # they would finish their arms first
+                    process.terminate()
+            leave()
+        raise
+    leave()
 
 
 @contextmanager

@@ -4,6 +4,8 @@ import json
 import multiprocessing
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 from contextlib import suppress
@@ -79,6 +81,33 @@ def test_nothing_goes_on_after_an_interrupt(seconds):
     assert all(call.done() for call in calls)
     assert not multiprocessing.active_children()
     assert set(threading.enumerate()) == before
+
+
+TWICE = """
+import os, signal, threading, time
+from contextlib import suppress
+from memsinks_np import workers
+
+if __name__ == "__main__":
+    for _ in range(4):
+        with suppress(KeyboardInterrupt):
+            with workers.processes(2, None) as submit:
+                [submit(time.sleep, 60) for _ in range(2)]
+                threading.Timer(0.004, os.kill, (os.getpid(), signal.SIGINT)).start()
+                raise KeyboardInterrupt
+            time.sleep(1)
+    time.sleep(0.1)
+"""
+
+
+def test_ctrl_c_twice_waits_for_nothing_either(tmp_path):
+    """The second one, while the first is being obeyed."""
+    (tmp_path / "twice.py").write_text(TWICE)
+    env = os.environ | {"PYTHONPATH": str(Path(__file__).parent.parent)}
+    done = subprocess.run(
+        [sys.executable, tmp_path / "twice.py"], capture_output=True, text=True, check=False, timeout=20, env=env
+    )
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def noted(job, trained, folder):
