@@ -154,13 +154,14 @@ def loop(arm: Arm, settings: Settings, on_step: Callable[[], Any], xp: Xp, crew:
     params = to_device(xp, init_params(model, cfg.seed))
     state = optim.init_state(xp, params, crew)
     first = crew.rank == 0  # who measures, too
+    hopeless = HOPELESS * np.log(model.n_vocab)
     history: list[dict[str, Any]] = [{"step": 0, "train": None, **evaluate(params, model, corpus)}] if first else []
     losses, watched = [], []
     for step in range(cfg.steps):
         seen = seen_by(arm, corpus.batch(step), step, cfg.seed)
         loss, grads = gradients(params, model, parts_of(arm, model, seen), crew)
         norm, scale = optim.clipped(xp, grads, cfg.clip, crew)
-        if not (loss < HOPELESS * np.log(model.n_vocab) and np.isfinite(norm)):
+        if not (loss < hopeless and np.isfinite(norm)):
             error = diverged(f"arm {arm.name}, step {step}: loss {loss:.3g}", norm, params, grads, cfg)
             error.last_good = Trained(to_host(params), history)
             raise error
@@ -172,10 +173,9 @@ def loop(arm: Arm, settings: Settings, on_step: Callable[[], Any], xp: Xp, crew:
             watched.append(mean_loss(params, model, corpus.repeated[:1], own_sinks))
         if first and ((step + 1) % cfg.eval_every == 0 or step + 1 == cfg.steps):
             row = {"step": step + 1, "train": float(np.mean(losses)), **evaluate(params, model, corpus)}
-            if not np.isfinite(
-                [v for v in (*row.values(), *watched) if v is not None]
-            ).all():  # the last update has no step after it to find this
-                raise diverged(f"arm {arm.name}, after step {step}: a loss is not finite", norm, params, grads, cfg)
+            now, found = row["repeated_own"], [v for v in (*row.values(), *watched) if v is not None]
+            if not (now < hopeless and np.isfinite(found).all()):  # what the last update did, no later step can find
+                raise diverged(f"arm {arm.name}, after step {step}: loss {now:.3g}", norm, params, grads, cfg)
             history.append(row | ({"watched": watched} if cfg.watch else {}))
             losses, watched = [], []
         on_step()
