@@ -50,6 +50,8 @@ class Rehearsed(Exception):
 
 def rehearse(jobs: list[Job], then: Then) -> list[Any]:
     """In the place of a grid: look at the jobs, and go no further."""
+    for data in {job.settings.data for job in jobs}:
+        load_corpus(data)
     for job in jobs:
         job.settings.model(job.arm, n_vocab(job.settings.data))
     raise Rehearsed
@@ -86,7 +88,7 @@ def claim_folder(folder: Path, config: dict[str, Any]) -> None:
         if (folder / "result.json").exists():
             text = path.read_text()  # results stay described as they are until there are new ones
             same = json.loads(text)["preset"] == json.loads(report.to_json(config))["preset"]
-            require(same, f"{folder} holds results of another configuration; choose another --out, or delete it")
+            require(same, f"{folder} holds results of another configuration; choose another --out, or delete {folder}")
         write_whole(path, text)
     except OSError as e:
         raise ConfigError(f"--out {folder.parent}: cannot write there ({e.strerror}); choose another folder") from None

@@ -13,7 +13,7 @@ QUICK = "This was --quick: it shows that the parts work together, and nothing el
 def finished(out: Path) -> list[str]:
     """The experiments that have results in `out`; ConfigError where none has."""
     here, quick = ([n for n in EXPERIMENTS if (folder / n / "result.json").exists()] for folder in (out, out / "quick"))
-    remedy = f"those of --quick are in {out / 'quick'}" if quick else "run python run_toy.py first"
+    remedy = f"those of --quick are in {out / 'quick'}" if quick else "run one with the same --out and --quick first"
     require(bool(here), f"--out {out}: no experiment has results there; {remedy}")
     return here
 

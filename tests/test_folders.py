@@ -135,7 +135,7 @@ def test_results_of_another_configuration_are_never_overwritten(argv, tmp_path, 
         run_toy.main([*argv, "--out", str(tmp_path)])
     assert e.value.code == 2
     err = capsys.readouterr().err
-    assert "headline holds results of another configuration; choose another --out, or delete it" in err
+    assert "headline holds results of another configuration; choose another --out, or delete " in err
     assert err.count("\n") == 1
     assert {p.name: p.read_bytes() for p in (tmp_path / "headline").iterdir()} == before
 
@@ -158,6 +158,11 @@ def test_an_experiment_is_described_by_the_settings_that_it_uses():
         assert config["preset"]["settings"]["train"]["lr"] == 0.01
         assert config["preset"]["sinks"]["n_sink"] == 512
         assert config["delete"] == 3
+    a = run_toy.parser().parse_args(["all", "--corpus", "my.txt"])  # those with a corpus of their own keep it
+    corpora = {name: run_toy.preset_of(a, name).settings.data.corpus for name in ("headline", "text", "fig6")}
+    assert corpora == {"headline": "my.txt", "text": "pydoc", "fig6": "worlds"}
+    a = run_toy.parser().parse_args(["text", "--corpus", "my.txt"])
+    assert run_toy.preset_of(a, "text").settings.data.corpus == "my.txt"
 
 
 def test_other_seeds_and_versions_and_a_run_without_results_are_no_obstacle(tmp_path):

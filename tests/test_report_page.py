@@ -199,7 +199,9 @@ def test_claims_of_a_damaged_folder_are_one_line_that_names_it(out, tmp_path, fi
 
 
 def test_no_results_is_one_line(tmp_path):
-    with pytest.raises(ConfigError, match=r"no experiment has results there; run python run_toy\.py first"):
+    with pytest.raises(
+        ConfigError, match=r"no experiment has results there; run one with the same --out and --quick first"
+    ):
         report_page(tmp_path)
 
 

@@ -44,7 +44,10 @@ ROOT = Path(__file__).parent.parent
         (["nonsense"], "'nonsense' is not an experiment; choose from headline, "),
         (["text", "--corpus", "stories"], "text: --corpus stories is a toy language"),
         (["fig6", "--corpus", "pydoc"], "fig6: --corpus pydoc has no rare world"),
-        (["fig6", "--quick", "--steps", "3"], "fig6: --steps 3 has no room for 8 stories x 5; use 5"),
+        (["fig6", "--quick", "--steps", "3"], "fig6: --steps 3 is too few to show all that often; use 5 or more"),
+        (["fig6", "--steps", "375"], "fig6: --steps 375 is too few to show all that often; use 1500 or more"),
+        (["headline", "fig7", "--corpus", "{enough}"], "fig7: "),  # enough for the headline alone
+        (["--corpus", ""], "''"),
         (["fig7", "--steps", "79"], "fig7: --steps 79 is less than two passes; use 80 or more"),
         (["fig5", "--n-sink", "77", "--n-active", "7"], "fig5: --n-sink 77 is no multiple of 8"),
         (["overlap", "--n-active", "2"], "overlap: --n-active 2 is no multiple of 4"),
@@ -58,7 +61,8 @@ ROOT = Path(__file__).parent.parent
 def test_bad_input_is_one_line_and_exit_code_2(argv, message, tmp_path, capsys):
     (tmp_path / "empty").write_text("")
     (tmp_path / "short").write_text("a short text")
-    argv = [a.format(empty=tmp_path / "empty", short=tmp_path / "short") for a in argv]
+    (tmp_path / "enough").write_text(" ".join(map(str, range(12_000)))[:60_000])
+    argv = [a.format(**{name: tmp_path / name for name in ("empty", "short", "enough")}) for a in argv]
     if "--out" not in argv:
         argv += ["--out", str(tmp_path / "out")]
     with pytest.raises(SystemExit) as e:

@@ -24,14 +24,14 @@ def run(plan: Plan) -> dict[str, Any]:
     of the first world stand in.
     """
     s, arms = plan.preset.settings, rivals(plan.preset)
-    require(s.data.corpus == "worlds", f"--corpus {s.data.corpus} has no rare world; this has two of its own, leave it")
-    places = s.train.steps * s.data.n_in_batch
+    require(s.data.corpus == "worlds", f"--corpus {s.data.corpus} has no rare world; leave the flag out")
+    sizes, showings = ((8,), (1, 5)) if plan.quick else (STORIES, (1, *REPEATS))
+    least = -(-max(sizes) * max(showings) // s.data.n_in_batch)
+    require(s.train.steps >= least, f"--steps {s.train.steps} is too few to show all that often; use {least} or more")
     presets = {}
-    for n in (8,) if plan.quick else STORIES:
-        passes = places // n
-        for repeats in (1, 5) if plan.quick else (1, *REPEATS):
-            least = -(-n * repeats // s.data.n_in_batch)
-            require(passes >= repeats, f"--steps {s.train.steps} has no room for {n} stories x {repeats}; use {least}")
+    for n in sizes:
+        passes = s.train.steps * s.data.n_in_batch // n
+        for repeats in showings:
             data = replace(s.data, n_repeated=n, one_pass_of=passes // repeats)
             preset = plan.preset._replace(settings=replace(s, data=data))
             names = ("standard",) if repeats == 1 else ARMS

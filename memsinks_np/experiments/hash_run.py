@@ -43,7 +43,7 @@ def run(plan: Plan) -> dict[str, Any]:
 def arms_of(preset: Preset) -> dict[str, Arm]:
     """The paper's setting, and a sparse pool like ours but with masks by chance, each under two hashes."""
     known, S, A = rivals(preset), preset.sinks.n_sink, preset.sinks.n_active
-    require(S >= 4 * A, f"--n-active {A} is more than a quarter of --n-sink {S}, which is the pool here; use {S // 4}")
+    require(S >= 4 * A, f"--n-active {A} is more than a quarter of --n-sink {S}, which is the pool here; choose fewer")
     sparse = SinkConfig(n_sink=S // 4, scheme="bernoulli", p=4 * preset.sinks.density)
     pools = {"paper": known["memsinks_paper"], "sparse": replace(known["memsinks"], sinks=sparse)}
     arms = {name: known[name] for name in ("standard", "retrained_without")}

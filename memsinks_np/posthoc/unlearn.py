@@ -81,7 +81,7 @@ def gradient(params: Params, step: int, cfg: ModelConfig, corpus: Corpus, how: U
     n = len(forget)
     fresh, _ = corpus.draw(UNSEEN + step * n + np.arange(n))
     batch = make_batch(cfg, np.concatenate([forget, fresh]), off, params["wte"].dtype)
-    nll = predict(params, cfg, forget, off)[0] if how.beta else forget[:, 1:]  # ascent does not look at the losses
+    nll = predict(params, cfg, forget, off)[0] if how.beta else np.empty(forget[:, 1:].shape)  # ascent reads no loss
     away = forgetting(nll, reference, how.beta)
     weights = np.concatenate([away, np.full_like(away, how.retain / away.size)])
     batch = batch._replace(weights=weights.astype(params["wte"].dtype))
