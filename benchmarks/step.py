@@ -147,12 +147,12 @@ def timed(step: Any) -> float:
     return time.perf_counter() - start
 
 
-def selection_share(rows: list[dict[str, Any]]) -> float:
-    """Choosing the sinks of 64 fresh IDs in the largest pool, as a share of our step there."""
+def selection_share(rows: list[dict[str, Any]]) -> float | None:
+    """Choosing the sinks of 64 fresh IDs in the largest pool, as a share of our step there; None if not measured."""
     cfg = SinkConfig(n_sink=65536, n_active=32)
     times = [timed(lambda i=i: active(cfg, i * 64 + np.arange(64))) for i in range(200)]
     ours_there = median_of(rows, "pool-65536", OURS, max(r["threads"] for r in rows))
-    return float(np.median(times)) * 1e3 / ours_there if ours_there else float("nan")
+    return float(np.median(times)) * 1e3 / ours_there if ours_there else None
 
 
 def machine() -> dict[str, Any]:
@@ -191,7 +191,7 @@ def main(argv: list[str] | None = None) -> int:
             rows += measure(shape, a.threads, seconds, not a.alone)
         share = selection_share(rows)
     print(tell(rows, max(a.threads)))
-    if share == share:
+    if share is not None:
         print(f"choosing the sinks of a batch takes {share:.1%} of the step at a pool of 65,536")
     write_whole(a.out / "step.json", to_json({"rows": rows, "machine": machine(), "selection_share": share}))
     draw(rows, max(a.threads), a.out)

@@ -11,6 +11,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from memsinks_np.config import ConfigError
+
 
 class Claim(NamedTuple):
     """One sentence, the paper's figure and value, what was measured here, and whether it holds here."""
@@ -136,7 +138,11 @@ def plain(value: Any) -> Any:
 
 
 def to_json(value: Any) -> str:
-    return json.dumps(value, indent=1, allow_nan=False) + "\n"
+    """A value as it is written; ConfigError where a number in it is not finite."""
+    try:
+        return json.dumps(value, indent=1, allow_nan=False) + "\n"
+    except ValueError as e:
+        raise ConfigError(f"a number to be written is not finite ({e}); try settings nearer to the default") from None
 
 
 def to_csv(rows: Sequence[dict[str, Any]]) -> str:

@@ -67,3 +67,10 @@ def test_the_command_refuses_before_it_measures(argv, capsys, monkeypatch):
         step.main(argv.split())
     assert e.value.code == 2
     assert argv.split()[0] in capsys.readouterr().err
+
+
+def test_the_share_of_choosing_sinks_is_none_where_the_largest_pool_was_not_measured():
+    """NaN would be no JSON: the file could not be written."""
+    rows = [{"shape": "default", "implementation": step.OURS, "threads": 2, "median_ms": 15.0, "min_ms": 14.0}]
+    assert step.selection_share(rows) is None
+    assert 0 < step.selection_share([*rows, rows[0] | {"shape": "pool-65536"}]) < 1
