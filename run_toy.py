@@ -31,7 +31,7 @@ from memsinks_np.arms import Preset
 from memsinks_np.backend import namespace
 from memsinks_np.checkpoint import alone, in_turn, together, write_whole
 from memsinks_np.config import ConfigError, require
-from memsinks_np.data import load_corpus, n_vocab
+from memsinks_np.data import load_corpus
 from memsinks_np.experiments import EXPERIMENTS, Plan
 from memsinks_np.grid import Grid, Job, Then, WorkerDied
 from memsinks_np.options import parser, preset_of
@@ -50,10 +50,9 @@ class Rehearsed(Exception):
 
 def rehearse(jobs: list[Job], then: Then) -> list[Any]:
     """In the place of a grid: look at the jobs, and go no further."""
-    for data in {job.settings.data for job in jobs}:
-        load_corpus(data)
+    words = {data: len(load_corpus(data).vocab) for data in {job.settings.data for job in jobs}}
     for job in jobs:
-        job.settings.model(job.arm, n_vocab(job.settings.data))
+        job.settings.model(job.arm, words[job.settings.data])
     raise Rehearsed
 
 
