@@ -5,7 +5,7 @@ from typing import Any
 
 import matplotlib.pyplot as plt
 
-from memsinks_np import plots
+from memsinks_np.experiments.report import plots
 
 COLORS = {  # ours as in every figure of this project, then the rest of Okabe and Ito's palette
     "ours gathered": "#0072B2",
@@ -19,7 +19,7 @@ COLORS = {  # ours as in every figure of this project, then the rest of Okabe an
 }
 
 
-def pool_of(shape: str) -> int:
+def require_sinks(shape: str) -> int:
     """The size of the pool where the shape differs from the default in nothing else, or 0."""
     return 2048 if shape == "default" else int(shape.removeprefix("pool-")) if shape.startswith("pool-") else 0
 
@@ -31,7 +31,7 @@ def draw(rows: list[dict[str, Any]], threads: int, folder: Path) -> None:
         lines = {}
         for name in COLORS:
             mine = [r for r in rows if r["implementation"] == name and r["threads"] == threads]
-            points = sorted((pool_of(r["shape"]), r["median_ms"]) for r in mine if pool_of(r["shape"]))
+            points = sorted((require_sinks(r["shape"]), r["median_ms"]) for r in mine if require_sinks(r["shape"]))
             if points:
                 lines[name] = points
                 line = ":" if name == "floor" else "-"

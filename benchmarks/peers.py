@@ -9,15 +9,15 @@ from contextlib import ExitStack
 from typing import Any, NamedTuple
 
 import numpy as np
+from memsinks_np.crew import ALONE, Crew, pair
 
 from memsinks_np import optim
 from memsinks_np.config import ModelConfig, TrainConfig
-from memsinks_np.crew import ALONE, Crew, pair
+from memsinks_np.gradcheck.references import autograd_namespace
 from memsinks_np.model import make_batch, token_loss
-from memsinks_np.routing import Part, anything
+from memsinks_np.routing import Microbatch, anything
 from memsinks_np.sinks import Mask, Params, Rows
 from memsinks_np.train import gradients
-from memsinks_np.witnesses import autograd_namespace
 
 CFG = TrainConfig(weight_decay=0.1)
 LR = 1e-3
@@ -34,21 +34,21 @@ def mask_from(index: Any, S: int) -> Any:
     return mask
 
 
-def halves(cfg: ModelConfig, tokens: Any, index: Any, masked: bool) -> list[Part]:
+def halves(cfg: ModelConfig, tokens: Any, index: Any, masked: bool) -> list[Microbatch]:
     S = cfg.sinks.n_sink if cfg.sinks else 0
     parts = []
     for rows in np.array_split(np.arange(len(tokens)), 2):
         one = Mask(mask_from(index[rows], S)) if masked else Rows(index[rows])
-        parts.append(Part(tokens[rows], (one,) * cfg.n_layers, len(rows) / len(tokens), anything))
+        parts.append(Microbatch(tokens[rows], (one,) * cfg.n_layers, len(rows) / len(tokens), anything))
     return parts
 
 
-def written_out(grads: Params, params: Params) -> Params:
-    return {name: optim.written_out(np, params[name], *g) if isinstance(g, tuple) else g for name, g in grads.items()}
+def densify(grads: Params, params: Params) -> Params:
+    return {name: optim.densify(np, params[name], *g) if isinstance(g, tuple) else g for name, g in grads.items()}
 
 
 def ours(cfg: ModelConfig, params: Params, tokens: Any, index: Any, masked: bool, crew: Crew = ALONE) -> Peer:
-    """This project: both halves of the batch, merged, clipped, lazy AdamW."""
+    """This project: both halves of the batch, merged, clip_scale, lazy AdamW."""
     parts = halves(cfg, tokens, index, masked)
     params = {name: w.copy() for name, w in params.items()}
     state = optim.init_state(np, params, crew)
@@ -56,13 +56,13 @@ def ours(cfg: ModelConfig, params: Params, tokens: Any, index: Any, masked: bool
     def step() -> None:
         crew.exchange(None)  # nobody begins a step before the clock runs
         _, grads = gradients(params, cfg, parts, crew)
-        _, scale = optim.clipped(np, grads, CFG.clip, crew)
+        _, scale = optim.clip_scale(np, grads, CFG.clip, crew)
         optim.update(np, params, grads, state, CFG, LR, scale)
         crew.exchange(None)
 
     def loss_and_grads() -> tuple[float, Params]:
         loss, grads = gradients(params, cfg, parts)
-        return loss, written_out(grads, params)
+        return loss, densify(grads, params)
 
     return Peer(loss_and_grads, step)
 
@@ -105,7 +105,7 @@ def autograd_peer(cfg: ModelConfig, params: Params, tokens: Any, index: Any) -> 
     def step() -> None:
         _, grads = tape(params)
         grads = {name: (on, g[on]) if ".sink." in name else g for name, g in grads.items()}
-        _, scale = optim.clipped(np, grads, CFG.clip)
+        _, scale = optim.clip_scale(np, grads, CFG.clip)
         optim.update(np, params, grads, state, CFG, LR, scale)
 
     def loss_and_grads() -> tuple[float, Params]:
@@ -121,8 +121,8 @@ def torch_peer(cfg: ModelConfig, params: Params, tokens: Any, index: Any, masked
     import torch.nn.functional as F
 
     p = {name: torch.tensor(w, requires_grad=True) for name, w in params.items()}
-    matrices = [w for name, w in p.items() if optim.decays(name)]
-    others = [w for name, w in p.items() if not optim.decays(name)]
+    matrices = [w for name, w in p.items() if optim.has_weight_decay(name)]
+    others = [w for name, w in p.items() if not optim.has_weight_decay(name)]
     groups = [{"params": matrices, "weight_decay": CFG.weight_decay}, {"params": others, "weight_decay": 0.0}]
     adamw = torch.optim.AdamW(groups, lr=LR, betas=CFG.betas, eps=CFG.eps, fused=True)
     inputs, targets = torch.tensor(tokens[:, :-1]), torch.tensor(tokens[:, 1:])
@@ -192,7 +192,7 @@ def jax_peer(cfg: ModelConfig, params: Params, tokens: Any, index: Any, masked: 
         m = {k: b1 * m[k] + (1 - b1) * scale * g[k] for k in p}
         v = {k: b2 * v[k] + (1 - b2) * (scale * g[k]) ** 2 for k in p}
         change = {k: m[k] / (1 - b1**n) / (jnp.sqrt(v[k] / (1 - b2**n)) + CFG.eps) for k in p}
-        p = {k: p[k] * (1 - LR * CFG.weight_decay * optim.decays(k)) - LR * change[k] for k in p}
+        p = {k: p[k] * (1 - LR * CFG.weight_decay * optim.has_weight_decay(k)) - LR * change[k] for k in p}
         return p, m, v, n + 1
 
     jitted = jax.jit(adamw_step, donate_argnums=(0, 1, 2))

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from memsinks_np.report import table
+from memsinks_np._internal.tables import table
 
 OURS, MASKED, TORCH, TORCH_MASKED = "ours gathered", "ours masked", "torch gathered", "torch masked"
 

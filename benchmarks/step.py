@@ -24,11 +24,11 @@ from benchmarks.floor import floor_step
 from benchmarks.peers import Peer, autograd_peer, jax_peer, ours_by, torch_peer
 from benchmarks.ratios import MASKED, OURS, median_of, tell
 from memsinks_np import __version__
-from memsinks_np.checkpoint import write_whole
+from memsinks_np._internal.blas import one_blas_thread
+from memsinks_np._internal.files import write_atomic
 from memsinks_np.config import ModelConfig, SinkConfig
+from memsinks_np.experiments.report.claims import to_json
 from memsinks_np.model import init_params
-from memsinks_np.process import one_blas_thread
-from memsinks_np.report import to_json
 from memsinks_np.sinks import active
 
 LARGEST_MASKED = 4096  # masked variants compute the whole pool: beyond this they only wait
@@ -193,7 +193,7 @@ def main(argv: list[str] | None = None) -> int:
     print(tell(rows, max(a.threads)))
     if share is not None:
         print(f"choosing the sinks of a batch takes {share:.1%} of the step at a pool of 65,536")
-    write_whole(a.out / "step.json", to_json({"rows": rows, "machine": machine(), "selection_share": share}))
+    write_atomic(a.out / "step.json", to_json({"rows": rows, "machine": machine(), "selection_share": share}))
     draw(rows, max(a.threads), a.out)
     return 0
 

@@ -1,189 +1,246 @@
-"""What is measured on a trained arm, and the numbers that compare arms.  Losses are mean nats per word."""
+"""Losses under any selection of sinks, extraction, and the numbers that compare methods.
+
+Losses are mean nats per token.
+"""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from memsinks_np.arrays import Floats, Losses, Params
-from memsinks_np.arrays import Tokens as Tokens
-from memsinks_np.backend import namespace_of, to_device, to_host
+from memsinks_np._internal.backend import namespace_of, to_device, to_host
+from memsinks_np._internal.typing import Floats, Losses, Params
+from memsinks_np._internal.typing import Tokens as Tokens
 from memsinks_np.config import ModelConfig, SinkConfig, require
-from memsinks_np.model import make_batch, model_forward
+from memsinks_np.data.batches import make_batch
+from memsinks_np.data.corpus import PADDING, Corpus
+from memsinks_np.model import model_forward
 from memsinks_np.ops import cross_entropy_forward
-from memsinks_np.sinks import Mask, Selected, Selection, delete, everything, mask_of, none, own
+from memsinks_np.sinks import NO_SINKS, Mask, Selection, all_scaled, delete, own, sink_mask
 
-Row = dict[str, Any]  # an arm's numbers: a float by name, None where an arm has none
 CHUNK = 32  # sequences per forward pass, fewer where masks make a large pool expensive
-MASKED_CELLS = 1 << 21  # neurons x words that one masked layer may hold at once
+MASKED_CELLS = 1 << 21  # neurons x tokens that one masked layer may hold at once
 
 
-def take(selection: Selection, part: slice | NDArray[np.bool_]) -> Selection:
-    """The entries of a selection for some of its sequences."""
-
-    def cut(s: Selected) -> Selected:
-        if s is None or (isinstance(s, Mask) and len(s.value) == 1):
-            return s
-        return type(s)(s[0][part])
-
-    return tuple(cut(s) for s in selection)
+def slice_selection(selection: Selection, part: slice | NDArray[np.bool_]) -> Selection:
+    """Return the entries of a selection for some of its sequences."""
+    if selection is None or (isinstance(selection, Mask) and len(selection.value) == 1):
+        return selection
+    return type(selection)(selection[0][part])
 
 
-def predict(params: Params, cfg: ModelConfig, tokens: Tokens, selection: Selection) -> tuple[Losses, Tokens]:
-    """(N,T+1) tokens and a selection of sinks -> (N,T) loss of every word, (N,T) the likeliest word there."""
-    xp, nll, likeliest = namespace_of(params["wte"]), [], []
-    chunk = CHUNK
-    masks = [s.value for s in selection if isinstance(s, Mask)]
-    if masks:
-        chunk = max(1, min(CHUNK, MASKED_CELLS // masks[0].shape[-1] // tokens.shape[1]))
+def predict(
+    params: Params, cfg: ModelConfig, tokens: Tokens, selection: Selection
+) -> tuple[Losses, Tokens]:
+    """Return the loss of every token and the likeliest token, (N,T+1) -> (N,T), (N,T).
+
+    The loss is NaN where the target is padding.
+    """
+    xp, tokens, chunk = namespace_of(params["wte"]), np.asarray(tokens), CHUNK
+    if isinstance(selection, Mask):
+        cells = selection.value.shape[-1] * tokens.shape[1]
+        chunk = max(1, min(CHUNK, MASKED_CELLS // cells))
+    losses, likeliest = [], []
     for start in range(0, len(tokens), chunk):
         part = slice(start, start + chunk)
-        batch = make_batch(cfg, tokens[part], take(selection, part), params["wte"].dtype)
-        batch = to_device(xp, batch)
+        sinks = slice_selection(selection, part)
+        batch = to_device(xp, make_batch(cfg, tokens[part], sinks, params["wte"].dtype))
         logits, _ = model_forward(xp, params, batch, cfg, keep=False)
-        nll.append(to_host(cross_entropy_forward(xp, logits, batch.targets)[0]))
+        nll, _ = cross_entropy_forward(xp, logits, batch.targets)
+        losses.append(to_host(nll))
         likeliest.append(to_host(xp.argmax(logits, axis=-1)))
-    return np.concatenate(nll), np.concatenate(likeliest)
+    loss = np.concatenate(losses)
+    loss[tokens[:, 1:] == PADDING] = np.nan
+    return loss, np.concatenate(likeliest)
+
+
+def mean_of(losses: Losses) -> float:
+    """Return the mean loss of all tokens but padding."""
+    return float(losses[~np.isnan(losses)].mean(dtype=np.float64))
 
 
 def mean_loss(params: Params, cfg: ModelConfig, tokens: Tokens, selection: Selection) -> float:
-    """Mean loss over all words of all sequences."""
-    return float(predict(params, cfg, tokens, selection)[0].mean(dtype=np.float64))
+    """Return the mean loss of all tokens of all sequences."""
+    return mean_of(predict(params, cfg, tokens, selection)[0])
+
+
+def sequence_losses(
+    params: Params, cfg: ModelConfig, tokens: Tokens, selection: Selection
+) -> Floats:
+    """Return the mean loss of each sequence, (N,T+1) -> (N,)."""
+    losses: Floats = np.nanmean(
+        predict(params, cfg, tokens, selection)[0], axis=1, dtype=np.float64
+    )
+    return losses
 
 
 def first_half(tokens: Tokens) -> int:
-    """How many words of a sequence are given when the rest is to be extracted."""
+    """Return how many tokens of a sequence are the prompt when the rest is to be extracted."""
     half: int = tokens.shape[1] // 2
     return half
 
 
 def extracted(
-    tokens: Tokens, likeliest: NDArray[np.int64], given: int | None = None, said: int | None = None
+    tokens: Tokens,
+    likeliest: NDArray[np.int64],
+    n_prompt: int | None = None,
+    n_continued: int | None = None,
 ) -> NDArray[np.bool_]:
-    """(N,) whether greedy decoding of `said` words after `given` ones is the truth word for word.
+    """Return whether greedy decoding continues each prompt with the true tokens, (N,).
 
-    This is (n,k) extraction (Carlini et al. 2023); by default the second half from the first.  One teacher-forced
-    pass decides it: as long as every likeliest word is the true one, greedy decoding reads the true words, and at
-    the first other word it has failed.  ConfigError unless at least one word is given and said, and all exist.
+    This is (n,k) extraction (Carlini et al. 2023); by default the second half from the first. One
+    teacher-forced pass decides it: as long as every likeliest token is true, greedy decoding reads
+    the true tokens, and at the first other token it has failed. Padding counts as right. Raises
+    ConfigError unless at least one token is given and continued, and all exist.
     """
-    n = first_half(tokens) if given is None else given
-    k = tokens.shape[1] - n if said is None else said
+    n = first_half(tokens) if n_prompt is None else n_prompt
+    k = tokens.shape[1] - n if n_continued is None else n_continued
     require(
         n > 0 and k > 0 and n + k <= tokens.shape[1],
-        f"given={n}, said={k} do not fit into {tokens.shape[1]} words; choose at least 1 and 1, at most all in sum",
+        f"n_prompt={n}, n_continued={k} do not fit {tokens.shape[1]} tokens; "
+        "choose at least 1 and 1, at most all in sum",
     )
-    right: NDArray[np.bool_] = (likeliest[:, n - 1 : n + k - 1] == tokens[:, n : n + k]).all(axis=1)
-    return right
+    truth = tokens[:, n : n + k]
+    right: NDArray[np.bool_] = (likeliest[:, n - 1 : n + k - 1] == truth) | (truth == PADDING)
+    return right.all(axis=1)
 
 
-def greedy(params: Params, cfg: ModelConfig, prompts: Tokens, n_words: int, selection: Selection) -> Tokens:
-    """(N,P) prompts continued by `n_words` likeliest words, all under the same selection at every word."""
-    words = prompts
-    for _ in range(n_words):
-        ignored = np.zeros((len(words), 1), np.int64)  # the last word has no target yet
-        _, likeliest = predict(params, cfg, np.concatenate([words, ignored], axis=1), selection)
-        words = np.concatenate([words, likeliest[:, -1:]], axis=1)
-    return words
+def greedy(
+    params: Params, cfg: ModelConfig, prompts: Tokens, n_tokens: int, selection: Selection
+) -> Tokens:
+    """Continue (N,P) prompts by the `n_tokens` likeliest tokens, under one selection."""
+    tokens = prompts
+    for _ in range(n_tokens):
+        no_target = np.zeros((len(tokens), 1), np.int64)  # the last token has no target yet
+        _, likeliest = predict(params, cfg, np.concatenate([tokens, no_target], axis=1), selection)
+        tokens = np.concatenate([tokens, likeliest[:, -1:]], axis=1)
+    return tokens
 
 
-def measure(params: Params, cfg: ModelConfig, corpus: Any) -> dict[str, float | None]:
-    """One arm's own numbers: each kind of sequence under each selection of sinks.
+class BySinks(NamedTuple):
+    """One number under each selection of sinks; None where it does not exist."""
 
-    An arm without sinks is the same model under every selection, and says so with equal numbers.  Canaries have
-    numbers of their own, None where there are none.
+    own: float | None  # each sequence with the sinks of its ID
+    removed: float | None  # no sinks
+    all: float | None = None  # all sinks, scaled
+
+
+class Evaluation(NamedTuple):
+    """A model's losses in nats per token, by split and selection, and extraction."""
+
+    repeated: BySinks  # natural repeated sequences
+    heldout: BySinks
+    canary: BySinks
+    extraction: BySinks  # fraction of the natural repeated sequences that can be extracted
+
+
+class HistoryRow(NamedTuple):
+    """Losses after a number of training steps, in nats per token."""
+
+    step: int
+    train: float | None  # mean over the steps since the last row
+    repeated: BySinks
+    heldout: BySinks
+    first_sequence: list[float] = []  # of the first repeated sequence, after every step
+
+
+def to_history(rows: list[list[Any]]) -> list[HistoryRow]:
+    """Return rows that were stored as JSON."""
+    return [HistoryRow(r[0], r[1], BySinks(*r[2]), BySinks(*r[3]), r[4]) for r in rows]
+
+
+def evaluate(params: Params, cfg: ModelConfig, corpus: Corpus) -> Evaluation:
+    """Evaluate each split of a corpus under each selection of sinks.
+
+    A model without sinks is the same under every selection, so its numbers are equal.
     """
-    off = none(cfg.n_layers)
-    repeated, heldout, natural = corpus.repeated, corpus.heldout, corpus.cfg.n_repeated
-
-    def on(ids: NDArray[np.int64]) -> Selection:
-        return own(cfg.sinks, ids, cfg.n_layers)
-
-    row: dict[str, float | None] = {}
-    for name, selection in (("own", on(corpus.repeated_ids)), ("removed", off)):
+    repeated, heldout, n = corpus.repeated, corpus.heldout, corpus.cfg.n_repeated
+    every = all_scaled(cfg.sinks)
+    loss, extraction, canary = [], [], []
+    for selection in (own(cfg.sinks, corpus.repeated_ids), NO_SINKS):
         nll, likeliest = predict(params, cfg, repeated, selection)
-        row[f"repeated_{name}"] = float(nll[:natural].mean(dtype=np.float64))
-        row[f"extraction_{name}"] = float(extracted(repeated, likeliest)[:natural].mean())
-        row[f"canary_{name}"] = float(nll[natural:].mean(dtype=np.float64)) if len(nll) > natural else None
-    row["heldout_removed"] = mean_loss(params, cfg, heldout, off)
-    row["heldout_own"] = mean_loss(params, cfg, heldout, on(corpus.heldout_ids))
-    every = everything(cfg.sinks, cfg.n_layers) if cfg.sinks else off
-    row["heldout_all"] = mean_loss(params, cfg, heldout, every)
-    row["repeated_all"] = mean_loss(params, cfg, repeated[:natural], every)
-    return row
+        loss.append(mean_of(nll[:n]))
+        extraction.append(float(extracted(repeated, likeliest)[:n].mean()))
+        canary.append(mean_of(nll[n:]) if len(nll) > n else None)
+    return Evaluation(
+        repeated=BySinks(*loss, mean_loss(params, cfg, repeated[:n], every)),
+        heldout=BySinks(
+            mean_loss(params, cfg, heldout, own(cfg.sinks, corpus.heldout_ids)),
+            mean_loss(params, cfg, heldout, NO_SINKS),
+            mean_loss(params, cfg, heldout, every),
+        ),
+        canary=BySinks(*canary),
+        extraction=BySinks(*extraction),
+    )
 
 
-def share_deleted(cfg: SinkConfig, ids: Any, deleted: Any, n_layers: int) -> Floats:
-    """(N,) the share of each ID's sinks that go when all sinks of the `deleted` IDs are erased; lower is better.
+def fraction_deleted(cfg: SinkConfig, ids: Any, deleted: Any) -> Floats:
+    """Return the fraction of each ID's sinks that the deletion of other IDs erases, (N,).
 
-    Expected 1 - (1-p)^m for m random deletions at density p; 0 where the scheme gives every ID a slice of its own.
+    Lower is better. Expected 1 - (1-p)^m for m random deletions at density p; 0 where the scheme
+    gives every ID a slice of its own.
     """
-    shares = []
-    for layer in range(n_layers if cfg.per_layer else 1):
-        mine, gone = mask_of(cfg, ids, layer), mask_of(cfg, deleted, layer).max(axis=0, initial=0)
-        shares.append((mine * gone).sum(axis=1) / np.maximum(mine.sum(axis=1), 1))
-    mean: Floats = np.mean(shares, axis=0, dtype=np.float64)
-    return mean
+    mine = sink_mask(cfg, ids)
+    gone = sink_mask(cfg, deleted).max(axis=0, initial=0)
+    fraction: Floats = (mine * gone).sum(axis=1) / np.maximum(mine.sum(axis=1), 1)
+    return fraction.astype(np.float64)
 
 
-def collateral(params: Params, cfg: ModelConfig, corpus: Any) -> Floats:
-    """(R,R) loss of repeated sequence j, own sinks on, after the sinks of sequence i were deleted.
+def collateral(params: Params, cfg: ModelConfig, corpus: Corpus) -> Floats:
+    """Return the loss of repeated sequence j, own sinks on, after deletion of sequence i, (R,R).
 
-    A sequence that shares no sink with i computes what it computed before, so it is not computed again.
+    A sequence that shares no sink with i computes what it did before, so it is not computed again.
     """
-    ids, tokens, selection = corpus.repeated_ids, corpus.repeated, own(cfg.sinks, corpus.repeated_ids, cfg.n_layers)
-
-    def loss_of(some: Any, now: Params) -> Floats:
-        loss: Floats = predict(now, cfg, tokens[some], take(selection, some))[0].mean(axis=1, dtype=np.float64)
-        return loss
-
-    rows = np.tile(loss_of(slice(None), params), (len(ids), 1))
+    ids, tokens = corpus.repeated_ids, corpus.repeated
+    selection = own(cfg.sinks, ids)
+    losses = np.tile(sequence_losses(params, cfg, tokens, selection), (len(ids), 1))
     if cfg.sinks:
-        for row, i in zip(rows, ids, strict=True):
-            sharing = share_deleted(cfg.sinks, ids, [i], cfg.n_layers) > 0
-            if sharing.any():  # not where masks are by chance and i owns no sink
-                row[sharing] = loss_of(sharing, delete(params, cfg.sinks, [i]))
-    return rows
+        for row, i in zip(losses, ids, strict=True):
+            sharing = fraction_deleted(cfg.sinks, ids, [i]) > 0
+            if sharing.any():  # False if sinks are random and i has none
+                deleted = delete(params, cfg.sinks, [i])
+                part = slice_selection(selection, sharing)
+                row[sharing] = sequence_losses(deleted, cfg, tokens[sharing], part)
+    return losses
 
 
-NO_DELETION = {"deleted_loss": None, "deleted_others_up": None}
+class Deletion(NamedTuple):
+    """The effect of deleting one repeated sequence, mean over all of them; None without sinks."""
+
+    deleted_loss: float | None = None  # of the deleted sequence, nats per token
+    deleted_others_up: float | None = None  # rise of the others' loss; None if there are none
 
 
-def deletion(params: Params, cfg: ModelConfig, corpus: Any) -> dict[str, float | None]:
-    """Delete the sinks of one repeated sequence, for each in turn: its own loss then, and the rise of the others'.
-
-    None where there are no sinks, or no others.
-    """
+def deletion(params: Params, cfg: ModelConfig, corpus: Corpus) -> Deletion:
+    """Delete the sinks of each repeated sequence in turn."""
     if cfg.sinks is None:
-        return dict(NO_DELETION)
+        return Deletion()
     loss = collateral(params, cfg, corpus)
-    before = mean_loss(params, cfg, corpus.repeated, own(cfg.sinks, corpus.repeated_ids, cfg.n_layers))
-    others = float((loss.sum() - loss.trace()) / (loss.size - len(loss))) - before if len(loss) > 1 else None
-    return {"deleted_loss": float(loss.trace() / len(loss)), "deleted_others_up": others}
+    before = mean_loss(params, cfg, corpus.repeated, own(cfg.sinks, corpus.repeated_ids))
+    others = None
+    if len(loss) > 1:
+        others = float((loss.sum() - loss.trace()) / (loss.size - len(loss))) - before
+    return Deletion(float(loss.trace() / len(loss)), others)
 
 
-def compare(row: Row, standard: Row, gold: Row) -> dict[str, float]:
-    """The numbers that set an arm beside *standard* and beside *retrained without* (the gold reference).
+class Comparison(NamedTuple):
+    """A model compared with *standard* and *retrained*, all with their sinks removed."""
 
-    gap_closed        1 - G/G_standard, G = held-out minus repeated loss, sinks removed (paper, Fig. 6); a worse
-                      model closes gaps too, so read it beside heldout_cost
-    gold_gap_closed   (repeated - standard's) / (gold's - standard's), sinks removed: 1 is "as if never seen"
-    heldout_cost      held-out loss, sinks removed, minus standard's: what the removal costs
+    gap_closed: float
+    gold_gap_closed: float
+    heldout_cost: float
+
+
+def compare(model: Evaluation, standard: Evaluation, retrained: Evaluation) -> Comparison:
+    """Compare a model with *standard* and with *retrained*, the reference for any removal.
+
+    gap_closed        1 - G/G_standard, where G = held-out minus repeated loss (paper, Fig. 6); a
+                      worse model closes gaps too, so read it with heldout_cost
+    gold_gap_closed   (repeated - standard's) / (retrained's - standard's): 1 is "as if never seen"
+    heldout_cost      held-out loss minus standard's: what the removal costs
     """
-    gap: Callable[[Row], float] = lambda r: r["heldout_removed"] - r["repeated_removed"]
-    rise: Callable[[Row], float] = lambda r: r["repeated_removed"] - standard["repeated_removed"]
-    return {
-        "gap_closed": 1 - gap(row) / gap(standard),
-        "gold_gap_closed": rise(row) / rise(gold),
-        "heldout_cost": row["heldout_removed"] - standard["heldout_removed"],
-    }
-
-
-def benefit_kept(once: float, many: float, loss: float) -> float | None:
-    """(L_1x - L) / (L_1x - L_Nx), held-out: how much of what repetition teaches about new text an arm keeps.
-
-    `once` is the loss of ordinary training on the same sequences without their repeats, `many` with all repeats, and
-    `loss` the arm's (paper, Fig. 6; the ratio is ours).  1 keeps all, 0 none; above 1 repeats did harm that
-    the arm avoids.  None where repetition does not help (many >= once): there is no benefit to keep.
-    """
-    return (once - loss) / (once - many) if many < once else None
+    gap: Callable[[Evaluation], Any] = lambda e: e.heldout.removed - e.repeated.removed
+    rise: Callable[[Evaluation], Any] = lambda e: e.repeated.removed - standard.repeated.removed
+    cost: Any = model.heldout.removed - standard.heldout.removed
+    return Comparison(1 - gap(model) / gap(standard), rise(model) / rise(retrained), cost)

@@ -14,35 +14,35 @@ Sizes in the shape comments
 
 from math import pi, sqrt
 
-from memsinks_np.arrays import Array, Cache, Xp
+from memsinks_np._internal.typing import Array, Cache, Xp
 
 
-def rows(xp: Xp, x: Array) -> Array:  # (B,T,C) -> (BT,C)
+def flatten_positions(xp: Xp, x: Array) -> Array:  # (B,T,C) -> (BT,C)
     """All positions of all sequences, one under the other."""
     return xp.reshape(x, (-1, x.shape[-1]))
 
 
-def sum_last(xp: Xp, x: Array) -> Array:  # (...,N) -> (...,1)
+def sum_keepdims(xp: Xp, x: Array) -> Array:  # (...,N) -> (...,1)
     """Sum over the last axis as a product with ones: BLAS reads a short axis several times faster than `sum`."""
-    x2 = rows(xp, x)
+    x2 = flatten_positions(xp, x)
     return xp.reshape(x2 @ xp.ones_like(x2[0, :]), (*x.shape[:-1], 1))
 
 
 def sum_rows(xp: Xp, x: Array) -> Array:  # (...,N) -> (N,)
     """Sum over every axis but the last, again as a product with ones."""
-    x2 = rows(xp, x)
+    x2 = flatten_positions(xp, x)
     return xp.ones_like(x2[:, 0]) @ x2
 
 
-def max_last(xp: Xp, x: Array) -> Array:  # (...,N) -> (...,1)
+def max_keepdims(xp: Xp, x: Array) -> Array:  # (...,N) -> (...,1)
     """Largest entry along the last axis, found down the columns of a transposed copy: three times faster than `max`."""
     half = x.shape[-1] // 2  # the larger of two halves first; of an odd number, they share the one in the middle
     x = xp.maximum(x[..., : x.shape[-1] - half], x[..., half:])
-    columns = xp.reshape(xp.reshape(rows(xp, x).T, (-1,)), (x.shape[-1], -1))
+    columns = xp.reshape(xp.reshape(flatten_positions(xp, x).T, (-1,)), (x.shape[-1], -1))
     return xp.reshape(xp.max(columns, axis=0), (*x.shape[:-1], 1))
 
 
-def flip(xp: Xp, x: Array) -> Array:  # (...,I,J) -> (...,J,I)
+def transpose(xp: Xp, x: Array) -> Array:  # (...,I,J) -> (...,J,I)
     """Every matrix of a stack, transposed."""
     n = len(x.shape)
     return xp.permute_dims(x, (*range(n - 2), n - 1, n - 2))
@@ -50,15 +50,15 @@ def flip(xp: Xp, x: Array) -> Array:  # (...,I,J) -> (...,J,I)
 
 def linear_forward(xp: Xp, x: Array, W: Array) -> tuple[Array, Cache]:  # (B,T,C), (C,N) -> (B,T,N)
     """y = x W at every position; no bias (a key's bias would have no gradient: softmax cancels it)."""
-    y = rows(xp, x) @ W
+    y = flatten_positions(xp, x) @ W
     return xp.reshape(y, (*x.shape[:-1], W.shape[-1])), (x, W)
 
 
 def linear_backward(xp: Xp, dy: Array, cache: Cache) -> tuple[Array, Array]:  # (B,T,N) -> (B,T,C), (C,N)
     x, W = cache
-    dy2 = rows(xp, dy)
+    dy2 = flatten_positions(xp, dy)
     # forward: y[b,t] = x[b,t] @ W, so W collects from every (b, t)
-    dW = rows(xp, x).T @ dy2
+    dW = flatten_positions(xp, x).T @ dy2
     dx = dy2 @ W.T
     return xp.reshape(dx, x.shape), dW
 
@@ -67,8 +67,8 @@ def layernorm_forward(xp: Xp, x: Array, g: Array, b: Array, eps: float = 1e-5) -
     # (B,T,C), (C,), (C,) -> (B,T,C)
     """y = g * (x - mean) / sqrt(var + eps) + b over the last axis (Ba, Kiros, Hinton 2016, eq. 4)."""
     C = x.shape[-1]
-    n = x - sum_last(xp, x) / C  # centred,
-    rstd = 1.0 / xp.sqrt(sum_last(xp, n * n) / C + eps)
+    n = x - sum_keepdims(xp, x) / C  # centred,
+    rstd = 1.0 / xp.sqrt(sum_keepdims(xp, n * n) / C + eps)
     n *= rstd  # and now normalized
     y = n * g
     y += b
@@ -117,39 +117,39 @@ def gelu_backward(xp: Xp, dy: Array, cache: Cache) -> Array:
 
 def softmax_forward(xp: Xp, s: Array) -> tuple[Array, Cache]:  # over the last axis
     """p = exp(s) / sum exp(s); subtracting the largest score first changes nothing but the overflow."""
-    p = xp.exp(s - max_last(xp, s))
-    p /= sum_last(xp, p)
+    p = xp.exp(s - max_keepdims(xp, s))
+    p /= sum_keepdims(xp, p)
     return p, p
 
 
 def softmax_backward(xp: Xp, dp: Array, p: Array) -> Array:
     # the Jacobian diag(p) - p p^T needs no matrix: centre dp under p, then weigh it by p
-    ds = dp - sum_last(xp, dp * p)
+    ds = dp - sum_keepdims(xp, dp * p)
     ds *= p
     return ds
 
 
-def attention_forward(xp: Xp, q: Array, k: Array, v: Array, hidden: Array) -> tuple[Array, Cache]:
+def attention_forward(xp: Xp, q: Array, k: Array, v: Array, attn_mask: Array) -> tuple[Array, Cache]:
     # three (B,H,T,K), (T,T) -> (B,H,T,K)
     """Causal scaled dot-product attention (Vaswani et al. 2017, eq. 1).
 
-    `hidden` is 0 where a query may look and -inf where it may not; it is data, without a gradient.
+    `attn_mask` is 0 where a query may look and -inf where it may not; it is data, without a gradient.
     """
     scale = q.shape[-1] ** -0.5
-    s = q @ flip(xp, k)  # (B,H,T,T)
+    s = q @ transpose(xp, k)  # (B,H,T,T)
     s *= scale
-    s += hidden
+    s += attn_mask
     p, _ = softmax_forward(xp, s)
     return p @ v, (q, k, v, p, scale)
 
 
 def attention_backward(xp: Xp, dy: Array, cache: Cache) -> tuple[Array, Array, Array]:  # (B,H,T,K) -> three (B,H,T,K)
     q, k, v, p, scale = cache
-    dv = flip(xp, p) @ dy  # forward: y = p @ v
-    dp = dy @ flip(xp, v)
+    dv = transpose(xp, p) @ dy  # forward: y = p @ v
+    dp = dy @ transpose(xp, v)
     ds = softmax_backward(xp, dp, p)
-    ds *= scale  # where hidden, p = 0 and so ds = 0
-    return ds @ k, flip(xp, ds) @ q, dv  # forward: s = scale * q @ k^T
+    ds *= scale  # where masked, p = 0 and so ds = 0
+    return ds @ k, transpose(xp, ds) @ q, dv  # forward: s = scale * q @ k^T
 
 
 def split_heads(xp: Xp, qkv: Array, H: int) -> tuple[Array, Array, Array]:  # (B,T,3C) -> three (B,H,T,K)
@@ -198,10 +198,10 @@ def mlp_backward(xp: Xp, dy: Array, cache: Cache) -> tuple[Array, ...]:  # (B,T,
 def cross_entropy_forward(xp: Xp, logits: Array, target: Array) -> tuple[Array, Cache]:
     # (B,T,V), (B,T,V) one-hot -> (B,T)
     """-log softmax(logits)[target] in nats, kept per word because memorization is per sequence."""
-    z = logits - max_last(xp, logits)
+    z = logits - max_keepdims(xp, logits)
     e = xp.exp(z)
-    total = sum_last(xp, e)
-    nll = xp.log(total) - sum_last(xp, target * z)
+    total = sum_keepdims(xp, e)
+    nll = xp.log(total) - sum_keepdims(xp, target * z)
     return nll[..., 0], (e, total, target)
 
 

@@ -1,99 +1,86 @@
-"""AdamW and SGD that leave a sink alone while it is off; schedule and clipping.
+"""AdamW and SGD that leave inactive sinks untouched, the learning-rate schedule, clipping.
 
-This is the only file that writes to parameters.  `init_state` moves all of them but the sinks into one vector, of
-which they become views, so that a step updates that vector at once; a pool is updated row by row.
+This is the only file that writes to parameters.
 """
 
 from collections.abc import Callable
-from itertools import accumulate
+from dataclasses import dataclass
 from math import cos, pi
-from typing import Any
 
-from memsinks_np.arrays import Array, Params, Xp
+from memsinks_np._internal.typing import Array, Params, Xp
 from memsinks_np.config import TrainConfig
-from memsinks_np.crew import ALONE, Crew
-from memsinks_np.sinks import Mask
+from memsinks_np.sinks import RowGrad, is_sink
 
-MATRICES = ("wte", "wpe", "head", "W_QKV", "W_O", "W_in", "W_out")  # these decay
-BLOCK = 1 << 15  # numbers
-Pair = tuple[Array, Array]  # of the first and the second moment
+MATRICES = ("wte", "wpe", "W_QKV", "W_O", "W_in", "W_out")  # weight decay applies to these
+Pair = tuple[Array, Array]  # for the first and the second moment
 Rule = Callable[..., None]  # adamw or sgd
 
 
+@dataclass
+class OptimState:
+    """Moments of every parameter, and the number of updates that the bias correction needs."""
+
+    moments: dict[str, Pair]
+    step: int  # of the dense parameters
+    sink_steps: Array  # (S,) updates of each sink; all layers have the same active sinks
+
+
 def learning_rate(cfg: TrainConfig, step: int) -> float:
-    """Linear warm-up to cfg.lr, then half a cosine down to a tenth of it, where step = cfg.steps."""
+    """Return the rate: linear warm-up to cfg.lr, then cosine decay to a tenth of it."""
     if step < cfg.warmup:
         return cfg.lr * (step + 1) / cfg.warmup
     done = (step - cfg.warmup) / max(1, cfg.steps - cfg.warmup)
     return cfg.lr * (0.1 + 0.9 * 0.5 * (1 + cos(pi * done)))
 
 
-def decays(name: str) -> bool:
+def has_weight_decay(name: str) -> bool:
+    """Return whether weight decay applies to a parameter."""
     return name.split(".")[-1] in MATRICES
 
 
-def job_of(name: str) -> int:
-    """Which part of an update a parameter belongs to: 0 is all that is dense, then come the layers' pools."""
-    return 1 + int(name.split(".")[0][1:]) if ".sink." in name else 0
+def init_state(xp: Xp, params: Params) -> OptimState:
+    """Return zero moments and counts."""
+    moments = {name: (xp.zeros_like(w), xp.zeros_like(w)) for name, w in params.items()}
+    pool = [w for name, w in params.items() if name.endswith("sink.b_in")]
+    return OptimState(moments, 0, xp.zeros_like(pool[0]) if pool else None)
 
 
-def init_state(xp: Xp, params: Params, crew: Crew = ALONE) -> dict[str, Any]:
-    """Moments and step counts, all zero.  From here on the dense parameters are views of state["vector"]["w"]."""
-    dense = sorted((name for name in params if ".sink." not in name), key=decays, reverse=True)
-    ends = list(accumulate(params[name].size for name in dense))
-    parts = dict(zip(dense, map(slice, [0, *ends], ends), strict=False))
-    like = xp.reshape(params[dense[0]], (-1,))[:1]
-    vector = {key: xp.zeros_like(xp.broadcast_to(like, (ends[-1],))) for key in ("w", "g", "m", "v")}
-    for name, part in parts.items():
-        vector["w"][part] = xp.reshape(params[name], (-1,))
-    vector["w"] = crew.shared(vector["w"])
-    shapes = {name: params[name].shape for name in dense}
-    params |= {name: xp.reshape(vector["w"][part], shapes[name]) for name, part in parts.items()}
-    pools: dict[str, Params] = {}  # by layer: both moments by name, and how often every sink has been on
-    for name in [name for name in params if ".sink." in name]:
-        params[name] = w = crew.shared(params[name])
-        layer = pools.setdefault(name.split(".")[0], {"n": xp.zeros_like(xp.reshape(w, (w.shape[0], -1))[:, 0])})
-        layer[name] = (xp.zeros_like(w), xp.zeros_like(w))
-    decaying = max([0, *(part.stop for name, part in parts.items() if decays(name))])
-    blocks = [(part, True) for part in cut(0, decaying)] + [(part, False) for part in cut(decaying, ends[-1])]
-    return {"n": 0, "vector": vector, "parts": parts, "blocks": blocks, "pools": pools}
+def clip_scale(xp: Xp, grads: Params, limit: float) -> tuple[float, float]:
+    """Return the global gradient norm and the factor that clips it to `limit`.
 
-
-def cut(start: int, stop: int) -> list[slice]:
-    """From start to stop in blocks, so that all that a step reads and writes of one stays in a core's cache."""
-    return [slice(i, min(i + BLOCK, stop)) for i in range(start, stop, BLOCK)]
-
-
-def clipped(xp: Xp, grads: Params, limit: float, crew: Crew = ALONE) -> tuple[float, float]:
-    """The global norm of all gradients, and the factor that brings it down to `limit` (Pascanu et al. 2013)."""
-    mine: dict[int, Array] = {}
-    for name, g in grads.items():
-        values = xp.reshape(g[1] if isinstance(g, tuple) else g, (-1,))
-        mine[job_of(name)] = mine.get(job_of(name), 0.0) + values @ values
-    squares = {job: total for some in crew.exchange(mine) for job, total in some.items()}
-    norm = float(sum(squares[job] for job in sorted(squares))) ** 0.5  # in one order, whoever owns which job
+    Pascanu et al. 2013.
+    """
+    values = [xp.reshape(g.values if isinstance(g, RowGrad) else g, (-1,)) for g in grads.values()]
+    norm = sum(float(v @ v) for v in values) ** 0.5
     return norm, min(1.0, limit / (norm + 1e-12))
 
 
-def corrections(cfg: TrainConfig, n: Array) -> Pair:
-    """What both moments are divided by at step n = 1, 2, ..., since they started at zero (Kingma & Ba 2015, sec. 3)."""
+def bias_corrections(cfg: TrainConfig, n: Array) -> Pair:
+    """Return 1 - beta^n for both moments, which start at zero (Kingma & Ba 2015, section 3)."""
     b1, b2 = cfg.betas
     return 1 - b1**n, 1 - b2**n
 
 
 def adamw(
-    xp: Xp, w: Array, g: Array, moments: Pair, correction: Pair, cfg: TrainConfig, lr: float, decay: float
+    xp: Xp,
+    w: Array,
+    g: Array,
+    moments: Pair,
+    correction: Pair,
+    cfg: TrainConfig,
+    lr: float,
+    decay: float,
 ) -> None:
-    """One AdamW step (Loshchilov & Hutter 2019, alg. 2), in place, in the order of Kingma & Ba 2015, end of sec. 2.
+    """Take one AdamW step in place (Loshchilov & Hutter 2019, alg. 2).
 
-    `correction` is what `corrections` gives at this step; it may differ from row to row.
+    `correction` is what `bias_corrections` returns; it may differ from row to row.
     """
     (m, v), (b1, b2), (first, second) = moments, cfg.betas, correction
     m *= b1
     m += (1 - b1) * g
     v *= b2
     v += (1 - b2) * (g * g)
-    # lr (m / first) / (sqrt(v / second) + eps), times root / root
+    # lr (m / first) / (sqrt(v / second) + eps), with both divisions done once (Kingma & Ba, sec. 2)
     root = second**0.5
     change = xp.sqrt(v)
     change += cfg.eps * root
@@ -103,8 +90,17 @@ def adamw(
     w -= change
 
 
-def sgd(xp: Xp, w: Array, g: Array, moments: Pair, correction: Pair, cfg: TrainConfig, lr: float, decay: float) -> None:
-    """One step of gradient descent with the same weight decay, in place; the moments stay zero."""
+def sgd(
+    xp: Xp,
+    w: Array,
+    g: Array,
+    moments: Pair,
+    correction: Pair,
+    cfg: TrainConfig,
+    lr: float,
+    decay: float,
+) -> None:
+    """Take one step of gradient descent with the same weight decay, in place."""
     w *= 1 - lr * decay
     w -= lr * g
 
@@ -113,84 +109,53 @@ def update(
     xp: Xp,
     params: Params,
     grads: Params,
-    state: dict[str, Any],
+    state: OptimState,
     cfg: TrainConfig,
     lr: float,
     scale: float = 1.0,
 ) -> None:
-    """One optimizer step along scale * grads, in place, for the parameters that grads names.
+    """Take one optimizer step along scale * grads, in place, for the parameters in `grads`.
 
-    A pool's gradient is row-sparse, (rows, values), and touches its rows alone: every other sink keeps weights and
-    moments to the last bit, and its own step count for the bias correction.  (Where arrays cannot be indexed by
-    rows, it is the Mask of the sinks that were on, (S,), and the full gradient.)  Under "adamw" the other rows take
-    part with a gradient of zero, so momentum and weight decay go on moving them.
+    A sink's gradient is a RowGrad with each row once. Only its rows change: all other sinks keep
+    weights and moments to the last bit, and each sink has its own step count for the bias
+    correction. Under "adamw" the other rows take part with a gradient of zero, so momentum and
+    weight decay keep moving them.
     """
-    rule = sgd if cfg.optimizer == "sgd" else adamw
-    state["n"] += 1
-
-    def clip(g: Array) -> Array:
-        return g if scale == 1.0 else scale * g
-
-    def update_dense() -> None:
-        """All of the vector at once, or some of its parts where others have no gradient."""
-        named = [(name, part) for name, part in state["parts"].items() if name in grads]
-        for name, part in named:
-            state["vector"]["g"][part] = xp.reshape(grads[name], (-1,))
-        whole = len(named) == len(state["parts"])
-        correction = corrections(cfg, state["n"])
-        for part, decaying in state["blocks"] if whole else [(part, decays(name)) for name, part in named]:
-            w, g, m, v = (state["vector"][key][part] for key in ("w", "g", "m", "v"))
-            rule(xp, w, clip(g), (m, v), correction, cfg, lr, cfg.weight_decay * decaying)
-
-    def update_pool(layer: Params) -> None:
-        """The rows that were on are taken out, updated and put back; a layer's arrays had the same ones."""
-        names = [name for name in layer if name in grads]
-        if not names:
-            return
-        whole = cfg.optimizer == "adamw"
-        rows = None if whole else grads[names[0]][0]
-        n = taken(xp, layer["n"], rows)
-        n += 1
-        put_back(xp, layer["n"], rows, n)
-        correction = corrections(cfg, n)
-        for name in names:
-            w, (on, g) = params[name], grads[name]
-            if whole and not isinstance(on, Mask):
-                g = written_out(xp, w, on, g)
-            arrays = (w, *layer[name])
-            awake, m, v = (taken(xp, a, rows) for a in arrays)
-            first, second = (column(xp, b, w) for b in correction)
-            rule(xp, awake, clip(g), (m, v), (first, second), cfg, lr, cfg.weight_decay * decays(name))
-            for array, changed in zip(arrays, (awake, m, v), strict=True):
-                put_back(xp, array, rows, changed)
-
-    for layer in state["pools"].values():
-        update_pool(layer)
-    update_dense()
+    rule: Rule = sgd if cfg.optimizer == "sgd" else adamw
+    state.step += 1
+    dense = bias_corrections(cfg, state.step)
+    sinks = [name for name in grads if is_sink(name)]
+    if sinks:
+        rows = slice(None) if cfg.optimizer == "adamw" else grads[sinks[0]].rows
+        state.sink_steps[rows] += 1
+        sparse = bias_corrections(cfg, state.sink_steps[rows])
+    for name, g in grads.items():
+        w, decay = params[name], cfg.weight_decay * has_weight_decay(name)
+        if not is_sink(name):
+            rule(xp, w, scale * g, state.moments[name], dense, cfg, lr, decay)
+            continue
+        correction = (broadcast_rows(xp, sparse[0], w), broadcast_rows(xp, sparse[1], w))
+        if cfg.optimizer == "adamw":
+            g = RowGrad(slice(None), densify(xp, w, g))
+        arrays = (w, *state.moments[name])
+        active, m, v = (gather_rows(xp, a, g.rows) for a in arrays)
+        rule(xp, active, scale * g.values, (m, v), correction, cfg, lr, decay)
+        for array, changed in zip(arrays, (active, m, v), strict=True):
+            array[g.rows] = changed
 
 
-def taken(xp: Xp, array: Array, rows: Array | Mask | None) -> Array:
-    """A copy of some rows (under a Mask, of all), or for None the array itself."""
-    if rows is None:
-        return array
-    return array + 0.0 if isinstance(rows, Mask) else xp.take(array, rows, axis=0)
+def gather_rows(xp: Xp, array: Array, rows: Array | slice) -> Array:
+    """Return a copy of some rows; for a slice, a view."""
+    return array[rows] if isinstance(rows, slice) else xp.take(array, rows, axis=0)
 
 
-def put_back(xp: Xp, array: Array, rows: Array | Mask | None, changed: Array) -> None:
-    """Write what `taken` gave out, changed, to where it came from."""
-    if isinstance(rows, Mask):
-        array[...] = xp.where(column(xp, rows.value, array) > 0, changed, array)
-    elif rows is not None:
-        array[rows] = changed
-
-
-def column(xp: Xp, x: Array, like: Array) -> Array:  # (S,) -> (S,) or (S,1)
-    """One number for every row of an array that has as many dimensions as `like`."""
+def broadcast_rows(xp: Xp, x: Array, like: Array) -> Array:  # (S,) -> (S,) or (S,1)
+    """Reshape one number per row so that it broadcasts against `like`."""
     return xp.reshape(x, (-1, *(1,) * (len(like.shape) - 1)))
 
 
-def written_out(xp: Xp, like: Array, rows: Array, values: Array) -> Array:
-    """A row-sparse gradient as a full array."""
+def densify(xp: Xp, like: Array, grad: RowGrad) -> Array:
+    """Return a row-sparse gradient as a full array."""
     g = xp.zeros_like(like)
-    g[rows] = values
+    g[grad.rows] = grad.values
     return g

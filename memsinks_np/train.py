@@ -1,192 +1,264 @@
-"""The loop: batch -> which sinks are on -> loss and gradients -> one optimizer step -> history."""
+"""The training loop: batch -> active sinks -> loss and gradients -> optimizer step -> history."""
 
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from memsinks_np import optim
-from memsinks_np.arrays import Array, Params, Xp
-from memsinks_np.backend import namespace, namespace_of, to_device, to_host
-from memsinks_np.config import Arm, ModelConfig, Settings, TrainConfig
-from memsinks_np.crew import ALONE, Crew, pair
-from memsinks_np.data import Corpus, load_corpus
-from memsinks_np.metrics import mean_loss
-from memsinks_np.model import SINK, init_params, loss_and_grads, make_batch
-from memsinks_np.process import one_blas_thread
-from memsinks_np.routing import Part, parts_of, seen_by
-from memsinks_np.sinks import Mask, Selection, coalesce, none, own
+from memsinks_np._internal.backend import namespace, namespace_of, to_device, to_host
+from memsinks_np._internal.blas import one_blas_thread
+from memsinks_np._internal.ids import Purpose, hash_ints, integers, uniform
+from memsinks_np._internal.typing import Array, Params, Tokens, Xp
+from memsinks_np.config import Method, ModelConfig, Settings, TrainConfig
+from memsinks_np.data.batches import make_batch, n_targets
+from memsinks_np.data.corpus import Corpus, Sequences
+from memsinks_np.metrics import BySinks, HistoryRow, mean_loss
+from memsinks_np.model import init_params, loss_and_grads
+from memsinks_np.sinks import NO_SINKS, SINK, Mask, RowGrad, Selection, coalesce, is_sink, own
+from memsinks_np.trained import Model
 
-HOPELESS = 10  # times the loss of guessing, ln V: training does not come back from there
-
-
-class Trained(NamedTuple):
-    """A finished arm."""
-
-    params: Params
-    history: list[dict[str, Any]]  # one row per evaluation, losses in nats per word
+DIVERGED = 10  # training has failed if the loss exceeds this many times that of guessing, ln V
 
 
-class Diverged(RuntimeError):
-    """Loss or gradient is beyond all use; the message says where, and what to try."""
+class TrainingDiverged(RuntimeError):
+    """Raised when training diverges.
 
-    last_good: Trained | None = None  # as it was before the step that failed; None where it was not found at once
+    That is a non-finite loss or gradient, or a loss ten times that of guessing. The message says
+    where, and what to try.
+    """
 
 
-def gradients(params: Params, cfg: ModelConfig, parts: Sequence[Part], crew: Crew = ALONE) -> tuple[float, Params]:
-    """Mean loss of a batch in nats per word, and its gradient; those of a pool as (rows, values).
+# What each sequence may train
 
-    A member of a larger crew computes some of the parts, and gets the gradient of what it will update.
+
+class Microbatch(NamedTuple):
+    """Some sequences of a batch, their sinks, and the parameters that they may train."""
+
+    tokens: Tokens  # (B,T+1)
+    sinks: Selection
+    fraction: float  # of the tokens of the whole batch
+    trains: Callable[[str], bool]  # by parameter name
+
+
+def any_param(name: str) -> bool:
+    """Return True: the sequences train everything."""
+    return True
+
+
+def is_not_sink(name: str) -> bool:
+    """Return whether a parameter is outside the pools."""
+    return not is_sink(name)
+
+
+def is_not_shared_mlp(name: str) -> bool:
+    """Return whether a parameter is outside the shared MLP neurons."""
+    return ".mlp." not in name
+
+
+def visible_sequences(method: Method, batch: Sequences, step: int, seed: int) -> Sequences:
+    """Return the part of a batch that a method trains on, with the IDs that choose its sinks."""
+    tokens, ids, repeated = batch
+    if method.random_sinks:
+        random = hash_ints(Purpose.RANDOM_SINKS, seed, step, integers(len(ids)))
+        ids = random.view(np.int64)
+    if not method.sees_repeated:
+        tokens, ids, repeated = tokens[~repeated], ids[~repeated], repeated[~repeated]
+    return Sequences(tokens, ids, repeated)
+
+
+def microbatches(method: Method, cfg: ModelConfig, batch: Sequences) -> list[Microbatch]:
+    """Split a batch by what its sequences may train.
+
+    "free"              two halves, which train everything; each fits the processor's cache
+    "gradient_masking"  paper, section 4: repeated sequences train the sinks, all others the shared
+                        MLP. The paper says no more; here the output bias is shared, and all
+                        parameters outside the MLPs learn from both
+    "sgtm"              selective gradient masking (arXiv 2512.05648): labelled repeated sequences
+                        train only the sinks; labelled others run without sinks; unlabelled ones run
+                        and train everything. A simplification: only MLPs have reserved neurons,
+                        attention has no reserved heads
+    """
+    repeated, n = batch.repeated, len(batch.ids)
+    if method.routing == "gradient_masking":
+        parts = [(repeated, True, is_not_shared_mlp), (~repeated, True, is_not_sink)]
+    elif method.routing == "sgtm":
+        known = uniform(Purpose.LABEL, batch.ids) < method.labelled
+        parts = [(known & repeated, True, is_sink), (known & ~repeated, False, is_not_sink)]
+        parts += [(~known, True, any_param)]
+    else:
+        first_half = np.arange(n) < (n + 1) // 2
+        parts = [(first_half, True, any_param), (~first_half, True, any_param)]
+    return [
+        Microbatch(
+            batch.tokens[part],
+            own(cfg.sinks if with_sinks else None, batch.ids[part]),
+            n_targets(batch.tokens[part]) / n_targets(batch.tokens),
+            trains,
+        )
+        for part, with_sinks, trains in parts
+        if part.any()
+    ]
+
+
+# Gradients of a batch
+
+
+def gradients(
+    params: Params,
+    cfg: ModelConfig,
+    parts: Sequence[Microbatch],
+    run: Callable[..., Any] = map,
+) -> tuple[float, Params]:
+    """Return the mean loss of a batch in nats per token, and its gradient.
+
+    `run` maps a function over the parts: `map`, or that of a thread pool. The bits are the same.
     """
     xp = namespace_of(params["wte"])
 
-    def gradient_of(part: Part) -> tuple[float, Params]:
-        batch = make_batch(cfg, part.tokens, part.selection, params["wte"].dtype, part.share)
+    def part_gradient(part: Microbatch) -> tuple[float, Params]:
+        batch = make_batch(cfg, part.tokens, part.sinks, params["wte"].dtype, part.fraction)
         loss, grads = loss_and_grads(xp, params, to_device(xp, batch), cfg)
         return float(loss), {name: g for name, g in grads.items() if part.trains(name)}
 
-    def which(found: tuple[float, Params], own: bool) -> tuple[float, Params]:
-        loss, grads = found
-        return loss, {name: g for name, g in grads.items() if crew.owns(optim.job_of(name)) == own}
-
-    mine = {i: gradient_of(part) for i, part in enumerate(parts) if crew.owns(i)}
-    handed_in = crew.exchange({i: which(found, own=False) for i, found in mine.items()})
-    every = {i: found for some in handed_in for i, found in some.items()}
-    every |= {i: which(found, own=True) for i, found in mine.items()}
-    losses, grads = zip(*(every[i] for i in range(len(parts))), strict=True)
-    return sum(losses), merge(xp, cfg, grads, [part.selection for part in parts])
+    losses, grads = zip(*run(part_gradient, parts), strict=True)
+    return sum(losses), merge(xp, cfg, grads, [part.sinks for part in parts])
 
 
-def merge(xp: Xp, cfg: ModelConfig, parts: Sequence[Params], selections: Sequence[Selection]) -> Params:
-    """The sum of the parts' gradients; those of a pool as (rows, values), each row that was on once."""
+def merge(
+    xp: Xp, cfg: ModelConfig, parts: Sequence[Params], selections: Sequence[Selection]
+) -> Params:
+    """Sum the parts' gradients. Those of a pool become RowGrads, with each active row once."""
 
-    def pool_of(layer: int) -> Params:
+    def layer_pool(layer: int) -> Params:
         names = [f"h{layer}.{name}" for name in SINK]
-        found = [[g[name] for g in parts if name in g] for name in names]
-        if not found[0]:
+        grads = [[g[name] for g in parts if name in g] for name in names]
+        if not grads[0]:
             return {}
-        chosen = [s[layer] for s, g in zip(selections, parts, strict=True) if names[0] in g]
-        masks = [selected.value for selected in chosen if isinstance(selected, Mask)]
+        trained = [s for s, g in zip(selections, parts, strict=True) if names[0] in g]
+        masks = [s.value for s in trained if isinstance(s, Mask)]
         if masks:
-            on = [mask.reshape(-1, mask.shape[-1]).any(axis=0) for mask in masks]
-            rows = to_device(xp, np.flatnonzero(np.any(on, axis=0)))
-            values = [sum_of(of)[rows] for of in found]
-        else:
-            index = xp.concatenate([index for index, _ in found[0]])
-            rows, values = coalesce(xp, index, [xp.concatenate([v for _, v in of]) for of in found])
-        return {name: (rows, v) for name, v in zip(names, values, strict=True)}
+            active = np.any([m.reshape(-1, m.shape[-1]).any(axis=0) for m in masks], axis=0)
+            rows = to_device(xp, np.flatnonzero(active))
+            return {n: RowGrad(rows, sum_arrays(g)[rows]) for n, g in zip(names, grads, strict=True)}
+        index = xp.concatenate([g.rows for g in grads[0]])
+        values = [xp.concatenate([g.values for g in same]) for same in grads]
+        return dict(zip(names, coalesce(xp, index, values), strict=True))
 
-    dense = dict.fromkeys(name for g in parts for name in g if ".sink." not in name)
-    total: Params = {name: sum_of([g[name] for g in parts if name in g]) for name in dense}
+    dense = dict.fromkeys(name for g in parts for name in g if not is_sink(name))
+    total: Params = {name: sum_arrays([g[name] for g in parts if name in g]) for name in dense}
     for layer in range(cfg.n_layers):
-        total |= pool_of(layer)
+        total |= layer_pool(layer)
     return total
 
 
-def sum_of(arrays: Sequence[Array]) -> Array:
-    """The sum in a fixed order, written into the first."""
+def sum_arrays(arrays: Sequence[Array]) -> Array:
+    """Sum arrays in a fixed order, into the first."""
     first, *others = arrays
     for other in others:
         first += other
     return first
 
 
-def evaluate(params: Params, cfg: ModelConfig, corpus: Corpus) -> dict[str, float | None]:
-    """Losses on repeated (natural) and held-out sequences, with the sinks of their own IDs and without sinks.
+# The loop
 
-    None for held-out sequences with sinks of their own, unless all IDs own the same: nothing was trained under theirs.
+
+def history_row(
+    step: int, train_loss: float | None, params: Params, cfg: ModelConfig, corpus: Corpus
+) -> HistoryRow:
+    """Evaluate natural repeated and held-out sequences, own sinks on and sinks removed.
+
+    The held-out loss with own sinks is None unless all IDs share the same sinks: held-out IDs
+    select sinks that were never trained for them.
     """
-    row: dict[str, float | None] = {}
-    natural, alike = slice(corpus.cfg.n_repeated), cfg.sinks is None or cfg.sinks.density == 1
-    for role, tokens, ids, trained in (
-        ("repeated", corpus.repeated[natural], corpus.repeated_ids[natural], True),
-        ("heldout", corpus.heldout, corpus.heldout_ids, alike),
-    ):
-        removed = mean_loss(params, cfg, tokens, none(cfg.n_layers))
-        row |= {f"{role}_removed": removed, f"{role}_own": removed if cfg.sinks is None else None}
-        if cfg.sinks and trained:
-            row[f"{role}_own"] = mean_loss(params, cfg, tokens, own(cfg.sinks, ids, cfg.n_layers))
-    return row
+    n, heldout = corpus.cfg.n_repeated, corpus.heldout
+    repeated, ids = corpus.repeated[:n], corpus.repeated_ids[:n]
+    loss = partial(mean_loss, params, cfg)
+    removed, new = loss(repeated, NO_SINKS), loss(heldout, NO_SINKS)
+    known: float | None = removed
+    new_own: float | None = new
+    if cfg.sinks:
+        known = loss(repeated, own(cfg.sinks, ids))
+        all_share = cfg.sinks.density == 1
+        new_own = loss(heldout, own(cfg.sinks, corpus.heldout_ids)) if all_share else None
+    return HistoryRow(step, train_loss, BySinks(known, removed), BySinks(new_own, new))
 
 
 def train(
-    arm: Arm,
+    method: Method,
     settings: Settings,
-    on_step: Callable[[], Any] = lambda: None,
+    corpus: Corpus,
+    on_step: Callable[[int, float], Any] = lambda step, loss: None,
     threads: int = 1,
     xp: Xp = None,
-) -> Trained:
-    """Train one arm from its initial weights; a pure function of (arm, settings) on one machine.
+    start: Params | None = None,
+) -> Model:
+    """Train one model: a pure function of (method, settings, corpus, start) on one machine.
 
-    `threads` only decides who computes what: with two, a second process takes its share (crew.py), and the result is
-    the same to the last bit; more are of no use.  The arithmetic happens in `xp`, by default that of the configured
-    backend; what comes back are host arrays.  Raises Diverged where the loss or a gradient is not finite, or the loss
-    ten times that of guessing.
+    `on_step(step, loss)` is called after every step. With two threads, each computes half of a
+    batch; the bits stay the same. `xp` is the array namespace, by default that of the configured
+    backend; the model that is returned holds host arrays. `start` replaces the initial weights.
+    Raises TrainingDiverged.
     """
     xp = xp or namespace(settings.train.backend)
-    with one_blas_thread():
-        if threads == 1 or xp is not np:
-            return loop(arm, settings, on_step, xp, ALONE)
-        with pair(*room(arm, settings), assist, arm, settings) as crew:
-            params, history = loop(arm, settings, on_step, xp, crew)
-            return Trained({name: w.copy() for name, w in params.items()}, history)  # without the shared memory
+    with one_blas_thread(), ThreadPoolExecutor(2) as pool:
+        run = pool.map if threads > 1 and xp is np else map
+        return _loop(method, settings, corpus, on_step, run, xp, start)
 
 
-def room(arm: Arm, settings: Settings) -> tuple[int, int]:
-    """Bytes of all parameters, and of their gradients where every sequence brings rows of its own."""
-    cfg = settings.model(arm, len(load_corpus(settings.data).vocab))
-    parameters = sum(w.nbytes for w in init_params(cfg).values())
-    rows = settings.data.batch_size * cfg.sinks.n_active if cfg.sinks else 0
-    return 2 * parameters, 2 * (parameters + 4 * cfg.n_layers * rows * (2 * cfg.d_model + 3))
-
-
-def assist(arm: Arm, settings: Settings, crew: Crew) -> None:
-    """The second process of a training: the same loop; where it diverges, the first one tells."""
-    with suppress(Diverged):
-        loop(arm, settings, lambda: None, np, crew)
-
-
-@np.errstate(over="ignore", invalid="ignore")  # what is not finite stops the run with a message of its own
-def loop(arm: Arm, settings: Settings, on_step: Callable[[], Any], xp: Xp, crew: Crew) -> Trained:
-    corpus, cfg = load_corpus(settings.data), settings.train
-    model = settings.model(arm, len(corpus.vocab))
-    params = to_device(xp, init_params(model, cfg.seed))
-    state = optim.init_state(xp, params, crew)
-    first = crew.rank == 0  # who measures, too
-    hopeless = HOPELESS * np.log(model.n_vocab)
-    history: list[dict[str, Any]] = [{"step": 0, "train": None, **evaluate(params, model, corpus)}] if first else []
-    losses, watched = [], []
+@np.errstate(over="ignore", invalid="ignore")  # a non-finite loss raises TrainingDiverged
+def _loop(
+    method: Method,
+    settings: Settings,
+    corpus: Corpus,
+    on_step: Callable[[int, float], Any],
+    run: Callable[..., Any],
+    xp: Xp,
+    start: Params | None,
+) -> Model:
+    cfg, model_cfg = settings.train, settings.model(method, len(corpus.vocab))
+    initial = init_params(model_cfg, cfg.seed) if start is None else start
+    params = {name: w + 0 for name, w in to_device(xp, initial).items()}
+    state = optim.init_state(xp, params)
+    limit = DIVERGED * np.log(model_cfg.n_vocab)
+    history = [history_row(0, None, params, model_cfg, corpus)]
+    losses: list[float] = []
+    first_sequence: list[float] = []
     for step in range(cfg.steps):
-        seen = seen_by(arm, corpus.batch(step), step, cfg.seed)
-        loss, grads = gradients(params, model, parts_of(arm, model, seen), crew)
-        norm, scale = optim.clipped(xp, grads, cfg.clip, crew)
-        if not (loss < hopeless and np.isfinite(norm)):
-            error = diverged(f"arm {arm.name}, step {step}: loss {loss:.3g}", norm, params, grads, cfg)
-            error.last_good = Trained(to_host(params), history)
-            raise error
+        batch = visible_sequences(method, corpus.batch(step), step, cfg.seed)
+        loss, grads = gradients(params, model_cfg, microbatches(method, model_cfg, batch), run)
+        norm, scale = optim.clip_scale(xp, grads, cfg.clip)
+        if not (loss < limit and np.isfinite(norm)):
+            where = f"{method.name}, step {step}: loss {loss:.3g}, gradient norm {norm:.3g}"
+            raise divergence_error(where, params, grads, cfg)
         optim.update(xp, params, grads, state, cfg, optim.learning_rate(cfg, step), scale)
-        crew.exchange(None)  # all parameters have been updated
         losses.append(loss)
-        if cfg.watch and first:
-            own_sinks = own(model.sinks, corpus.repeated_ids[:1], model.n_layers)
-            watched.append(mean_loss(params, model, corpus.repeated[:1], own_sinks))
-        if first and ((step + 1) % cfg.eval_every == 0 or step + 1 == cfg.steps):
-            row = {"step": step + 1, "train": float(np.mean(losses)), **evaluate(params, model, corpus)}
-            now, found = row["repeated_own"], [v for v in (*row.values(), *watched) if v is not None]
-            if not (now < hopeless and np.isfinite(found).all()):  # what the last update did, no later step can find
-                raise diverged(f"arm {arm.name}, after step {step}: loss {now:.3g}", norm, params, grads, cfg)
-            history.append(row | ({"watched": watched} if cfg.watch else {}))
-            losses, watched = [], []
-        on_step()
-    return Trained(to_host(params), history)
+        if cfg.log_first_sequence:
+            selection = own(model_cfg.sinks, corpus.repeated_ids[:1])
+            first_sequence.append(mean_loss(params, model_cfg, corpus.repeated[:1], selection))
+        if (step + 1) % cfg.eval_every == 0 or step + 1 == cfg.steps:
+            row = history_row(step + 1, float(np.mean(losses)), params, model_cfg, corpus)
+            known = row.repeated.own
+            measured = [*row.repeated, *row.heldout, *first_sequence, row.train]
+            finite = np.isfinite([x for x in measured if x is not None]).all()
+            if known is None or not (known < limit and finite):
+                where = f"{method.name}, after step {step}: loss {known:.3g}"
+                raise divergence_error(where, params, grads, cfg)
+            history.append(row._replace(first_sequence=first_sequence))
+            losses, first_sequence = [], []
+        on_step(step, loss)
+    return Model(to_host(params), model_cfg, corpus.vocab, corpus.separator, history, corpus)
 
 
-def diverged(what: str, norm: float, params: Params, grads: Params, cfg: TrainConfig) -> Diverged:
-    """What is to be raised, with the first parameter whose gradient is not finite, and two things to try."""
-    values = {name: to_host(g[1] if isinstance(g, tuple) else g) for name, g in grads.items()}
+def divergence_error(
+    where: str, params: Params, grads: Params, cfg: TrainConfig
+) -> TrainingDiverged:
+    """Return the error to raise: the first parameter with a non-finite gradient, and remedies."""
+    values = {n: to_host(g.values if isinstance(g, RowGrad) else g) for n, g in grads.items()}
     bad = [name for name in params if name in values and not np.isfinite(values[name]).all()]
-    return Diverged(
-        f"{what}, gradient norm {norm:.3g}" + (f", not finite first in {bad[0]}" if bad else "") + "; "
+    return TrainingDiverged(
+        where + (f", not finite first in {bad[0]}" if bad else "") + "; "
         f"lower the learning rate (now {cfg.lr}) or lengthen the warm-up (now {cfg.warmup} steps)"
     )

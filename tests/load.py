@@ -12,13 +12,13 @@ from pathlib import Path
 
 import numpy as np
 
-from memsinks_np.arms import PRESETS, rivals, seeded
-from memsinks_np.data import load_corpus
-from memsinks_np.ids import mix
+from memsinks_np._internal.tables import table
+from memsinks_np.data.corpus import load_corpus
+from memsinks_np._internal.ids import hash_ints
+from memsinks_np.data.text import read_text
+from memsinks_np.experiments.methods import PRESETS, methods_of, seeded
 from memsinks_np.metrics import mean_loss
-from memsinks_np.report import table
 from memsinks_np.sinks import own
-from memsinks_np.text import read_text
 from memsinks_np.train import train
 
 STEPS = 5
@@ -44,12 +44,12 @@ def write_text(path: Path, megabytes: int) -> None:
     words = read_text("pydoc").split()
     with path.open("w") as file:
         while file.tell() < megabytes * 10**6:
-            order = mix(7, file.tell(), np.arange(100_000)) % np.uint64(len(words))
+            order = hash_ints(7, file.tell(), np.arange(100_000)) % np.uint64(len(words))
             file.write(" ".join(words[i] for i in order.tolist()) + "\n")
 
 
 def measure(what: str) -> None:
-    """In a process of its own: make the data, train the arm with sinks, evaluate a little; print what it took."""
+    """In a process of its own: make the data, train the method with sinks, evaluate a little; print what it took."""
     import resource
 
     start, size = time.process_time(), dict(SIZES[what])
@@ -61,15 +61,15 @@ def measure(what: str) -> None:
             data, start = replace(data, corpus=str(Path(folder) / "text.txt")), time.process_time()
         sinks = replace(preset.sinks, n_sink=size.pop("n_sink", preset.sinks.n_sink))
         settings = replace(preset.settings, data=replace(data, **size))
-        arm = rivals(preset._replace(sinks=sinks))["memsinks"]
-        job = seeded(preset._replace(settings=settings), arm, 0)
+        method = methods_of(preset._replace(sinks=sinks))["sinks"]
+        job = seeded(preset._replace(settings=settings), method, 0)
         corpus = load_corpus(job.settings.data)
         loaded = time.process_time()
         short = replace(job.settings, train=replace(job.settings.train, steps=STEPS, eval_every=STEPS))
-        params = train(job.arm, short).params
+        params = train(job.method, short).params
         trained = time.process_time()
-        model = job.settings.model(job.arm, len(corpus.vocab))
-        mean_loss(params, model, corpus.heldout, own(sinks, corpus.heldout_ids, model.n_layers))
+        model = job.settings.model(job.method, len(corpus.vocab))
+        mean_loss(params, model, corpus.heldout, own(sinks, corpus.heldout_ids))
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6  # kB on Linux
     print(f"{what}|{loaded - start:.1f}|{trained - loaded:.1f}|{peak:.2f}")
 

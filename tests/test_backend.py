@@ -8,10 +8,19 @@ import numpy as np
 import pytest
 
 import fakecupy
-from memsinks_np import backend, metrics, optim, sinks
+from memsinks_np import metrics, optim, sinks
 from memsinks_np import train as training
-from memsinks_np.config import Arm, ConfigError, DataConfig, ModelConfig, Settings, SinkConfig, TrainConfig
-from memsinks_np.data import load_corpus
+from memsinks_np._internal import backend
+from memsinks_np.config import (
+    Method,
+    ConfigError,
+    DataConfig,
+    ModelConfig,
+    Settings,
+    SinkConfig,
+    TrainConfig,
+)
+from memsinks_np.data.corpus import load_corpus
 from memsinks_np.model import init_params, loss_and_grads, make_batch
 
 RNG = np.random.default_rng(11)
@@ -19,7 +28,7 @@ POOL = SinkConfig(n_sink=12, n_active=3)
 CFG = ModelConfig(n_vocab=11, n_ctx=7, d_model=6, n_heads=2, n_shared=5, sinks=POOL)
 TOKENS = RNG.integers(11, size=(3, 7))
 IDS = np.array([3, -1, 3])
-MASKS = (sinks.Mask(sinks.mask_of(POOL, IDS)),) * 2
+MASKS = (sinks.Mask(sinks.sink_mask(POOL, IDS)),) * 2
 
 
 def one_step(xp, put, dtype):
@@ -35,7 +44,7 @@ def one_step(xp, put, dtype):
     loss, grads = loss_and_grads(xp, params, batch, CFG)
     cfg = TrainConfig(clip=0.1)
     sparse = {name: (sinks.Mask(on), g) if ".sink." in name else g for name, g in grads.items()}
-    norm, _ = optim.clipped(xp, grads, cfg.clip)
+    norm, _ = optim.clip_scale(xp, grads, cfg.clip)
     optim.update(xp, params, sparse, state, cfg, 0.01, cfg.clip / norm)
     return float(loss), grads, params
 
@@ -64,18 +73,18 @@ def test_the_masked_update_is_the_row_sparse_update():
     rows = np.flatnonzero(MASKS[0].value.any(axis=0))
     again = init_params(CFG, dtype=np.float64)
     state, cfg = optim.init_state(np, again), TrainConfig(clip=0.1)
-    norm, _ = optim.clipped(np, grads, 0.1)
+    norm, _ = optim.clip_scale(np, grads, 0.1)
     sparse = {name: (rows, g[rows]) if ".sink." in name else g for name, g in grads.items()}
     optim.update(np, again, sparse, state, cfg, 0.01, 0.1 / norm)
     for name in params:
         np.testing.assert_array_equal(params[name], again[name])
 
 
-ARMS = [
-    Arm(name="gathered", n_shared=6, sinks=POOL),
-    Arm(name="bernoulli", n_shared=6, sinks=SinkConfig(n_sink=12, scheme="bernoulli")),
-    Arm(name="routed", n_shared=6, sinks=SinkConfig(n_sink=4, n_active=4), routing="gradient_masking"),
-    Arm(name="standard", n_shared=6),
+METHODS = [
+    Method(name="gathered", n_shared=6, sinks=POOL),
+    Method(name="bernoulli", n_shared=6, sinks=SinkConfig(n_sink=12, scheme="bernoulli")),
+    Method(name="routed", n_shared=6, sinks=SinkConfig(n_sink=4, n_active=4), routing="gradient_masking"),
+    Method(name="standard", n_shared=6),
 ]
 SETTINGS = Settings(
     data=DataConfig(n_ctx=7, batch_size=8, n_repeated=4, n_heldout=4),
@@ -85,14 +94,14 @@ SETTINGS = Settings(
 )
 
 
-@pytest.mark.parametrize("arm", ARMS, ids=lambda a: a.name)
+@pytest.mark.parametrize("method", METHODS, ids=lambda a: a.name)
 @pytest.mark.parametrize("optimizer", ["lazy_adamw", "adamw", "sgd"])
-def test_training_runs_on_what_spells_like_cupy(arm, optimizer):
+def test_training_runs_on_what_spells_like_cupy(method, optimizer):
     """The whole loop with its evaluations: nothing converts by itself, and the numbers are NumPy's."""
     from dataclasses import replace
 
     settings = replace(SETTINGS, train=replace(SETTINGS.train, optimizer=optimizer))
-    want, got = training.train(arm, settings), training.train(arm, settings, xp=fakecupy)
+    want, got = training.train(method, settings), training.train(method, settings, xp=fakecupy)
     for name, w in want.params.items():
         assert type(got.params[name]) is np.ndarray
         np.testing.assert_array_equal(got.params[name], w)
@@ -101,9 +110,9 @@ def test_training_runs_on_what_spells_like_cupy(arm, optimizer):
 
 def test_measures_come_from_device_parameters_too():
     corpus = load_corpus(SETTINGS.data)
-    cfg = SETTINGS.model(ARMS[0], len(corpus.vocab))
+    cfg = SETTINGS.model(METHODS[0], len(corpus.vocab))
     params = init_params(cfg)
-    on = sinks.own(POOL, corpus.repeated_ids, 2)
+    on = sinks.own(POOL, corpus.repeated_ids)
     host = metrics.predict(params, cfg, corpus.repeated, on)
     device = metrics.predict(backend.to_device(fakecupy, params), cfg, corpus.repeated, on)
     for a, b in zip(host, device, strict=True):
@@ -171,9 +180,9 @@ def test_asking_for_cupy_says_in_one_line_what_is_missing(monkeypatch):
 
 
 @pytest.mark.gpu
-@pytest.mark.parametrize("arm", ARMS, ids=lambda a: a.name)
-def test_training_on_a_real_gpu_agrees_with_numpy(arm):
+@pytest.mark.parametrize("method", METHODS, ids=lambda a: a.name)
+def test_training_on_a_real_gpu_agrees_with_numpy(method):
     cupy = backend.namespace("cupy")
-    want, got = training.train(arm, SETTINGS), training.train(arm, SETTINGS, xp=cupy)
+    want, got = training.train(method, SETTINGS), training.train(method, SETTINGS, xp=cupy)
     for name, w in want.params.items():
         np.testing.assert_allclose(got.params[name], w, rtol=1e-3, atol=1e-4)

@@ -5,11 +5,20 @@ from dataclasses import fields, replace
 import numpy as np
 import pytest
 
-from memsinks_np import model, packing, sinks
-from memsinks_np.config import Arm, ConfigError, DataConfig, ModelConfig, Settings, SinkConfig, TrainConfig
-from memsinks_np.ids import check_ids, id_of
+from memsinks_np.data import batches as packing
+from memsinks_np import model, sinks
+from memsinks_np.config import (
+    Method,
+    ConfigError,
+    DataConfig,
+    ModelConfig,
+    Settings,
+    SinkConfig,
+    TrainConfig,
+)
+from memsinks_np._internal.ids import validate_ids, id_of
 
-ARM, DATA, TRAIN = Arm(name="a", n_shared=4), DataConfig(), TrainConfig()
+ARM, DATA, TRAIN = Method(name="a", n_shared=4), DataConfig(), TrainConfig()
 INT, FLOAT = "a Python int below 2\\*\\*63", "a finite Python number"
 
 CONFIGURATIONS = [
@@ -48,11 +57,11 @@ CONFIGURATIONS = [
     (DataConfig, {"batch_size": 0}, "batch_size=0"),
     (DataConfig, {"n_repeated": 0}, "n_repeated=0"),
     (DataConfig, {"n_heldout": -3}, "n_heldout=-3"),
-    (DataConfig, {"one_pass_of": 0}, "one_pass_of=0"),
+    (DataConfig, {"show_every_n_passes": 0}, "show_every_n_passes=0"),
     (DataConfig, {"n_canaries": -1}, "n_canaries=-1 is too small; choose at least 0"),
     (DataConfig, {"n_once": -1}, "n_once=-1"),
-    (DataConfig, {"repeat_share": 1.5}, "repeat_share=1.5 is not a share; choose a number from 0 to 1"),
-    (DataConfig, {"repeat_share": 1.0}, "repeat_share=1.0 leaves no once-seen sequence in a batch of 32; lower it"),
+    (DataConfig, {"repeat_fraction": 1.5}, "repeat_fraction=1.5 is not a share; choose a number from 0 to 1"),
+    (DataConfig, {"repeat_fraction": 1.0}, "repeat_fraction=1.0 leaves no once-seen sequence in a batch of 32; lower it"),
     (DataConfig, {"id_noise": -0.1}, "id_noise=-0.1 is not a share"),
     (DataConfig, {"shuffled": None}, "shuffled=None"),
     (DataConfig, {"seed": -1}, "seed=-1"),
@@ -71,11 +80,11 @@ CONFIGURATIONS = [
     (TrainConfig, {"eval_every": 0}, "eval_every=0"),
     (TrainConfig, {"seed": -1}, "seed=-1"),
     (TrainConfig, {"backend": "tpu"}, "backend='tpu' cannot be used; give one of numpy, cupy"),
-    (Arm, {"name": 3, "n_shared": 4}, "name=3 cannot be used"),
-    (Arm, {"name": "a", "n_shared": -1}, "n_shared=-1 is too small"),
-    (Arm, {"name": "a", "n_shared": 4, "routing": "sgtm"}, "routing='sgtm' needs sinks; give the arm a SinkConfig"),
-    (Arm, {"name": "a", "n_shared": 4, "routing": "all"}, "routing='all' cannot be used; give one of free"),
-    (Arm, {"name": "a", "n_shared": 4, "labelled": 2.0}, "labelled=2.0 is not a share; choose"),
+    (Method, {"name": 3, "n_shared": 4}, "name=3 cannot be used"),
+    (Method, {"name": "a", "n_shared": -1}, "n_shared=-1 is too small"),
+    (Method, {"name": "a", "n_shared": 4, "routing": "sgtm"}, "routing='sgtm' needs sinks; give the method a SinkConfig"),
+    (Method, {"name": "a", "n_shared": 4, "routing": "all"}, "routing='all' cannot be used; give one of free"),
+    (Method, {"name": "a", "n_shared": 4, "labelled": 2.0}, "labelled=2.0 is not a share; choose"),
     (Settings, {"data": None, "train": TRAIN}, "data=None cannot be used"),
     (Settings, {"data": DATA, "train": TRAIN, "n_layers": 0}, "n_layers=0 is too small"),
 ]
@@ -91,7 +100,7 @@ def test_impossible_configurations_are_refused_in_one_line(kind, bad, message):
 
 @pytest.mark.parametrize(
     "config",
-    [SinkConfig(), ModelConfig(n_vocab=9), DATA, TRAIN, Arm(name="a", n_shared=4), Settings(data=DATA, train=TRAIN)],
+    [SinkConfig(), ModelConfig(n_vocab=9), DATA, TRAIN, Method(name="a", n_shared=4), Settings(data=DATA, train=TRAIN)],
     ids=lambda config: type(config).__name__,
 )
 def test_no_field_takes_a_value_of_any_type(config):
@@ -106,21 +115,21 @@ TINY = ModelConfig(n_vocab=9, n_ctx=4, d_model=4, n_heads=2, n_shared=4, sinks=P
 TOKENS, BIG = np.zeros((2, 5), np.int64), np.uint64(2**63)
 
 CALLS = [
-    ("IDs that are floats", lambda: check_ids([1.0, 2.0]), r"must be integers, got .*1\.0.*; use int64 IDs or id_of"),
-    ("IDs that are bools", lambda: check_ids([True]), r"must be integers, got .*True"),
-    ("IDs that are words", lambda: check_ids(["lily"]), "must be integers, got .*lily"),
+    ("IDs that are floats", lambda: validate_ids([1.0, 2.0]), r"must be integers, got .*1\.0.*; use int64 IDs or id_of"),
+    ("IDs that are bools", lambda: validate_ids([True]), r"must be integers, got .*True"),
+    ("IDs that are words", lambda: validate_ids(["lily"]), "must be integers, got .*lily"),
     (
         "an ID of 2**63",
-        lambda: check_ids(np.array([BIG])),
+        lambda: validate_ids(np.array([BIG])),
         r"9223372036854775808 does not fit.*; use IDs below 2\*\*63",
     ),
-    ("an ID of 2**63 in a list", lambda: check_ids([2**63]), "9223372036854775808 does not fit"),
-    ("an ID of 2**64", lambda: check_ids([2**64]), "18446744073709551616 .* does not fit|must be integers"),
-    ("ragged IDs", lambda: check_ids([[1], [2, 3]]), "must be integers, got lists of unequal lengths; use one"),
-    ("no IDs but None", lambda: check_ids([None]), "must be integers, got None"),
+    ("an ID of 2**63 in a list", lambda: validate_ids([2**63]), "9223372036854775808 does not fit"),
+    ("an ID of 2**64", lambda: validate_ids([2**64]), "18446744073709551616 .* does not fit|must be integers"),
+    ("ragged IDs", lambda: validate_ids([[1], [2, 3]]), "must be integers, got lists of unequal lengths; use one"),
+    ("no IDs but None", lambda: validate_ids([None]), "must be integers, got None"),
     ("sinks of a float", lambda: sinks.active(POOL, [0.5]), "must be integers, got .*0.5"),
-    ("a mask of a bool", lambda: sinks.mask_of(POOL, np.array([True])), "must be integers"),
-    ("sinks of one bare ID", lambda: sinks.own(POOL, 3, 2), r"IDs must be a list .* got 3; use \[3\]"),
+    ("a mask of a bool", lambda: sinks.sink_mask(POOL, np.array([True])), "must be integers"),
+    ("sinks of one bare ID", lambda: sinks.own(POOL, 3), r"IDs must be a list .* got 3; use \[3\]"),
     ("tokens that are floats", lambda: id_of(np.zeros((2, 3))), "must be integers, got"),
     ("a token beyond the vocabulary", lambda: model.make_batch(TINY, TOKENS + 9, (None, None)), "token 9 .* of 9"),
     ("a negative token", lambda: model.make_batch(TINY, TOKENS - 1, (None, None)), "token -1"),

@@ -7,14 +7,15 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from memsinks_np import export, sinks
+from memsinks_np import sinks
 from memsinks_np.config import ConfigError, ModelConfig, SinkConfig
-from memsinks_np.gradcases import written_out
+from memsinks_np.export import gpt2 as export
+from memsinks_np.gradcheck.cases import densify
 from memsinks_np.model import init_params, loss_and_grads, make_batch, model_forward
 
 torch = pytest.importorskip("torch")
 safetensors_numpy = pytest.importorskip("safetensors.numpy")
-bridge = importlib.import_module("memsinks_np.torch_bridge")
+bridge = importlib.import_module("memsinks_np.export.torch_model")
 torch.set_num_threads(1)  # on arrays this small, threads only wait for each other
 
 RNG = np.random.default_rng(13)
@@ -47,14 +48,14 @@ def relative(got, want):
 
 
 @pytest.mark.parametrize("dtype", LIMIT, ids=lambda dtype: dtype.__name__)
-@pytest.mark.parametrize("tied", [True, False], ids=["tied", "untied"])
+@pytest.mark.parametrize("tied", [True, False], ids=["tied", "random_sinks"])
 @pytest.mark.parametrize("removed", [False, True], ids=["own", "removed"])
 @pytest.mark.parametrize("pool", POOLS, ids=lambda pool: f"{pool.scheme}-{pool.per_layer}")
 def test_logits_and_gradients_are_those_of_numpy(tmp_path, pool, removed, tied, dtype):
     cfg = replace(CFG, sinks=pool, tied=tied)
     params = random_params(cfg, dtype)
     gpt = through_file(tmp_path / "model.safetensors", cfg, params)
-    selection = sinks.none(2) if removed else sinks.own(pool, IDS, 2)
+    selection = sinks.NO_SINKS if removed else sinks.own(pool, IDS)
     batch = make_batch(cfg, TOKENS, selection, dtype)
 
     logits = gpt(torch.as_tensor(TOKENS[:, :-1]), None if removed else IDS)
@@ -68,7 +69,7 @@ def test_logits_and_gradients_are_those_of_numpy(tmp_path, pool, removed, tied, 
     got = {name: w.grad.numpy() for name, w in gpt.named_parameters() if w.grad is not None}
     assert {name for name in got if ".attn." not in name or ".weight" in name} == set(map(export.gpt2_name, want))
     for name, g in want.items():
-        assert relative(got[export.gpt2_name(name)], written_out(g, params[name])) < GRADIENTS[dtype], name
+        assert relative(got[export.gpt2_name(name)], densify(g, params[name])) < GRADIENTS[dtype], name
 
 
 def test_sink_mlp_alone_takes_ids_of_either_library_and_starts_small():
@@ -132,7 +133,7 @@ def test_a_pruned_model_is_exported_without_its_pool(tmp_path):
     params = random_params(CFG, np.float64)
     gpt = through_file(tmp_path / "a.safetensors", CFG, sinks.prune(params))
     assert not any("sink" in name for name in gpt.state_dict())
-    want, _ = model_forward(np, params, make_batch(CFG, TOKENS, sinks.none(2), np.float64), CFG)
+    want, _ = model_forward(np, params, make_batch(CFG, TOKENS, sinks.NO_SINKS, np.float64), CFG)
     assert relative(gpt(torch.as_tensor(TOKENS[:, :-1]), IDS).detach().numpy(), want) < 1e-12
 
 

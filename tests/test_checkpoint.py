@@ -1,4 +1,4 @@
-"""Trained arms on disk: found by what made them, whole or absent, refused when damaged."""
+"""Model methods on disk: found by what made them, whole or absent, refused when damaged."""
 
 import io
 import json
@@ -13,21 +13,22 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from memsinks_np import checkpoint, sources
-from memsinks_np.config import Arm, ConfigError, DataConfig, Settings, TrainConfig
-from memsinks_np.train import Trained
+from memsinks_np._internal import files as checkpoint
+from memsinks_np.config import Method, ConfigError, DataConfig, Settings, TrainConfig
+from memsinks_np.experiments.runner import sources
+from memsinks_np.train import Model
 
-ARM = Arm(name="standard", n_shared=4)
+ARM = Method(name="standard", n_shared=4)
 SETTINGS = Settings(data=DataConfig(), train=TrainConfig())
-TRAINED = Trained(
+TRAINED = Model(
     {"wte": np.arange(6, dtype=np.float32).reshape(2, 3).T, "h0.b_in": np.ones(2)},
     [{"step": 0, "train": 1.5}],
 )
 MADE = checkpoint.describe(ARM, SETTINGS)
 
 
-def path_of(arm, settings):
-    return checkpoint.cache_path(checkpoint.Path("cache"), checkpoint.describe(arm, settings)).name
+def path_of(method, settings):
+    return checkpoint.cache_path(checkpoint.Path("cache"), checkpoint.describe(method, settings)).name
 
 
 def test_round_trip_and_same_bytes_twice(tmp_path):
@@ -48,7 +49,7 @@ def test_key_is_what_a_training_depends_on_and_nothing_else(tmp_path):
     text = tmp_path / "text.txt"
     other = [
         (replace(ARM, n_shared=5), SETTINGS),
-        (replace(ARM, repeats=False), SETTINGS),
+        (replace(ARM, sees_repeated=False), SETTINGS),
         (ARM, replace(SETTINGS, d_model=32)),
         (ARM, replace(SETTINGS, train=TrainConfig(lr=1e-3))),
         (ARM, replace(SETTINGS, data=DataConfig(seed=1))),
@@ -113,7 +114,7 @@ def with_member(name, data, method=zipfile.ZIP_STORED):
 
 
 WTE = TRAINED.params["wte"]
-OTHER = [MADE | {"version": "0.0.9"}, MADE | {"code": "0"}, MADE | {"arm": MADE["arm"] | {"n_shared": 5}}]
+OTHER = [MADE | {"version": "0.0.9"}, MADE | {"code": "0"}, MADE | {"method": MADE["method"] | {"n_shared": 5}}]
 HOSTILE = {
     "empty": (b"", "BadZipFile"),
     "no zip": (b"hello", "BadZipFile"),
@@ -137,7 +138,7 @@ HOSTILE = {
     "nested JSON": (saved(history="[" * 9000), "JSONDecodeError|RecursionError"),
     "another version": (saved(made=json.dumps(OTHER[0])), "something else has made it"),
     "other code": (saved(made=json.dumps(OTHER[1])), "something else has made it"),
-    "another arm": (saved(made=json.dumps(OTHER[2])), "something else has made it"),
+    "another method": (saved(made=json.dumps(OTHER[2])), "something else has made it"),
     "a petabyte declared": (with_member("wte", header((1 << 48, 3))), "wte has shape"),
     "a huge text declared": (with_member("history", header((), f"<U{1 << 28}")), "history has shape"),
     "half of an array": (with_member("wte", npy(WTE)[:-4]), "wte is not stored as it is"),
@@ -160,7 +161,7 @@ def test_damaged_and_hostile_files_are_refused_in_one_line(what, tmp_path):
     del data
     tracemalloc.start()
     with pytest.raises(
-        ConfigError, match=rf"is not a trained arm \(.*({reason}).*\); delete it and it is trained"
+        ConfigError, match=rf"is not a trained method \(.*({reason}).*\); delete it and it is trained"
     ) as e:
         read(path)
     peak = tracemalloc.get_traced_memory()[1]
@@ -194,7 +195,7 @@ def test_a_folder_or_a_file_that_cannot_be_read_is_refused(tmp_path, monkeypatch
 
 
 def test_the_name_of_an_arm_does_not_matter(tmp_path):
-    checkpoint.save(tmp_path / "a.npz", TRAINED, MADE | {"arm": MADE["arm"] | {"name": "another"}})
+    checkpoint.save(tmp_path / "a.npz", TRAINED, MADE | {"method": MADE["method"] | {"name": "another"}})
     assert read(tmp_path / "a.npz").history == TRAINED.history
 
 
@@ -211,9 +212,9 @@ class Trap:
 def test_nothing_is_unpickled(tmp_path):
     trap = np.array([Trap(tmp_path / "executed")], dtype=object)
     for bad in ({"wte": trap}, {"made": trap}, {"history": trap}):
-        (tmp_path / "arm.npz").write_bytes(saved(**bad))
-        with pytest.raises(ConfigError, match="is not a trained arm"):
-            read(tmp_path / "arm.npz")
+        (tmp_path / "method.npz").write_bytes(saved(**bad))
+        with pytest.raises(ConfigError, match="is not a trained method"):
+            read(tmp_path / "method.npz")
     assert not (tmp_path / "executed").exists()
 
 
@@ -222,23 +223,23 @@ def test_a_file_appears_by_renaming_or_not_at_all(tmp_path, monkeypatch):
         assert part.read_text() == "new"  # complete before it gets its name
         raise OSError(5, "crash")
 
-    checkpoint.write_whole(tmp_path / "a", "old")
+    checkpoint.write_atomic(tmp_path / "a", "old")
     monkeypatch.setattr(checkpoint.os, "replace", crash)
     with pytest.raises(OSError, match="crash"):
-        checkpoint.write_whole(tmp_path / "a", "new")
+        checkpoint.write_atomic(tmp_path / "a", "new")
     assert (tmp_path / "a").read_text() == "old"
 
 
 def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatch):
     path = tmp_path / "summary.json"
-    checkpoint.write_whole(path, "old")
+    checkpoint.write_atomic(path, "old")
 
     def full(handle):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(checkpoint.os, "fsync", full)
     with pytest.raises(OSError, match="No space"):
-        checkpoint.write_whole(path, "new")
+        checkpoint.write_atomic(path, "new")
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
 

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from memsinks_np.config import ConfigError, DataConfig
-from memsinks_np.data import AHEAD, load_corpus, n_vocab
-from memsinks_np.language import worlds
+from memsinks_np.data.corpus import AHEAD, load_corpus, n_vocab
+from memsinks_np.data.stories import domains
 
 SMALL = {"n_ctx": 15, "batch_size": 16, "n_repeated": 10, "n_heldout": 20}
 
@@ -67,7 +67,7 @@ def test_heldout_and_repeated_sequences_are_never_seen_once(corpus):
     assert not rows(corpus.heldout) & rows(corpus.repeated)
 
 
-@pytest.mark.parametrize("name", ["stories", "worlds", "pydoc"])
+@pytest.mark.parametrize("name", ["stories", "domains", "pydoc"])
 def test_n_vocab_is_that_of_the_corpus(name):
     cfg = DataConfig(corpus=name, **SMALL)
     assert n_vocab(cfg) == len(load_corpus(cfg).vocab)
@@ -107,10 +107,10 @@ def test_canaries_are_uniformly_random_words(corpus):
 
 def test_floor_is_known_for_stories_alone(corpus):
     if corpus.cfg.corpus == "stories":
-        assert 0.8 < corpus.floor(corpus.heldout) < 1.2
+        assert 0.8 < corpus.entropy(corpus.heldout) < 1.2
         assert corpus.text(corpus.repeated[0][:3]).count(" ") == 2
     else:
-        assert corpus.floor is None
+        assert corpus.entropy is None
 
 
 @pytest.mark.parametrize(
@@ -119,8 +119,8 @@ def test_floor_is_known_for_stories_alone(corpus):
         {"n_ctx": 0},
         {"n_repeated": 0},
         {"n_canaries": -1},
-        {"repeat_share": 1.5},
-        {"repeat_share": 1.0},
+        {"repeat_fraction": 1.5},
+        {"repeat_fraction": 1.0},
         {"id_noise": -0.1},
     ],
 )
@@ -130,8 +130,8 @@ def test_impossible_data_is_refused(bad):
 
 
 def test_second_world_repeats_and_is_held_out_while_the_first_goes_on():
-    cfg = DataConfig(corpus="worlds", n_repeated=8, n_heldout=4)
-    corpus, (first, second) = load_corpus(cfg), worlds()
+    cfg = DataConfig(corpus="domains", n_repeated=8, n_heldout=4)
+    corpus, (first, second) = load_corpus(cfg), domains()
     assert first.vocab == second.vocab == corpus.vocab
     batch = corpus.batch(3)
     for tokens, language, other in (
@@ -145,7 +145,7 @@ def test_second_world_repeats_and_is_held_out_while_the_first_goes_on():
 
 @pytest.mark.parametrize("every", [1, 2, 4])
 def test_thinned_repeats_appear_in_one_pass_of_so_many_and_fresh_stories_stand_in(every):
-    cfg = DataConfig(n_repeated=16, one_pass_of=every)  # 8 in a batch: a pass takes 2 steps
+    cfg = DataConfig(n_repeated=16, show_every_n_passes=every)  # 8 in a batch: a pass takes 2 steps
     batches = [load_corpus(cfg).batch(step) for step in range(16)]
     seen = np.concatenate([b.ids[b.repeated] for b in batches])
     np.testing.assert_array_equal(np.bincount(seen), np.full(16, 8 // every))

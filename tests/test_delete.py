@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from memsinks_np import sinks
-from memsinks_np.arms import PRESETS, quick, seeded
-from memsinks_np.data import load_corpus
-from memsinks_np.experiments import Plan, delete, overlap
-from memsinks_np.grid import Grid, train_once
+from memsinks_np.data.corpus import load_corpus
+from memsinks_np.experiments import Context, delete, overlap
+from memsinks_np.experiments.methods import PRESETS, quick, seeded
+from memsinks_np.experiments.runner.grid import Grid, train_cached
 from memsinks_np.metrics import mean_loss
 
 PRESET = quick(PRESETS["stories"], steps=5)
@@ -17,7 +17,7 @@ PRESET = quick(PRESETS["stories"], steps=5)
 
 def measured(job, then):
     """What a worker might return: numbers as the claims expect them, no training."""
-    sinks_of, after = job.arm.sinks, {}
+    sinks_of, after = job.method.sinks, {}
     for m in then.keywords["sizes"]:
         gone = 1 - (1 - sinks_of.density) ** m
         disjoint = sinks_of.scheme == "disjoint" and sinks_of.n_sink == 64 * sinks_of.n_active
@@ -29,7 +29,7 @@ def measured(job, then):
 
 
 def made_up(experiment, preset=PRESETS["stories"], quick=False):
-    return experiment.run(Plan(preset, 1, quick, lambda jobs, then: [measured(job, then) for job in jobs]))
+    return experiment.run(Context(preset, 1, quick, lambda jobs, then: [measured(job, then) for job in jobs]))
 
 
 @pytest.fixture
@@ -40,33 +40,33 @@ def result():
 def test_after_deletion_the_deleted_own_nothing_and_the_others_what_is_left(tmp_path):
     """`measure` deletes rows; here the same is told as a selection: own sinks minus those of the deleted."""
     job = seeded(PRESET, delete.pools(PRESET)["small"], 0)
-    trained, corpus = train_once(job, tmp_path), load_corpus(job.settings.data)
-    cfg, ids = job.settings.model(job.arm, len(corpus.vocab)), corpus.repeated_ids
+    trained, corpus = train_cached(job, tmp_path), load_corpus(job.settings.data)
+    cfg, ids = job.settings.model(job.method, len(corpus.vocab)), corpus.repeated_ids
     one = delete.measure(job, trained, [3], draws=1)
     gone = delete.permutation(8, 0, delete.CHOICE, 0) < 3
     assert gone.sum() == 3
     loss = lambda selection: mean_loss(trained.params, cfg, corpus.repeated[~gone], selection)
-    own = loss(sinks.own(cfg.sinks, ids[~gone], 2))
-    left = loss(sinks.without(cfg.sinks, ids[~gone], ids[gone], 2))
-    alone = loss(sinks.none(2))
+    own = loss(sinks.own(cfg.sinks, ids[~gone]))
+    left = loss(sinks.without(cfg.sinks, ids[~gone], ids[gone]))
+    alone = loss(sinks.NO_SINKS)
     after = one["after"]["3"]
     assert after["others_up"] == pytest.approx(left - own, abs=1e-5)
     assert after["memory_lost"] == pytest.approx((left - own) / (alone - own), rel=1e-3)
-    assert after["pool_gone"] == sinks.mask_of(cfg.sinks, ids[gone]).max(axis=0).mean()
+    assert after["pool_gone"] == sinks.sink_mask(cfg.sinks, ids[gone]).max(axis=0).mean()
     assert 0 < after["sinks_gone"] < 1
     assert after["not_erased"] == 0  # to the last bit
     assert one["content"] == pytest.approx(one["repeated_removed"] - one["repeated_own"], abs=1e-5)
 
 
 def test_pools_are_what_their_labels_say():
-    arms = delete.pools(PRESETS["stories"])
-    assert list(arms) == list(delete.POOLS)
-    for name, density in (("memsinks", 1 / 64), ("small", 1 / 8), ("small_bernoulli", 1 / 8), ("memsinks_paper", 0.3)):
-        assert arms[name].sinks.density == density
-    assert {arms[n].sinks.n_sink for n in arms if n.startswith("small")} == {256}
+    methods = delete.pools(PRESETS["stories"])
+    assert list(methods) == list(delete.POOLS)
+    for name, density in (("sinks", 1 / 64), ("small", 1 / 8), ("small_bernoulli", 1 / 8), ("paper_sinks", 0.3)):
+        assert methods[name].sinks.density == density
+    assert {methods[n].sinks.n_sink for n in methods if n.startswith("small")} == {256}
     ids = np.arange(64)  # as many slices as sequences
-    assert sinks.mask_of(arms["disjoint"].sinks, ids).sum(axis=0).tolist() == [1] * 2048
-    assert sinks.mask_of(arms["small_disjoint"].sinks, ids).sum(axis=0).tolist() == [8] * 256
+    assert sinks.sink_mask(methods["disjoint"].sinks, ids).sum(axis=0).tolist() == [1] * 2048
+    assert sinks.sink_mask(methods["small_disjoint"].sinks, ids).sum(axis=0).tolist() == [8] * 256
 
 
 def test_delete_tells_and_draws(result, tmp_path):
@@ -86,9 +86,9 @@ def test_half_lost_is_read_between_the_deletions():
 @pytest.mark.parametrize(
     ("field", "value", "pool", "which"),
     [
-        ("pool_gone", 0.5, "memsinks", 0),
-        ("memory_lost", 0.5, "memsinks_paper", 1),
-        ("memory_lost", 0.0, "memsinks", 2),
+        ("pool_gone", 0.5, "sinks", 0),
+        ("memory_lost", 0.5, "paper_sinks", 1),
+        ("memory_lost", 0.0, "sinks", 2),
         ("others_up", 1e-6, "disjoint", 3),
         ("memory_lost", 0.0, "small_disjoint", 4),
         ("not_erased", 1e-9, "small", 5),
@@ -136,5 +136,5 @@ def test_every_claim_of_overlap_can_fail():
 @pytest.mark.slow
 @pytest.mark.parametrize("experiment", [delete, overlap])
 def test_every_claim_holds_at_full_length(experiment, tmp_path):
-    result = experiment.run(Plan(PRESETS["stories"], 1, False, Grid(tmp_path)))
+    result = experiment.run(Context(PRESETS["stories"], 1, False, Grid(tmp_path)))
     assert [claim for claim in experiment.claims(result) if not claim.holds] == []

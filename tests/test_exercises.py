@@ -7,12 +7,22 @@ import re
 import numpy as np
 import pytest
 
-from memsinks_np.exercises import NOT_GIVEN, graded, page01, page02, page03, page05, page11, page12, verdict
+from tutorials.graders import (
+    NOT_GIVEN,
+    graded,
+    page01,
+    page02,
+    page03,
+    page05,
+    page11,
+    page12,
+    verdict,
+)
 
 GRADERS = [
     grader
     for n in range(1, 13)
-    for name, grader in vars(importlib.import_module(f"memsinks_np.exercises.page{n:02d}")).items()
+    for name, grader in vars(importlib.import_module(f"tutorials.graders.page{n:02d}")).items()
     if name.startswith("check_")
 ]
 

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 
 from memsinks_np import ops
-from memsinks_np.exercises import page03, page04
-from memsinks_np.lessons import SENTENCES, TINY, TINY_IDS, TINY_TOKENS
 from memsinks_np.model import init_params, loss_and_grads, make_batch
-from memsinks_np.sinks import none, own
+from memsinks_np.sinks import NO_SINKS, own
+from tutorials.graders import page03, page04
+from tutorials.toy import SENTENCES, TINY, TINY_IDS, TINY_TOKENS
 
 
 def right(answer):
@@ -149,8 +149,8 @@ def loss_after_descent(selection, steps=300):
 
 def test_below_the_floor_is_what_happens():
     floor = page04.floor_of(SENTENCES)
-    assert floor < loss_after_descent(none(1)) < 1.1 * floor
-    assert loss_after_descent(own(TINY.sinks, TINY_IDS, 1)) < 0.1 * floor
+    assert floor < loss_after_descent(NO_SINKS) < 1.1 * floor
+    assert loss_after_descent(own(TINY.sinks, TINY_IDS)) < 0.1 * floor
     assert right(page04.check_below_the_floor(-1))
     for sign in (0, 1):
         assert refused(page04.check_below_the_floor(sign), "anything more")

@@ -2,7 +2,7 @@
 
 import pytest
 
-from memsinks_np.exercises import page06
+from tutorials.graders import page06
 
 
 @pytest.mark.parametrize(

@@ -2,9 +2,9 @@
 
 import numpy as np
 
-from memsinks_np import theory
-from memsinks_np.exercises import NOT_GIVEN, page07, page10
-from memsinks_np.ids import uniform
+from memsinks_np._internal.ids import uniform
+from memsinks_np.experiments import simulations as theory
+from tutorials.graders import NOT_GIVEN, page07, page10
 
 
 def right(line):

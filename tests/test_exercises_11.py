@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 
-from memsinks_np.exercises import page11
-from memsinks_np.sinks import mask_of
+from memsinks_np.sinks import sink_mask
+from tutorials.graders import page11
 
 
 def share_lost(pool, ids, deleted):
-    mine, gone = mask_of(pool, ids), mask_of(pool, deleted).max(axis=0)
+    mine, gone = sink_mask(pool, ids), sink_mask(pool, deleted).max(axis=0)
     return (mine * gone).sum(axis=1) / mine.sum(axis=1)
 
 
@@ -25,7 +25,7 @@ def share_lost(pool, ids, deleted):
                 lambda pool, ids, deleted: sum(share_lost(pool, ids, [one]) for one in deleted),
                 lambda pool, ids, deleted: share_lost(pool, ids, deleted)[:1],
                 lambda pool, ids, deleted: np.zeros(len(ids)),
-                lambda pool, ids, deleted: np.full(len(ids), mask_of(pool, deleted).max(axis=0).mean()),
+                lambda pool, ids, deleted: np.full(len(ids), sink_mask(pool, deleted).max(axis=0).mean()),
             ],
         ),
     ],
@@ -41,7 +41,7 @@ def test_typical_errors_in_share_lost_have_hints_of_their_own():
         page11.check_share_lost(lambda pool, ids, deleted: sum(share_lost(pool, ids, [one]) for one in deleted)),
         page11.check_share_lost(lambda pool, ids, deleted: 1 - share_lost(pool, ids, deleted)),
         page11.check_share_lost(
-            lambda pool, ids, deleted: np.full(len(ids), mask_of(pool, deleted).max(axis=0).mean())
+            lambda pool, ids, deleted: np.full(len(ids), sink_mask(pool, deleted).max(axis=0).mean())
         ),
     ]
     assert [word in line for word, line in zip(("union", "stays", "the pool"), said, strict=True)] == [True] * 3

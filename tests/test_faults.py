@@ -9,20 +9,21 @@ import pytest
 
 import run_toy
 from commands import bytes_of, run
-from memsinks_np import checkpoint, grid
-from memsinks_np.arms import PRESETS, jobs_of, quick
+from memsinks_np._internal import files as checkpoint
 from memsinks_np.config import ConfigError
+from memsinks_np.experiments.methods import PRESETS, jobs_of, quick
+from memsinks_np.experiments.runner import grid
 
 
 def test_a_full_disk_is_told_in_one_line_and_the_same_command_continues(tmp_path, whole):
-    """No file may grow beyond 300 kB: the first arm does not fit."""
+    """No file may grow beyond 300 kB: the first method does not fit."""
     limit = lambda: (
         resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, 300_000)),
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN),
     )
     done = run(tmp_path, preexec_fn=limit)
     assert done.returncode == 1
-    assert "File too large; finished arms are kept, the same command continues" in done.stderr
+    assert "File too large; finished methods are kept, the same command continues" in done.stderr
     assert done.stderr.count("\n") == 1
     assert not list(tmp_path.rglob("*.npz")) + list(tmp_path.rglob("*.part"))
     assert not (tmp_path / "headline" / "result.json").exists()
@@ -32,32 +33,32 @@ def test_a_full_disk_is_told_in_one_line_and_the_same_command_continues(tmp_path
 
 
 def test_memory_that_does_not_suffice_is_told_in_one_line(tmp_path):
-    """The matrices of the first arm need 2 GB, and the process may have 1.4."""
+    """The matrices of the first method need 2 GB, and the process may have 1.4."""
     limit = lambda: resource.setrlimit(resource.RLIMIT_AS, (1_400_000_000, 1_400_000_000))
     env = os.environ | {"OPENBLAS_NUM_THREADS": "1"}  # each thread would take its share
     done = run(tmp_path, "--d-model", "8192", preexec_fn=limit, env=env)
     assert done.returncode == 1
     assert done.stderr.startswith("run_toy.py: Unable to allocate ")
-    assert "finished arms are kept, the same command continues when that is mended" in done.stderr
+    assert "finished methods are kept, the same command continues when that is mended" in done.stderr
     assert done.stderr.count("\n") == 1
     assert not [path for path in tmp_path.rglob("*") if path.suffix in (".npz", ".part")]
 
 
 def test_a_disk_that_is_full_when_results_are_written(tmp_path, monkeypatch, capsys, whole):
-    """The arms are trained by then; the next run writes what is missing."""
-    real = checkpoint.write_whole
+    """The methods are trained by then; the next run writes what is missing."""
+    real = checkpoint.write_atomic
 
     def full(path, data):
         if path.name == "claims.json":
             raise OSError(errno.ENOSPC, "No space left on device", str(path))
         real(path, data)
 
-    monkeypatch.setattr(run_toy, "write_whole", full)
+    monkeypatch.setattr(run_toy, "write_atomic", full)
     with pytest.raises(SystemExit) as e:
         run_toy.main(["--quick", "--out", str(tmp_path)])
     assert e.value.code == 1
     err = capsys.readouterr().err
-    assert "claims.json: No space left on device; finished arms are kept, the same command continues" in err
+    assert "claims.json: No space left on device; finished methods are kept, the same command continues" in err
     monkeypatch.undo()
     done = run(tmp_path)
     assert done.stdout.startswith("6 of 6 runs kept")
@@ -84,11 +85,11 @@ def test_a_damaged_result_in_the_cache_is_refused(text, tmp_path):
 def test_a_damaged_arm_in_the_cache_is_refused_by_the_command(tmp_path):
     job = jobs_of(quick(PRESETS["stories"]), 0)[0]
     path = checkpoint.cache_path(tmp_path / "cache", checkpoint.describe(*job))
-    checkpoint.write_whole(path, b"half an ar")
+    checkpoint.write_atomic(path, b"half an ar")
     done = run(tmp_path)
     assert done.returncode == 2
     assert done.stderr.count("\n") == 1
-    assert f"{path} is not a trained arm (BadZipFile); delete it and it is trained again" in done.stderr
+    assert f"{path} is not a trained method (BadZipFile); delete it and it is trained again" in done.stderr
 
 
 @pytest.mark.parametrize("lr", ["10", "1e30"])
@@ -96,7 +97,7 @@ def test_divergence_ends_the_command_with_one_line_and_the_parameters_before_it(
     done = run(tmp_path, "--lr", lr)
     assert done.returncode == 1
     assert done.stderr.count("\n") == 1
-    assert "run_toy.py: arm standard, step " in done.stderr
+    assert "run_toy.py: method standard, step " in done.stderr
     assert "lower the learning rate (now " in done.stderr
     assert "lengthen the warm-up (now 10 steps)" in done.stderr
     aside = [p for p in (tmp_path / "cache").iterdir() if p.name.endswith(".diverged.npz")]

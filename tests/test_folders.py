@@ -9,13 +9,13 @@ import pytest
 
 import run_toy
 from commands import ROOT
-from memsinks_np import checkpoint
-from memsinks_np.checkpoint import alone, in_turn, together
+from memsinks_np._internal import files as checkpoint
+from memsinks_np._internal.files import alone, in_turn, together
 from memsinks_np.config import ConfigError
 
 
 def test_a_lock_is_held_by_one_and_falls_with_its_process(tmp_path):
-    code = f"import time; from memsinks_np.checkpoint import *; a = alone(Path({str(tmp_path)!r})); a.__enter__(); "
+    code = f"import time; from memsinks_np._internal.files import *; a = alone(Path({str(tmp_path)!r})); a.__enter__(); "
     holder = subprocess.Popen(
         [sys.executable, "-c", code + "print(1, flush=True); time.sleep(60)"], stdout=-1, cwd=ROOT
     )
@@ -59,7 +59,7 @@ def test_half_written_files_of_killed_processes_are_swept_and_nothing_else(tmp_p
 
 
 def test_half_written_files_of_processes_that_still_run_are_not_swept(tmp_path):
-    """Runs of several experiments share the trained arms: nothing is swept as long as one of them is there."""
+    """Runs of several experiments share the trained methods: nothing is swept as long as one of them is there."""
     part = tmp_path / LEFT[0]
     first, second = together(tmp_path), together(tmp_path)
     first.__enter__()
@@ -95,7 +95,7 @@ def test_the_last_page_of_two_runs_holds_what_both_have_finished(tmp_path, monke
         return " ".join(found)
 
     def finish(name):
-        checkpoint.write_whole(tmp_path / name / "result.json", "{}")
+        checkpoint.write_atomic(tmp_path / name / "result.json", "{}")
         run_toy.write_page(tmp_path)
 
     monkeypatch.setattr(run_toy, "report_page", page)
@@ -121,7 +121,7 @@ def results_of_another_time(out):
     a = run_toy.parser().parse_args(["--quick"])
     config = run_toy.configuration(run_toy.preset_of(a), a)
     run_toy.claim_folder(out / "headline", config)
-    checkpoint.write_whole(out / "headline" / "result.json", "{}")
+    checkpoint.write_atomic(out / "headline" / "result.json", "{}")
     return config
 
 
@@ -147,7 +147,7 @@ def test_an_experiment_is_described_by_the_settings_that_it_uses():
     assert {name: c["preset"]["settings"]["data"]["corpus"] for name, c in used.items()} == {
         "headline": "stories",
         "text": "pydoc",
-        "fig6": "worlds",
+        "fig6": "domains",
     }
     assert {name: c["preset"]["settings"]["data"]["n_ctx"] for name, c in used.items()} == {
         "headline": 32,
@@ -160,7 +160,7 @@ def test_an_experiment_is_described_by_the_settings_that_it_uses():
         assert config["delete"] == 3
     a = run_toy.parser().parse_args(["all", "--corpus", "my.txt"])  # those with a corpus of their own keep it
     corpora = {name: run_toy.preset_of(a, name).settings.data.corpus for name in ("headline", "text", "fig6")}
-    assert corpora == {"headline": "my.txt", "text": "pydoc", "fig6": "worlds"}
+    assert corpora == {"headline": "my.txt", "text": "pydoc", "fig6": "domains"}
     a = run_toy.parser().parse_args(["text", "--corpus", "my.txt"])
     assert run_toy.preset_of(a, "text").settings.data.corpus == "my.txt"
 

@@ -15,19 +15,27 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import run_toy
-from memsinks_np import checkpoint
-from memsinks_np.config import Arm, ConfigError, DataConfig, ModelConfig, Settings, SinkConfig, TrainConfig
-from memsinks_np.data import load_corpus
-from memsinks_np.ids import check_ids
+from memsinks_np._internal import files as checkpoint
+from memsinks_np.config import (
+    Method,
+    ConfigError,
+    DataConfig,
+    ModelConfig,
+    Settings,
+    SinkConfig,
+    TrainConfig,
+)
+from memsinks_np.data.corpus import load_corpus
+from memsinks_np._internal.ids import validate_ids
+from memsinks_np.data.text import encode
 from memsinks_np.model import init_params
-from memsinks_np.text import encode
-from memsinks_np.train import Trained
+from memsinks_np.train import Model
 
 pytestmark = pytest.mark.slow
 EXAMPLES = {"deadline": None, "derandomize": True, "database": None}
 QUIET = {"suppress_health_check": [HealthCheck.function_scoped_fixture, HealthCheck.too_slow]}
 
-ARM, SETTINGS = Arm(name="a", n_shared=2), Settings(data=DataConfig(n_ctx=2), train=TrainConfig(), d_model=4)
+ARM, SETTINGS = Method(name="a", n_shared=2), Settings(data=DataConfig(n_ctx=2), train=TrainConfig(), d_model=4)
 MADE = checkpoint.describe(ARM, SETTINGS)
 LIKE = init_params(SETTINGS.model(ARM, 5))
 
@@ -39,8 +47,8 @@ def refused_in_one_line(error):
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
-    path = tmp_path_factory.mktemp("arm") / "a.npz"
-    checkpoint.save(path, Trained(LIKE, [{"step": 0, "train": 1.5}]), MADE)
+    path = tmp_path_factory.mktemp("method") / "a.npz"
+    checkpoint.save(path, Model(LIKE, [{"step": 0, "train": 1.5}]), MADE)
     return path.read_bytes()
 
 
@@ -131,7 +139,7 @@ ODD = st.one_of(
     *(st.integers(), st.floats(), st.booleans(), st.none(), st.text(max_size=9), st.integers(-2, 70), st.floats(-1, 2)),
     st.sampled_from([2**31, 2**63, 10**400, np.float32(1), np.int64(3), (), (0.9, 0.9), [], SinkConfig(), "sgd"]),
 )
-KINDS = [SinkConfig, ModelConfig, DataConfig, TrainConfig, Arm]
+KINDS = [SinkConfig, ModelConfig, DataConfig, TrainConfig, Method]
 
 
 @settings(max_examples=3000, **EXAMPLES)
@@ -152,7 +160,7 @@ def test_configuration(kind, data):
 @given(st.recursive(ODD, lambda s: st.lists(s, max_size=3), max_leaves=9))
 def test_ids(value):
     try:
-        assert check_ids(value).dtype == np.int64
+        assert validate_ids(value).dtype == np.int64
     except ConfigError as e:
         refused_in_one_line(e)
 

@@ -1,14 +1,15 @@
-"""Every hand-written gradient has its witnesses, and the checker itself is checked."""
+"""Every hand-written gradient has its references, and the checker itself is checked."""
 
 import json
 
 import numpy as np
 import pytest
 
-from memsinks_np import gradcheck, witnesses
+from memsinks_np import gradcheck
 from memsinks_np.config import ConfigError
-from memsinks_np.gradcases import Case, cases
 from memsinks_np.gradcheck import check
+from memsinks_np.gradcheck import references as references
+from memsinks_np.gradcheck.cases import Case, cases
 
 CASES = {case.name: case for case in cases()}
 PARTS = [name for name in CASES if not name.startswith("model")]
@@ -80,7 +81,7 @@ def test_checker_takes_what_a_reader_may_write(name):
     assert not check(broken(case, lambda g: [g[0] + 1e-3]))[0].ok
 
 
-@pytest.mark.skipif(not witnesses.torch_installed(), reason="needs PyTorch")
+@pytest.mark.skipif(not references.torch_installed(), reason="needs PyTorch")
 @pytest.mark.parametrize("name", CASES)
 def test_pytorch_is_a_witness_of_every_pair_of_ours(name):
     assert all("pytorch" in found.errors for found in check(CASES[name], directions=1))
@@ -113,8 +114,8 @@ def test_complex_step_is_exact_where_differences_are_not():
     f = lambda xp, x: (xp.exp(x) / xp.sqrt(x), x)
     x, one = np.array([1.5]), np.array([1.0])
     want = np.exp(1.5) / np.sqrt(1.5) * (1 - 1 / 3)
-    assert abs(witnesses.complex_slope(f, [x], 0, one, one) / want - 1) < 1e-15
-    assert 1e-13 < abs(witnesses.central_slope(f, [x], 0, one, one) / want - 1) < 1e-8
+    assert abs(references.complex_slope(f, [x], 0, one, one) / want - 1) < 1e-15
+    assert 1e-13 < abs(references.central_slope(f, [x], 0, one, one) / want - 1) < 1e-8
 
 
 @pytest.mark.parametrize("name", PARTS)

@@ -14,28 +14,29 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-
-from memsinks_np import grid, lessons, workers
-from memsinks_np.arms import PRESETS, quick, rivals, seeded
-from memsinks_np.checkpoint import alone
-from memsinks_np.config import ConfigError
 from memsinks_np.crew import PartnerDied
-from memsinks_np.grid import Grid, WorkerDied, result_path, train_once
-from memsinks_np.train import Trained
+
+from memsinks_np._internal.files import alone
+from memsinks_np.config import ConfigError
+from memsinks_np.experiments.methods import PRESETS, quick, methods_of, seeded
+from memsinks_np.experiments.runner import grid, workers
+from memsinks_np.experiments.runner.grid import Grid, WorkerDied, result_path, train_cached
+from memsinks_np.train import Model
+from tutorials import toy as lessons
 
 PRESET = quick(PRESETS["stories"], steps=3)
-ARMS = rivals(PRESET)
-JOBS = [seeded(PRESET, ARMS[name], seed) for name in ("standard", "narrow") for seed in (0, 1)]
+METHODS = methods_of(PRESET)
+JOBS = [seeded(PRESET, METHODS[name], seed) for name in ("standard", "narrow") for seed in (0, 1)]
 
 
 def last(job, trained, field="heldout_own"):
-    return {"arm": job.arm.name, "seed": job.settings.train.seed, "loss": trained.history[-1][field]}
+    return {"method": job.method.name, "seed": job.settings.train.seed, "loss": trained.history[-1][field]}
 
 
 def killed(job, trained, victim, again):
     """Dies like a process that the kernel kills; `again`: also when it is run a second time."""
     note = Path(victim[2])
-    if [job.arm.name, job.settings.train.seed] == victim[:2] and (again or not note.exists()):
+    if [job.method.name, job.settings.train.seed] == victim[:2] and (again or not note.exists()):
         note.touch()
         os.kill(os.getpid(), signal.SIGKILL)
     return last(job, trained)
@@ -43,7 +44,7 @@ def killed(job, trained, victim, again):
 
 def torn_apart(job, trained, victim):
     """Fails as a training does whose second process was killed."""
-    if [job.arm.name, job.settings.train.seed] == victim:
+    if [job.method.name, job.settings.train.seed] == victim:
         raise PartnerDied("the other process of a training has ended")
     return last(job, trained)
 
@@ -51,13 +52,13 @@ def torn_apart(job, trained, victim):
 def test_results_come_in_the_order_of_the_jobs_and_are_kept(tmp_path):
     here = Grid(tmp_path, workers=2)
     found = here(JOBS, last)
-    assert [(row["arm"], row["seed"]) for row in found] == [
+    assert [(row["method"], row["seed"]) for row in found] == [
         ("standard", 0),
         ("standard", 1),
         ("narrow", 0),
         ("narrow", 1),
     ]
-    assert found == [last(job, train_once(job, tmp_path)) for job in JOBS]
+    assert found == [last(job, train_cached(job, tmp_path)) for job in JOBS]
     path = result_path(tmp_path, JOBS[2], last)
     path.write_text(json.dumps({"result": "read, not computed"}))
     assert here(JOBS, last)[2] == "read, not computed"
@@ -86,7 +87,7 @@ def test_nothing_goes_on_after_an_interrupt(seconds):
 TWICE = """
 import os, signal, threading, time
 from contextlib import suppress
-from memsinks_np import workers
+from memsinks_np.experiments.runner import workers
 
 if __name__ == "__main__":
     for _ in range(4):
@@ -121,14 +122,14 @@ def test_the_same_job_is_run_once_however_often_it_is_asked_for(tmp_path):
     notes.mkdir()
     first, *_, other = JOBS
     found = Grid(tmp_path, workers=2)([first, other, first, first], partial(noted, folder=str(notes)))
-    assert [row["arm"] for row in found] == ["standard", "narrow", "standard", "standard"]
+    assert [row["method"] for row in found] == ["standard", "narrow", "standard", "standard"]
     assert len(list(notes.iterdir())) == 2
 
 
 def test_results_are_kept_apart_by_function_argument_arm_and_seed(tmp_path):
     same = {
         result_path(tmp_path, job, then)
-        for job in (*JOBS, JOBS[0]._replace(arm=replace(JOBS[0].arm, name="another name")))
+        for job in (*JOBS, JOBS[0]._replace(method=replace(JOBS[0].method, name="another name")))
         for then in (last, partial(last, field="repeated_own"), partial(last, field="heldout_removed"), killed)
     }
     assert len(same) == 5 * 4
@@ -140,7 +141,7 @@ def test_a_killed_worker_costs_one_run_and_is_named(tmp_path):
     with pytest.raises(WorkerDied, match=r"killed in narrow seed 0; the same command"):
         here(JOBS, then)
     assert [result_path(here.cache, job, then).exists() for job in JOBS] == [True, True, False, True]
-    assert here(JOBS, then)[2]["arm"] == "narrow"  # the second time it is not killed
+    assert here(JOBS, then)[2]["method"] == "narrow"  # the second time it is not killed
 
 
 def test_a_pair_that_lost_one_process_costs_one_run_and_is_named(tmp_path):
@@ -189,12 +190,12 @@ def test_a_worker_of_a_cluster_that_is_killed_costs_nothing_and_a_deadly_run_is_
 def test_a_lesson_trains_its_arm_once_and_finds_it_again(tmp_path, monkeypatch):
     monkeypatch.setenv("MEMSINKS_CACHE", str(tmp_path / "kept"))
     small = {"n_repeated": 8, "n_heldout": 8}
-    first = lessons.trained("memsinks", steps=2, **small)
+    first = lessons.trained("sinks", steps=2, **small)
     assert len(list((tmp_path / "kept").glob("*.npz"))) == 1
     monkeypatch.setattr(grid, "train", lambda *_: pytest.fail("trained again"))
-    again = lessons.trained(rivals(PRESETS["stories"])["memsinks"], steps=2, **small)
+    again = lessons.trained(methods_of(PRESETS["stories"])["sinks"], steps=2, **small)
     assert again.cfg == first.cfg
-    assert first.cfg.sinks == ARMS["memsinks"].sinks
+    assert first.cfg.sinks == METHODS["sinks"].sinks
     assert len(again.corpus.repeated) == 8
     for name, w in first.params.items():
         assert (again.params[name] == w).all()
@@ -204,26 +205,26 @@ def test_nobody_sweeps_the_cache_while_a_lesson_trains(tmp_path, monkeypatch):
     def watched(job, cache):
         with pytest.raises(ConfigError, match="in use by another run"), alone(cache):
             pass
-        return Trained({}, [])
+        return Model({}, [])
 
     monkeypatch.setenv("MEMSINKS_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(lessons, "train_once", watched)
-    assert lessons.history("memsinks", steps=2) == []
+    monkeypatch.setattr(lessons, "train_cached", watched)
+    assert lessons.history("sinks", steps=2) == []
 
 
 def test_a_lesson_is_that_of_its_seed_steps_and_data(monkeypatch):
     asked, preset = [], PRESETS["stories"]
-    known = lambda job, cache: asked.append(job) or Trained({}, [{"step": 0, "train": 2.5}])
-    monkeypatch.setattr(lessons, "train_once", known)
-    lesson = lessons.trained("memsinks", 7, seed=5, n_canaries=3)
+    known = lambda job, cache: asked.append(job) or Model({}, [{"step": 0, "train": 2.5}])
+    monkeypatch.setattr(lessons, "train_cached", known)
+    lesson = lessons.trained("sinks", 7, seed=5, n_canaries=3)
     rows = lessons.history("narrow", 9, seed=6)
-    for job, name, steps, seed, n in zip(asked, ("memsinks", "narrow"), (7, 9), (5, 6), (3, 0), strict=True):
+    for job, name, steps, seed, n in zip(asked, ("sinks", "narrow"), (7, 9), (5, 6), (3, 0), strict=True):
         s = preset.settings
         s = replace(s, data=replace(s.data, n_canaries=n), train=replace(s.train, steps=steps))
-        assert job == seeded(preset._replace(settings=s), rivals(preset)[name], seed)
+        assert job == seeded(preset._replace(settings=s), methods_of(preset)[name], seed)
     assert lesson.cfg.sinks.seed == lesson.corpus.cfg.seed == 5
     assert len(lesson.corpus.repeated) == 64 + 3
-    assert rows == [{"arm": "narrow", "seed": 6, "step": 0, "train": 2.5}]
+    assert rows == [{"method": "narrow", "seed": 6, "step": 0, "train": 2.5}]
 
 
 def test_a_lesson_keeps_its_arms_beside_the_command_that_it_can_see(tmp_path, monkeypatch):

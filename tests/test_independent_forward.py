@@ -1,6 +1,6 @@
 """The model against PyTorch's own parts, put together from the architecture's description and not from our code.
 
-A pre-LayerNorm transformer with learned positions, causal attention and one wide MLP per layer.  Its hidden neurons
+A pre-LayerNorm transformer with learned positions, causal attention and one wide MLP per layer.  Its attn_mask neurons
 are the shared ones followed by the pool (paper, section 5: the first are always on), and a mask over all of them is
 applied after GELU and before the down projection.
 """
@@ -32,8 +32,8 @@ class Layer(nn.Module):
     def forward(self, x, on):  # (B,T,C), (B,G+S)
         n, later = self.norm1(x), nn.Transformer.generate_square_subsequent_mask(T, dtype=x.dtype)
         x = x + self.attention(n, n, n, attn_mask=later, is_causal=True, need_weights=False)[0]
-        hidden = nn.functional.gelu(self.up(self.norm2(x)), approximate="tanh")
-        return x + self.down(hidden * on.unsqueeze(1))
+        attn_mask = nn.functional.gelu(self.up(self.norm2(x)), approximate="tanh")
+        return x + self.down(attn_mask * on.unsqueeze(1))
 
 
 class Transformer(nn.Module):
@@ -80,12 +80,12 @@ def chosen(how):
         masks = [RNG.integers(2, size=(B, S)).astype(float) for _ in range(L)]
         return tuple(map(sinks.Mask, masks)), masks
     if how == "all":
-        return sinks.everything(POOL, L), [np.full((B, S), 0.25)] * L
-    return sinks.none(L), [np.zeros((B, S))] * L
+        return sinks.all_scaled(POOL), [np.full((B, S), 0.25)] * L
+    return sinks.NO_SINKS, [np.zeros((B, S))] * L
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-@pytest.mark.parametrize("tied", [True, False], ids=["tied", "untied"])
+@pytest.mark.parametrize("tied", [True, False], ids=["tied", "random_sinks"])
 @pytest.mark.parametrize("how", ["own", "mask", "all", "none"])
 def test_logits_are_those_of_pytorch(how, tied, dtype):
     cfg = ModelConfig(n_vocab=V, n_ctx=T + 2, d_model=C, n_heads=H, n_layers=L, n_shared=G, sinks=POOL, tied=tied)

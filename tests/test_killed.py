@@ -38,7 +38,7 @@ def test_killed_at_30_random_moments(tmp_path, whole):
 KILLED_IN_A_WRITE = """
 import os, signal, sys
 import run_toy
-from memsinks_np import checkpoint
+from memsinks_np._internal import files as checkpoint
 
 who, left = os.environ["KILL"].split()
 left = int(left) if who == {"__main__": "parent", "__mp_main__": "worker"}[__name__] else -1
@@ -88,7 +88,7 @@ def test_ctrl_c_on_a_terminal_ends_everything_within_a_second(seconds, tmp_path)
     took = time.perf_counter() - before
     assert process.returncode == 130
     continues = f"to continue: python run_toy.py --quick --workers 1 --out {tmp_path} --steps 3000"
-    assert err.strip() == f"run_toy.py: interrupted; finished arms are kept; {continues}"
+    assert err.strip() == f"run_toy.py: interrupted; finished methods are kept; {continues}"
     assert took < 1.5, "a second, and some for a busy machine"
     wait_for(lambda: not group(process.pid), 2)
 

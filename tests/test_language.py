@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pytest
 
-from memsinks_np.language import STORIES, Grammar, Language, stories
+from memsinks_np.data.stories import STORIES, Grammar, Language, stories
 
 SMALL = Grammar(
     pronouns={"ann": ("she", "her"), "bob": ("he", "his")},

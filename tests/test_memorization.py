@@ -5,25 +5,25 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from memsinks_np import memorization as m
 from memsinks_np import metrics, sinks
-from memsinks_np.config import Arm, ConfigError, DataConfig, Settings, SinkConfig, TrainConfig
-from memsinks_np.data import load_corpus
-from memsinks_np.ids import uniform
+from memsinks_np.baselines import memorization as m
+from memsinks_np.config import Method, ConfigError, DataConfig, Settings, SinkConfig, TrainConfig
+from memsinks_np.data.corpus import load_corpus
+from memsinks_np._internal.ids import uniform
 from memsinks_np.model import init_params
 from memsinks_np.train import train
 
 TOKENS = np.array([[9, 1, 2, 3, 4]])  # T = 4 words are predicted
 POOL = SinkConfig(n_sink=64, n_active=8)
-DATA = DataConfig(n_ctx=15, batch_size=8, n_repeated=4, n_canaries=2, n_heldout=40, repeat_share=0.5)
+DATA = DataConfig(n_ctx=15, batch_size=8, n_repeated=4, n_canaries=2, n_heldout=40, repeat_fraction=0.5)
 SETTINGS = Settings(data=DATA, train=TrainConfig(steps=300, warmup=10, eval_every=150, lr=1e-2), d_model=16, n_heads=2)
 
 
 @pytest.fixture(scope="module")
 def trained():
     """A small model that knows four stories and two canaries by heart, with its sinks on."""
-    corpus, arm = load_corpus(DATA), Arm(name="memsinks", n_shared=16, sinks=POOL)
-    return corpus, SETTINGS.model(arm, len(corpus.vocab)), train(arm, SETTINGS).params
+    corpus, method = load_corpus(DATA), Method(name="sinks", n_shared=16, sinks=POOL)
+    return corpus, SETTINGS.model(method, len(corpus.vocab)), train(method, SETTINGS).params
 
 
 @pytest.mark.parametrize(
@@ -117,19 +117,19 @@ def test_benefit_of_repetition_kept():
 def test_share_deleted():
     slices = SinkConfig(n_sink=12, n_active=4, scheme="disjoint")
     ids = np.arange(4)  # slices 0, 1, 2 and 0 again
-    assert metrics.share_deleted(slices, ids, [0], 2).tolist() == [1, 0, 0, 1]
-    assert metrics.share_deleted(slices, ids, [0, 1], 2).tolist() == [1, 1, 0, 1]
-    assert metrics.share_deleted(slices, ids, [], 2).tolist() == [0, 0, 0, 0]
+    assert metrics.fraction_deleted(slices, ids, [0], 2).tolist() == [1, 0, 0, 1]
+    assert metrics.fraction_deleted(slices, ids, [0, 1], 2).tolist() == [1, 1, 0, 1]
+    assert metrics.fraction_deleted(slices, ids, [], 2).tolist() == [0, 0, 0, 0]
     ids = np.arange(1000)
     for cfg in (
         SinkConfig(n_sink=256, n_active=32),
         SinkConfig(n_sink=256, n_active=32, per_layer=True),
         SinkConfig(n_sink=256, scheme="bernoulli", p=1 / 8),
     ):
-        share = np.mean([metrics.share_deleted(cfg, ids, 5000 + 5 * d + np.arange(5), 2).mean() for d in range(40)])
+        share = np.mean([metrics.fraction_deleted(cfg, ids, 5000 + 5 * d + np.arange(5), 2).mean() for d in range(40)])
         assert share == pytest.approx(1 - (1 - 1 / 8) ** 5, abs=0.02)
     layers = SinkConfig(n_sink=256, n_active=32, per_layer=True)
-    assert (metrics.share_deleted(layers, ids, [7], 2) != metrics.share_deleted(layers, ids, [7], 1)).any()
+    assert (metrics.fraction_deleted(layers, ids, [7], 2) != metrics.fraction_deleted(layers, ids, [7], 1)).any()
 
 
 def test_slice_content_is_split_into_content_and_interference(trained):
@@ -145,8 +145,8 @@ def test_slice_content_is_split_into_content_and_interference(trained):
 
 def test_report_of_a_model_that_memorized_and_of_the_same_without_its_sinks(trained):
     corpus, cfg, params = trained
-    own = m.memorization_report(params, cfg, corpus, lambda ids: sinks.own(POOL, ids, 2))
-    off = m.memorization_report(params, cfg, corpus, lambda ids: sinks.none(2))
+    own = m.memorization_report(params, cfg, corpus, lambda ids: sinks.own(POOL, ids))
+    off = m.memorization_report(params, cfg, corpus, lambda ids: sinks.NO_SINKS)
     row = metrics.measure(params, cfg, corpus)
     for report, which in ((own, "own"), (off, "removed")):
         assert report["repeated"] == pytest.approx(row[f"repeated_{which}"], rel=1e-5)
@@ -158,15 +158,15 @@ def test_report_of_a_model_that_memorized_and_of_the_same_without_its_sinks(trai
     assert own["auc_loss"] > 0.95
     assert own["auc_min_k"] > 0.95
     assert own["exposure"] == 8  # the most that 255 references can say
-    new = m.memorization_report(init_params(cfg), cfg, corpus, lambda ids: sinks.none(2))
+    new = m.memorization_report(init_params(cfg), cfg, corpus, lambda ids: sinks.NO_SINKS)
     assert new["exposure"] < 5
     assert new["extraction_strength"] < 0.1
 
 
 def test_report_without_canaries_has_no_exposure():
-    corpus, arm = load_corpus(replace(DATA, n_canaries=0)), Arm(name="standard", n_shared=8)
-    cfg = SETTINGS.model(arm, len(corpus.vocab))
-    report = m.memorization_report(init_params(cfg), cfg, corpus, lambda ids: sinks.none(2))
+    corpus, method = load_corpus(replace(DATA, n_canaries=0)), Method(name="standard", n_shared=8)
+    cfg = SETTINGS.model(method, len(corpus.vocab))
+    report = m.memorization_report(init_params(cfg), cfg, corpus, lambda ids: sinks.NO_SINKS)
     assert report["exposure"] is None
     assert report["auc_loss"] == pytest.approx(0.5, abs=0.3)  # four against forty, of a model that knows nothing
     assert report["extraction_strength"] < 0.2
@@ -178,7 +178,7 @@ def test_report_asks_every_candidate_under_the_canarys_own_id(trained):
 
     def select(ids):
         asked.append(ids.tolist())
-        return sinks.none(2)
+        return sinks.NO_SINKS
 
     m.memorization_report(params, cfg, corpus, select)
     assert asked == [list(range(4)), corpus.heldout_ids.tolist(), [4] * 256, [5] * 256]

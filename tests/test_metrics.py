@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 
 from memsinks_np import metrics, sinks
-from memsinks_np.config import Arm, DataConfig, ModelConfig, Settings, SinkConfig, TrainConfig
-from memsinks_np.data import load_corpus
+from memsinks_np.config import Method, DataConfig, ModelConfig, Settings, SinkConfig, TrainConfig
+from memsinks_np.data.corpus import load_corpus
 from memsinks_np.model import init_params
 from memsinks_np.train import evaluate, train
 from plain import continued, word_losses
 
 POOL = SinkConfig(n_sink=32, n_active=8)
-DATA = DataConfig(n_ctx=15, batch_size=8, n_repeated=4, n_heldout=40, repeat_share=0.5)
+DATA = DataConfig(n_ctx=15, batch_size=8, n_repeated=4, n_heldout=40, repeat_fraction=0.5)
 SETTINGS = Settings(data=DATA, train=TrainConfig(steps=150, warmup=10, eval_every=75, lr=1e-2), d_model=16, n_heads=2)
 
 
@@ -21,17 +21,17 @@ SETTINGS = Settings(data=DATA, train=TrainConfig(steps=150, warmup=10, eval_ever
 def trained():
     """A small model that knows some of its four repeated stories by heart, with its sinks on."""
     corpus = load_corpus(DATA)
-    arm = Arm(name="memsinks", n_shared=16, sinks=POOL)
-    return corpus, SETTINGS.model(arm, len(corpus.vocab)), train(arm, SETTINGS).params
+    method = Method(name="sinks", n_shared=16, sinks=POOL)
+    return corpus, SETTINGS.model(method, len(corpus.vocab)), train(method, SETTINGS).params
 
 
 def test_predict_does_not_depend_on_how_sequences_are_cut_into_chunks(trained):
     corpus, cfg, params = trained
     everyone = np.arange(40) * 7
     for select in (
-        lambda ids: sinks.own(POOL, ids, 2),
-        lambda ids: sinks.none(2),
-        lambda ids: sinks.everything(POOL, 2),
+        lambda ids: sinks.own(POOL, ids),
+        lambda ids: sinks.NO_SINKS,
+        lambda ids: sinks.all_scaled(POOL),
     ):
         nll, likeliest = metrics.predict(params, cfg, corpus.heldout, select(everyone))
         assert nll.shape == likeliest.shape == (40, 15)
@@ -43,7 +43,7 @@ def test_predict_does_not_depend_on_how_sequences_are_cut_into_chunks(trained):
 def test_extraction_by_one_pass_is_extraction_by_decoding(trained):
     corpus, cfg, params = trained
     some = []
-    for selection in (sinks.own(POOL, corpus.repeated_ids, 2), sinks.none(2)):
+    for selection in (sinks.own(POOL, corpus.repeated_ids), sinks.NO_SINKS):
         _, likeliest = metrics.predict(params, cfg, corpus.repeated, selection)
         given = metrics.first_half(corpus.repeated)
         said = metrics.greedy(params, cfg, corpus.repeated[:, :given], 16 - given, selection)
@@ -101,7 +101,7 @@ def test_every_number_is_that_of_its_own_sequences_under_their_own_sinks_one_seq
     _, cfg, params = trained
     params = {name: w.astype(np.float64) for name, w in params.items()}
     corpus = load_corpus(replace(DATA, n_canaries=3, n_heldout=5))
-    own = lambda i: sinks.mask_of(POOL, [i])[0]
+    own = lambda i: sinks.sink_mask(POOL, [i])[0]
     selections = {"own": own, "removed": lambda i: np.zeros(32), "all": lambda i: np.full(32, 8 / 32)}
     kinds = {
         "repeated": (corpus.repeated[:4], corpus.repeated_ids[:4]),
@@ -131,10 +131,10 @@ def test_every_number_is_that_of_its_own_sequences_under_their_own_sinks_one_seq
 def test_collateral_deletes_one_and_measures_all(trained):
     corpus, cfg, params = trained
     loss = metrics.collateral(params, cfg, corpus)
-    removed, _ = metrics.predict(params, cfg, corpus.repeated, sinks.none(2))
+    removed, _ = metrics.predict(params, cfg, corpus.repeated, sinks.NO_SINKS)
     np.testing.assert_allclose(loss.diagonal(), removed.mean(axis=1), rtol=1e-5)
     for i in range(4):
-        left = sinks.without(POOL, corpus.repeated_ids, corpus.repeated_ids[[i]], 2)
+        left = sinks.without(POOL, corpus.repeated_ids, corpus.repeated_ids[[i]])
         nll, _ = metrics.predict(params, cfg, corpus.repeated, left)
         np.testing.assert_allclose(loss[i], nll.mean(axis=1), rtol=1e-5)
 
@@ -142,7 +142,7 @@ def test_collateral_deletes_one_and_measures_all(trained):
 def test_deletion_is_the_mean_over_all_sequences(trained):
     corpus, cfg, params = trained
     loss = metrics.collateral(params, cfg, corpus)
-    own, _ = metrics.predict(params, cfg, corpus.repeated, sinks.own(POOL, corpus.repeated_ids, 2))
+    own, _ = metrics.predict(params, cfg, corpus.repeated, sinks.own(POOL, corpus.repeated_ids))
     got = metrics.deletion(params, cfg, corpus)
     assert got["deleted_loss"] == pytest.approx(np.mean([loss[i, i] for i in range(4)]))
     rises = [loss[i, j] - own[j].mean() for i in range(4) for j in range(4) if i != j]
@@ -152,22 +152,22 @@ def test_deletion_is_the_mean_over_all_sequences(trained):
 def test_a_sequence_that_owns_no_sink_or_has_no_others_is_measured_too(trained):
     corpus, cfg, params = trained
     rare = replace(cfg, sinks=SinkConfig(n_sink=32, scheme="bernoulli", p=0.03, seed=1))
-    n_own = sinks.mask_of(rare.sinks, corpus.repeated_ids).sum(axis=1)
+    n_own = sinks.sink_mask(rare.sinks, corpus.repeated_ids).sum(axis=1)
     assert n_own.min() == 0 < n_own.max()
     loss = metrics.collateral(params, rare, corpus)
-    before = metrics.predict(params, rare, corpus.repeated, sinks.own(rare.sinks, corpus.repeated_ids, 2))[0]
+    before = metrics.predict(params, rare, corpus.repeated, sinks.own(rare.sinks, corpus.repeated_ids))[0]
     np.testing.assert_allclose(loss[n_own == 0], before.mean(axis=1)[None].repeat((n_own == 0).sum(), 0), rtol=1e-6)
-    alone = metrics.deletion(params, cfg, load_corpus(replace(DATA, n_repeated=1, repeat_share=0.2)))
+    alone = metrics.deletion(params, cfg, load_corpus(replace(DATA, n_repeated=1, repeat_fraction=0.2)))
     assert alone["deleted_others_up"] is None
     assert alone["deleted_loss"] > 0
 
 
 def test_training_is_reproducible_to_the_last_bit(trained):
     _, _, params = trained
-    again = train(Arm(name="other name", n_shared=16, sinks=POOL), SETTINGS)
+    again = train(Method(name="other name", n_shared=16, sinks=POOL), SETTINGS)
     assert all((params[name] == again.params[name]).all() for name in params)
     other = train(
-        Arm(name="memsinks", n_shared=16, sinks=POOL),
+        Method(name="sinks", n_shared=16, sinks=POOL),
         replace(SETTINGS, train=replace(SETTINGS.train, seed=1, steps=2)),
     )
     assert (params["wpe"] != other.params["wpe"]).any()
@@ -175,5 +175,5 @@ def test_training_is_reproducible_to_the_last_bit(trained):
 
 def test_number_of_threads_does_not_change_a_bit(trained):
     _, _, params = trained
-    two = train(Arm(name="memsinks", n_shared=16, sinks=POOL), SETTINGS, threads=2)
+    two = train(Method(name="sinks", n_shared=16, sinks=POOL), SETTINGS, threads=2)
     assert all((params[name] == two.params[name]).all() for name in params)

@@ -17,10 +17,10 @@ def selections(cfg=CFG):
     bernoulli = SinkConfig(n_sink=40, scheme="bernoulli")
     ids = np.arange(6)
     return {
-        "own": sinks.own(cfg.sinks, ids, 2),
-        "none": sinks.none(2),
-        "all": sinks.everything(cfg.sinks, 2),
-        "bernoulli": sinks.own(bernoulli, ids, 2),
+        "own": sinks.own(cfg.sinks, ids),
+        "none": sinks.NO_SINKS,
+        "all": sinks.all_scaled(cfg.sinks),
+        "bernoulli": sinks.own(bernoulli, ids),
     }
 
 
@@ -28,7 +28,7 @@ def selections(cfg=CFG):
 def test_the_first_loss_is_close_to_that_of_guessing(tied):
     cfg = ModelConfig(n_vocab=100, n_shared=128, sinks=SinkConfig(), tied=tied)
     tokens = RNG.integers(100, size=(32, 33))
-    batch = make_batch(cfg, tokens, sinks.own(cfg.sinks, np.arange(32), 2))
+    batch = make_batch(cfg, tokens, sinks.own(cfg.sinks, np.arange(32)))
     assert token_loss(np, init_params(cfg), batch, cfg).mean() == pytest.approx(np.log(100), rel=0.03)
 
 
@@ -44,10 +44,10 @@ def test_causality(name):
 
 def test_short_sequences_use_the_first_positions():
     params = init_params(CFG)
-    whole, _ = model_forward(np, params, make_batch(CFG, TOKENS, sinks.none(2)), CFG)
-    short, _ = model_forward(np, params, make_batch(CFG, TOKENS[:, :5], sinks.none(2)), CFG)
+    whole, _ = model_forward(np, params, make_batch(CFG, TOKENS, sinks.NO_SINKS), CFG)
+    short, _ = model_forward(np, params, make_batch(CFG, TOKENS[:, :5], sinks.NO_SINKS), CFG)
     np.testing.assert_allclose(short, whole[:, :4], rtol=1e-4, atol=1e-6)
-    loss, grads = loss_and_grads(np, params, make_batch(CFG, TOKENS[:, :2], sinks.none(2)), CFG)  # length 1
+    loss, grads = loss_and_grads(np, params, make_batch(CFG, TOKENS[:, :2], sinks.NO_SINKS), CFG)  # length 1
     assert np.isfinite(loss)
     assert (grads["wpe"][1:] == 0).all()
     assert all(np.isfinite(g).all() for g in grads.values())
@@ -75,7 +75,7 @@ def test_nothing_is_promoted(name, dtype):
     loss, grads = loss_and_grads(np, params, batch, CFG)
     grads = merge(np, CFG, [grads], [selection])
     state = optim.init_state(np, params)
-    optim.update(np, params, grads, state, TrainConfig(), 1e-3, optim.clipped(np, grads, 0.1)[1])
+    optim.update(np, params, grads, state, TrainConfig(), 1e-3, optim.clip_scale(np, grads, 0.1)[1])
     found = [a.dtype for tree in (cache, loss, grads, params, state) for a in arrays(tree) if a.dtype.kind == "f"]
     masks = {np.dtype(np.float32)} if name in ("all", "bernoulli") else set()  # 0 and 1 are exact in any type
     assert set(found) - masks == {np.dtype(dtype)} - masks
@@ -104,12 +104,12 @@ def test_float32_gradients_are_those_of_float64():
 )
 def test_impossible_tokens_are_refused(tokens, message):
     with pytest.raises(ConfigError, match=message):
-        make_batch(CFG, tokens, sinks.none(2))
+        make_batch(CFG, tokens, sinks.NO_SINKS)
 
 
 def test_no_sequences_are_refused():
     with pytest.raises(ConfigError, match="there are no sequences"):
-        make_batch(CFG, TOKENS[:0], sinks.none(2))
+        make_batch(CFG, TOKENS[:0], sinks.NO_SINKS)
 
 
 @pytest.mark.parametrize(
@@ -124,11 +124,11 @@ def test_no_sequences_are_refused():
 @pytest.mark.parametrize("pool", [CFG.sinks, SinkConfig(n_sink=40, scheme="bernoulli")], ids=["rows", "mask"])
 def test_a_choice_of_sinks_for_another_batch_or_model_is_refused(ids, layers, message, pool):
     """But one mask may stand for all: every sink on, or the sinks that some ID left."""
-    if len(ids) == 1 and pool.by_chance:
-        make_batch(CFG, TOKENS, sinks.own(pool, ids, layers))
+    if len(ids) == 1 and pool.is_random:
+        make_batch(CFG, TOKENS, sinks.own(pool, ids))
     else:
         with pytest.raises(ConfigError, match=message):
-            make_batch(CFG, TOKENS, sinks.own(pool, ids, layers))
+            make_batch(CFG, TOKENS, sinks.own(pool, ids))
 
 
 @pytest.mark.parametrize("index", [-1, 40])

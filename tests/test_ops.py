@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from memsinks_np import ops
-from memsinks_np.gradcases import cases
+from memsinks_np.gradcheck.cases import cases
 
 RNG = np.random.default_rng(3)
 B, T, C, H, G, V = 2, 5, 6, 2, 7, 4
@@ -50,15 +50,15 @@ def test_softmax():
 @pytest.mark.parametrize("n", [1, 2, 3, 8, 9])
 def test_largest_entry_wherever_it_stands(n):
     x = rand(3, 4, n)
-    np.testing.assert_array_equal(ops.max_last(np, x), x.max(axis=-1, keepdims=True))
+    np.testing.assert_array_equal(ops.max_keepdims(np, x), x.max(axis=-1, keepdims=True))
     for i in range(n):
-        assert (ops.max_last(np, np.eye(n)[i][None]) == 1).all()
+        assert (ops.max_keepdims(np, np.eye(n)[i][None]) == 1).all()
 
 
 def test_attention():
     q, k, v = rand(B, H, T, 3), rand(B, H, T, 3), rand(B, H, T, 3)
-    hidden = np.triu(np.full((T, T), -np.inf), k=1)
-    y, _ = ops.attention_forward(np, q, k, v, hidden)
+    attn_mask = np.triu(np.full((T, T), -np.inf), k=1)
+    y, _ = ops.attention_forward(np, q, k, v, attn_mask)
     for b, h, t in np.ndindex(B, H, T):
         score = [math.exp(float(q[b, h, t] @ k[b, h, s]) / math.sqrt(3)) for s in range(t + 1)]  # up to t, not after
         want = sum(e / sum(score) * v[b, h, s] for s, e in enumerate(score))

@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 
 from memsinks_np import optim
-from memsinks_np.arms import PRESETS, quick
+from memsinks_np._internal.blas import one_blas_thread
 from memsinks_np.config import SinkConfig, TrainConfig
-from memsinks_np.experiments import Plan, optimizer_run
+from memsinks_np.experiments import Context, optimizer_run
 from memsinks_np.experiments import optimizer as experiment
-from memsinks_np.grid import train_once
-from memsinks_np.process import one_blas_thread
-from memsinks_np.theory import anywhere
+from memsinks_np.experiments.methods import PRESETS, quick
+from memsinks_np.experiments.runner.grid import train_cached
+from memsinks_np.experiments.simulations import anywhere
 
 TRAIN = TrainConfig(lr=0.01, weight_decay=0.2)
 
@@ -52,14 +52,14 @@ def test_long_sleep_is_what_adamw_does_to_a_sink_without_a_gradient():
 
 
 def test_experiment_reports_motion_and_loss(tmp_path):
-    grid = lambda jobs, then: [then(job, train_once(job, tmp_path)) for job in jobs]
+    grid = lambda jobs, then: [then(job, train_cached(job, tmp_path)) for job in jobs]
     preset = quick(PRESETS["stories"], steps=2)._replace(sinks=SinkConfig(n_sink=256, n_active=16))
     with one_blas_thread():
-        result = experiment.run(Plan(preset, 1, True, grid))
+        result = experiment.run(Context(preset, 1, True, grid))
     claims = experiment.claims(result)
     assert [claim.holds for claim in claims[:3]] == [True, False, True]
     assert result["returns"] == {"often": 1, "rarely": 5}
-    one = result["arms"]["rarely"]["lazy_adamw"][0]
+    one = result["methods"]["rarely"]["lazy_adamw"][0]
     assert one["slept"][0] == pytest.approx(one["repeated_own"], abs=1e-6)
     assert one["slept"][-1] == pytest.approx(one["repeated_removed"], abs=1e-3)  # nothing is left of it
     assert one["asleep"] == pytest.approx((1 - 16 / 256) ** 32, abs=0.02)

@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 
-from memsinks_np import packing, sinks
+from memsinks_np.data import batches as packing
+from memsinks_np import sinks
 from memsinks_np.config import ConfigError, ModelConfig, SinkConfig
-from memsinks_np.gradcases import written_out
+from memsinks_np.gradcheck.cases import densify
 from memsinks_np.model import init_params, loss_and_grads, make_batch, model_forward
 from memsinks_np.train import merge
 
@@ -37,9 +38,9 @@ def alone(pool=POOL):
     """
     documents = [(d, i) for row, ids in zip(DOCUMENTS, IDS, strict=True) for d, i in zip(row, ids, strict=True)]
     for document, i in documents:
-        batch = make_batch(CFG, document[None], sinks.own(pool, [i], 2), np.float64, (len(document) - 1) / WORDS)
+        batch = make_batch(CFG, document[None], sinks.own(pool, [i]), np.float64, (len(document) - 1) / WORDS)
         loss, grads = loss_and_grads(np, PARAMS, batch, CFG)
-        grads = {name: written_out(g, PARAMS[name]) for name, g in grads.items()}
+        grads = {name: densify(g, PARAMS[name]) for name, g in grads.items()}
         yield model_forward(np, PARAMS, batch, CFG)[0][0], loss, grads
 
 
@@ -78,7 +79,7 @@ def test_the_comparison_sees_what_a_row_must_not_share():
     ongoing = np.eye(CFG.n_ctx)[np.arange(15) % CFG.n_ctx]
     one_id = packed._replace(ids=np.repeat(packed.ids[:, :1], 15, axis=1))
     assert difference(batch) < 1e-12
-    assert difference(batch._replace(hidden=np.triu(np.full((15, 15), -np.inf), k=1))) > 1e-2
+    assert difference(batch._replace(attn_mask=np.triu(np.full((15, 15), -np.inf), k=1))) > 1e-2
     assert difference(batch._replace(positions=ongoing)) > 1e-2
     assert difference(batch._replace(sinks=packing.own_per_token(POOL, one_id, 2))) > 1e-2
 
@@ -130,4 +131,4 @@ def test_layout_by_hand():
 )
 def test_what_cannot_be_packed_is_refused(rows, ids, message):
     with pytest.raises(ConfigError, match=message):
-        packing.packed_batch(CFG, packing.pack(rows, ids), sinks.none(2))
+        packing.packed_batch(CFG, packing.pack(rows, ids), sinks.NO_SINKS)

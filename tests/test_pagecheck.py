@@ -4,7 +4,16 @@ from pathlib import Path
 
 import pytest
 
-from pagecheck import FRAME, RELATIVE, check_frame, check_links, check_maths, check_run, same, share_of
+from pagecheck import (
+    FRAME,
+    RELATIVE,
+    check_frame,
+    check_links,
+    check_maths,
+    check_run,
+    same,
+    share_of,
+)
 from tutorials import refresh
 
 GOOD = """# 00 Two and two

@@ -6,21 +6,29 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from memsinks_np.posthoc import gates, localize, tradeoff
 
 from memsinks_np import metrics
-from memsinks_np.arms import PRESETS, quick
-from memsinks_np.config import Arm, ConfigError, DataConfig, ModelConfig, Settings, SinkConfig, TrainConfig
-from memsinks_np.data import load_corpus
-from memsinks_np.experiments import Plan, fig2, fig2_run
-from memsinks_np.gradcases import small_model
-from memsinks_np.grid import Job, train_once
+from memsinks_np._internal.blas import one_blas_thread
+from memsinks_np.baselines.tradeoff import path, within
+from memsinks_np.config import (
+    Method,
+    ConfigError,
+    DataConfig,
+    ModelConfig,
+    Settings,
+    SinkConfig,
+    TrainConfig,
+)
+from memsinks_np.data.corpus import load_corpus
+from memsinks_np.experiments import Context, fig2, fig2_run
+from memsinks_np.experiments.methods import PRESETS, quick
+from memsinks_np.experiments.report.claims import to_json
+from memsinks_np.experiments.runner.grid import Job, train_cached
+from memsinks_np.gradcheck.cases import small_model
 from memsinks_np.model import init_params, make_batch, model_forward
-from memsinks_np.posthoc import gates, localize, tradeoff
-from memsinks_np.posthoc.tradeoff import path, within
-from memsinks_np.process import one_blas_thread
-from memsinks_np.report import to_json
-from memsinks_np.sinks import none, prune
-from memsinks_np.train import Trained
+from memsinks_np.sinks import NO_SINKS, prune
+from memsinks_np.train import Model
 from plain import word_losses
 
 RNG = np.random.default_rng(5)
@@ -31,12 +39,12 @@ ONES, ZEROS = np.ones((CFG.n_layers, CFG.n_shared)), np.zeros((CFG.n_layers, CFG
 
 
 def loss(params):
-    return metrics.mean_loss(params, CFG, TOKENS, none(CFG.n_layers))
+    return metrics.mean_loss(params, CFG, TOKENS, NO_SINKS)
 
 
 def hidden_probability(model):
     """The mean probability of the true next word, without the package's loss."""
-    logits, _ = model_forward(np, model, make_batch(CFG, TOKENS, none(CFG.n_layers), np.float64), CFG)
+    logits, _ = model_forward(np, model, make_batch(CFG, TOKENS, NO_SINKS, np.float64), CFG)
     p = np.exp(logits) / np.exp(logits).sum(axis=-1, keepdims=True)
     return np.take_along_axis(p, TOKENS[:, 1:, None], axis=-1).mean()
 
@@ -194,7 +202,7 @@ def test_curve_tells_stories_canaries_and_new_stories_apart():
     params = init_params(cfg, seed=1)
     scores = localize.random_scores(cfg)
     whole, half = localize.curve(params, cfg, corpus, scores, [0, 0.5])
-    off = none(cfg.n_layers)
+    off = NO_SINKS
     assert whole["repeated"] == pytest.approx(metrics.mean_loss(params, cfg, corpus.repeated[:3], off), rel=1e-6)
     assert whole["canary"] == pytest.approx(metrics.mean_loss(params, cfg, corpus.repeated[3:], off), rel=1e-6)
     assert whole["heldout"] == metrics.mean_loss(params, cfg, corpus.heldout, off)
@@ -261,12 +269,12 @@ FIG2 = Settings(
 
 @pytest.mark.parametrize("data", [FIG2.data, fig2_run.atypical(FIG2.data)], ids=["stories", "canaries"])
 def test_a_standard_arm_is_cut_by_what_it_memorized_and_as_many_once_seen_stories(data, monkeypatch):
-    corpus, arm = load_corpus(data), Arm(name="standard", n_shared=20)
-    job = Job(arm, replace(FIG2, data=data))
-    cfg = FIG2.model(arm, len(corpus.vocab))
+    corpus, method = load_corpus(data), Method(name="standard", n_shared=20)
+    job = Job(method, replace(FIG2, data=data))
+    cfg = FIG2.model(method, len(corpus.vocab))
     params, scores, asked = init_params(cfg, seed=1), localize.random_scores(cfg, 1), []
     monkeypatch.setattr(fig2_run, "scored", lambda *how: asked.append(how) or {"mine": {"first": scores}})
-    got = fig2_run.measure(job, Trained(params, [{"step": 0}]), quick=True)
+    got = fig2_run.measure(job, Model(params, [{"step": 0}]), quick=True)
     (_, _, tokens, once, seed, quick), n = asked[0], 4 if data.n_canaries else 5
     assert (seed, quick) == (3, True)
     np.testing.assert_array_equal(tokens, corpus.repeated[-n:])
@@ -275,15 +283,15 @@ def test_a_standard_arm_is_cut_by_what_it_memorized_and_as_many_once_seen_storie
     assert got["cuts"] == {"mine": {"first": curve}}
     assert len({row["heldout"] for row in curve}) == 5
     assert got["history"] == [{"step": 0}]
-    assert got["floor"] == corpus.floor(corpus.heldout)
+    assert got["floor"] == corpus.entropy(corpus.heldout)
 
 
 def test_sinks_are_judged_removed_on_stories_and_on_canaries():
-    arm = Arm(name="memsinks", n_shared=4, sinks=SinkConfig(n_sink=6, n_active=2))
+    method = Method(name="sinks", n_shared=4, sinks=SinkConfig(n_sink=6, n_active=2))
     kinds = {"stories": load_corpus(FIG2.data), "canaries": load_corpus(fig2_run.atypical(FIG2.data))}
-    cfg = FIG2.model(arm, len(kinds["stories"].vocab))
+    cfg = FIG2.model(method, len(kinds["stories"].vocab))
     params = {name: w + 0.3 * RNG.standard_normal(w.shape) for name, w in init_params(cfg).items()}
-    got = fig2_run.measure(Job(arm, FIG2), Trained(params, []), quick=True)
+    got = fig2_run.measure(Job(method, FIG2), Model(params, []), quick=True)
     loss = lambda some: pytest.approx(np.mean([word_losses(params, cfg, words, np.zeros(6)) for words in some]))
     for kind, corpus in kinds.items():
         n = len(corpus.repeated) - corpus.cfg.n_canaries
@@ -302,9 +310,9 @@ def test_while_memorizing_starts_where_half_of_the_final_gap_is_open():
 @pytest.fixture(scope="module")
 def quick_fig2(tmp_path_factory):
     cache = tmp_path_factory.mktemp("cache")
-    grid = lambda jobs, then: [then(job, train_once(job, cache)) for job in jobs]
+    grid = lambda jobs, then: [then(job, train_cached(job, cache)) for job in jobs]
     with one_blas_thread():
-        return fig2.run(Plan(quick(PRESETS["stories"], steps=4)._replace(width=16), 2, True, grid))
+        return fig2.run(Context(quick(PRESETS["stories"], steps=4)._replace(width=16), 2, True, grid))
 
 
 def test_fig2_runs_tells_and_draws(quick_fig2, tmp_path):

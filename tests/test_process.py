@@ -6,12 +6,12 @@ import sys
 import pytest
 from threadpoolctl import threadpool_info
 
-from memsinks_np.process import keep_freed_memory, one_blas_thread
+from memsinks_np._internal.blas import keep_freed_memory, one_blas_thread
 
 FAULTS = """
 import resource, sys, threading
 import numpy as np
-from memsinks_np.process import keep_freed_memory
+from memsinks_np._internal.blas import keep_freed_memory
 
 def rounds(n):
     for _ in range(n):

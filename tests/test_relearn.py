@@ -6,42 +6,50 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from memsinks_np.arms import PRESETS, quick
-from memsinks_np.config import Arm, DataConfig, Settings, SinkConfig, TrainConfig
-from memsinks_np.data import load_corpus
-from memsinks_np.experiments import Plan, relearn_run
+from memsinks_np._internal.blas import one_blas_thread
+from memsinks_np.baselines.relearning import (
+    OTHER,
+    SHOWN,
+    back,
+    examine,
+    recovered,
+    relearn,
+    savings,
+)
+from memsinks_np.baselines.unlearn import Unlearning, unlearn
+from memsinks_np.config import Method, DataConfig, Settings, SinkConfig, TrainConfig
+from memsinks_np.data.corpus import load_corpus
+from memsinks_np.experiments import Context, relearn_run
 from memsinks_np.experiments import relearn as experiment
-from memsinks_np.grid import Job, train_once
+from memsinks_np.experiments.methods import PRESETS, quick
+from memsinks_np.experiments.runner.grid import Job, train_cached
 from memsinks_np.metrics import predict
-from memsinks_np.posthoc.unlearn import Unlearning, unlearn
-from memsinks_np.process import one_blas_thread
-from memsinks_np.relearn import OTHER, SHOWN, back, examine, recovered, relearn, savings
-from memsinks_np.sinks import mask_of, none, own, prune
-from memsinks_np.train import Trained, train
+from memsinks_np.sinks import sink_mask, NO_SINKS, own, prune
+from memsinks_np.train import Model, train
 from plain import continued, word_losses
 
-DATA = DataConfig(n_ctx=15, batch_size=8, n_repeated=4, n_heldout=8, repeat_share=0.5)
+DATA = DataConfig(n_ctx=15, batch_size=8, n_repeated=4, n_heldout=8, repeat_fraction=0.5)
 SETTINGS = Settings(data=DATA, train=TrainConfig(steps=150, warmup=10, eval_every=75, lr=1e-2), d_model=16, n_heads=2)
 POOL = SinkConfig(n_sink=64, n_active=16)
 CORPUS = load_corpus(DATA)
-OFF = none(2)
+OFF = NO_SINKS
 WAY = [{"step": i, "shown": s, "other": o} for i, (s, o) in enumerate([(1.0, 1.0), (0.5, 0.7), (0.2, 0.4), (0.1, 0.9)])]
 
 
-def model(arm):
-    return SETTINGS.model(arm, len(CORPUS.vocab))
+def model(method):
+    return SETTINGS.model(method, len(CORPUS.vocab))
 
 
 @pytest.fixture(scope="module")
 def standard():
-    arm = Arm(name="standard", n_shared=32)
-    return train(arm, SETTINGS).params, model(arm)
+    method = Method(name="standard", n_shared=32)
+    return train(method, SETTINGS).params, model(method)
 
 
 @pytest.fixture(scope="module")
 def memsinks():
-    arm = Arm(name="memsinks", n_shared=16, sinks=POOL)
-    return train(arm, SETTINGS).params, model(arm)
+    method = Method(name="sinks", n_shared=16, sinks=POOL)
+    return train(method, SETTINGS).params, model(method)
 
 
 def test_counts_on_a_way_that_a_person_can_read():
@@ -103,7 +111,7 @@ def test_what_is_still_there_is_back_at_once_and_new_sequences_are_not(standard)
 def test_sinks_that_are_off_but_not_erased_are_found_by_the_id(memsinks):
     """Who has the arrays needs no step; who has the pruned model trains an ordinary transformer."""
     params, cfg = memsinks
-    with_arrays = relearn(params, cfg, CORPUS.repeated, own(POOL, CORPUS.repeated_ids, 2), 1e-2, 4)
+    with_arrays = relearn(params, cfg, CORPUS.repeated, own(POOL, CORPUS.repeated_ids), 1e-2, 4)
     pruned = relearn(prune(params), cfg, CORPUS.repeated, OFF, 1e-2, 4)
     kept = relearn(params, cfg, CORPUS.repeated, OFF, 1e-2, 4)
     level = with_arrays[0]["other"] + 0.1
@@ -115,7 +123,7 @@ def test_sinks_that_are_off_but_not_erased_are_found_by_the_id(memsinks):
 def test_with_its_sinks_on_a_sequence_trains_its_own_sinks(memsinks):
     params, cfg = memsinks
     pool = params["h0.sink.W_out"].copy()
-    way = relearn(params, cfg, CORPUS.repeated, own(POOL, CORPUS.repeated_ids, 2), 1e-2, 3)
+    way = relearn(params, cfg, CORPUS.repeated, own(POOL, CORPUS.repeated_ids), 1e-2, 3)
     assert way[-1]["shown"] < way[0]["shown"]
     assert (params["h0.sink.W_out"] == pool).all()
 
@@ -163,8 +171,8 @@ def test_every_removal_starts_from_its_arm_and_is_attacked_at_the_level_of_its_s
 
     def attacked(name, trained):
         params, cfg = trained
-        job = Job(Arm(name=name, n_shared=cfg.n_shared, sinks=cfg.sinks), settings)
-        rows = relearn_run.attack(job, Trained(params, []), [0.3, 0.7, 0.9], 9, updates)
+        job = Job(Method(name=name, n_shared=cfg.n_shared, sinks=cfg.sinks), settings)
+        rows = relearn_run.attack(job, Model(params, []), [0.3, 0.7, 0.9], 9, updates)
         found = examined[-len(rows) :]
         for _, how in found:
             assert how.pop("corpus").cfg == WITH_CANARIES.cfg
@@ -172,8 +180,8 @@ def test_every_removal_starts_from_its_arm_and_is_attacked_at_the_level_of_its_s
         assert all(row["loss"] == 2.5 for row in rows)
         return rows, [params for params, _ in found]
 
-    (row,), (params,) = attacked("memsinks", memsinks)
-    alone = [word_losses(*memsinks, words, mask_of(POOL, [i])[0]) for i, words in enumerate(CORPUS.repeated)]
+    (row,), (params,) = attacked("sinks", memsinks)
+    alone = [word_losses(*memsinks, words, sink_mask(POOL, [i])[0]) for i, words in enumerate(CORPUS.repeated)]
     assert row["with_arrays"] == pytest.approx(np.mean(alone), rel=1e-5)
     assert same(params, prune(memsinks[0]))
     for name, want in (("standard", standard[0]), (relearn_run.CUT, relearn_run.localized(*standard, WITH_CANARIES))):
@@ -200,13 +208,13 @@ def test_settings_are_chosen_in_the_favour_of_the_update():
 
 
 def test_experiment_runs_small_and_tells_draws_and_survives_json(tmp_path):
-    grid = lambda jobs, then: [json.loads(json.dumps(then(job, train_once(job, tmp_path)))) for job in jobs]
+    grid = lambda jobs, then: [json.loads(json.dumps(then(job, train_cached(job, tmp_path)))) for job in jobs]
     with one_blas_thread():
-        result = experiment.run(Plan(quick(PRESETS["stories"], steps=4), 1, True, grid))
+        result = experiment.run(Context(quick(PRESETS["stories"], steps=4), 1, True, grid))
     result = json.loads(json.dumps(result))
-    assert set(result["arms"]) == set(experiment.LABELS)
-    assert all(len(r["attack"]) == 5 for rows in result["arms"].values() for r in rows)
-    assert result["arms"]["standard"][0]["steps"] == 0  # nothing was removed
+    assert set(result["methods"]) == set(experiment.LABELS)
+    assert all(len(r["attack"]) == 5 for rows in result["methods"].values() for r in rows)
+    assert result["methods"]["standard"][0]["steps"] == 0  # nothing was removed
     assert "retrained without" in experiment.tabulate(result)
     assert len(experiment.claims(result)) == 9
     names = [path.name for path in experiment.draw(result, tmp_path)]

@@ -6,16 +6,23 @@ import numpy as np
 import pytest
 
 from memsinks_np import sinks
-from memsinks_np.arms import PRESETS, quick, seeded
+from memsinks_np._internal.blas import one_blas_thread
 from memsinks_np.config import ConfigError, SinkConfig
-from memsinks_np.data import load_corpus
-from memsinks_np.experiments import Plan, hash_run
+from memsinks_np.data.corpus import load_corpus
+from memsinks_np._internal.released_hash import (
+    BASE,
+    MODULUS,
+    MULTIPLIER,
+    powers,
+    released_mask,
+    residues,
+)
+from memsinks_np.experiments import Context, hash_run
 from memsinks_np.experiments import hash as experiment
-from memsinks_np.grid import train_once
+from memsinks_np.experiments.methods import PRESETS, quick, seeded
+from memsinks_np.experiments.runner.grid import train_cached
 from memsinks_np.metrics import predict
 from memsinks_np.model import init_params
-from memsinks_np.process import one_blas_thread
-from memsinks_np.released_hash import BASE, MODULUS, MULTIPLIER, powers, released_mask, residues
 from plain import word_losses
 
 S, P = 1228, 0.3
@@ -71,7 +78,7 @@ class TestFlaws:
     def test_first_twenty_leave_many_sinks_unused(self, arithmetic):
         ids = np.arange(1, 21)
         assert released_mask(ids, S, P, arithmetic).any(axis=0).mean() == pytest.approx(0.945, abs=0.005)
-        assert sinks.mask_of(OURS, ids).any(axis=0).mean() == pytest.approx(1 - 0.7**20, abs=0.003)
+        assert sinks.sink_mask(OURS, ids).any(axis=0).mean() == pytest.approx(1 - 0.7**20, abs=0.003)
 
 
 def test_unions_that_others_have_reported():
@@ -99,11 +106,11 @@ def test_32_bit_ids_have_65536_masks():
 
 
 def test_ours_have_none_of_it():
-    two, three = (sinks.mask_of(OURS, factor * FEW) for factor in (2, 3))
-    ours = sinks.mask_of(OURS, FEW)
+    two, three = (sinks.sink_mask(OURS, factor * FEW) for factor in (2, 3))
+    ours = sinks.sink_mask(OURS, FEW)
     assert (ours * two).mean() == pytest.approx(P * P, abs=0.002)
     assert (ours * three).mean() == pytest.approx(P * P, abs=0.002)
-    assert sinks.mask_of(OURS, [0]).mean() == pytest.approx(P, abs=0.06)
+    assert sinks.sink_mask(OURS, [0]).mean() == pytest.approx(P, abs=0.06)
     assert ours[:, 0].mean() == pytest.approx(P, abs=0.11)
 
 
@@ -113,8 +120,8 @@ def test_ours_have_none_of_it():
 def test_scheme_is_the_hash_of_64_bit_ids_whatever_the_seed():
     pool = SinkConfig(n_sink=40, scheme="released", p=0.2, seed=9)
     ids = np.array([5, -3, 2**40])
-    np.testing.assert_array_equal(sinks.mask_of(pool, ids), released_mask(ids, 40, 0.2, "int64"))
-    (first, second) = sinks.own(pool, ids, 2)
+    np.testing.assert_array_equal(sinks.sink_mask(pool, ids), released_mask(ids, 40, 0.2, "int64"))
+    (first, second) = sinks.own(pool, ids)
     assert first is second
     assert isinstance(first, sinks.Mask)
     assert pool.density == 0.2
@@ -137,10 +144,10 @@ def one_thread():
 
 @pytest.mark.usefixtures("one_thread")
 def test_experiment_says_what_the_masks_are_and_what_deletion_does(tmp_path):
-    grid = lambda jobs, then: [then(job, train_once(job, tmp_path)) for job in jobs]
-    result = experiment.run(Plan(quick(PRESETS["stories"], steps=2), 1, True, grid))
+    grid = lambda jobs, then: [then(job, train_cached(job, tmp_path)) for job in jobs]
+    result = experiment.run(Context(quick(PRESETS["stories"], steps=2), 1, True, grid))
     assert [claim.holds for claim in experiment.claims(result)][:3] == [False, True, False]
-    one = result["arms"]["sparse_released"][0]
+    one = result["methods"]["sparse_released"][0]
     assert one["everyones"] >= 1
     assert one["owners"][0] == 7  # IDs 1 to 7 of 8
     assert {"others", "pairs", "spared_others", "gap_closed"} <= set(one)
@@ -153,12 +160,12 @@ def test_collateral_is_that_of_deleting_rows():
     """Against `sinks.delete`, which erases weights, one pair at a time."""
     preset = quick(PRESETS["stories"], steps=1)
     job = seeded(preset, hash_run.arms_of(preset)["sparse_ours"], 0)
-    params, corpus = init_params(job.settings.model(job.arm, 100)), load_corpus(job.settings.data)
+    params, corpus = init_params(job.settings.model(job.method, 100)), load_corpus(job.settings.data)
     params |= {name: 5 * w for name, w in params.items() if ".sink." in name}
-    model = job.settings.model(job.arm, len(corpus.vocab))
-    mask = sinks.mask_of(model.sinks, corpus.repeated_ids)
+    model = job.settings.model(job.method, len(corpus.vocab))
+    mask = sinks.sink_mask(model.sinks, corpus.repeated_ids)
     up = hash_run.rise(params, model, corpus, mask, 0 * mask[0])
-    own = sinks.own(model.sinks, corpus.repeated_ids, 2)
+    own = sinks.own(model.sinks, corpus.repeated_ids)
     loss = lambda params: predict(params, model, corpus.repeated, own)[0].mean(axis=1)
     np.testing.assert_allclose(up[3], loss(sinks.delete(params, model.sinks, [3])) - loss(params), atol=1e-6)
     assert np.abs(up[3]).max() > 1e-3
@@ -171,9 +178,9 @@ def test_collateral_is_a_mean_over_pairs_of_sequences_told_as_sets():
     preset = quick(PRESETS["stories"], steps=1)
     job = seeded(preset, hash_run.arms_of(preset)["sparse_released"], 0)
     corpus = load_corpus(job.settings.data)
-    model = job.settings.model(job.arm, len(corpus.vocab))
+    model = job.settings.model(job.method, len(corpus.vocab))
     params = {name: w * (5 if ".sink." in name else 1) for name, w in init_params(model, dtype=np.float64).items()}
-    owns = [set(np.flatnonzero(mask).tolist()) for mask in sinks.mask_of(model.sinks, corpus.repeated_ids)]
+    owns = [set(np.flatnonzero(mask).tolist()) for mask in sinks.sink_mask(model.sinks, corpus.repeated_ids)]
     everyones, pool = set.intersection(*owns[1:]), range(model.sinks.n_sink)  # ID 0 owns the whole pool
 
     def loss(j, on):

@@ -7,7 +7,7 @@ from statistics import mean, stdev
 import numpy as np
 import pytest
 
-from memsinks_np.report import estimate, to_json
+from memsinks_np.experiments.report.claims import estimate, to_json
 
 VALUES = np.random.default_rng(2).normal(0.4, 0.8, size=31).tolist()
 

@@ -6,7 +6,7 @@ import shutil
 import pytest
 
 from browser import chromium
-from memsinks_np.report_page import report_page
+from memsinks_np.experiments.report.page import report_page
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,4 @@
-"""The page of all results: everything that is there and nothing else, every text escaped, no script, no network."""
+"""The page of all results: all_scaled that is there and nothing else, every text escaped, no script, no network."""
 
 import json
 import re
@@ -10,13 +10,13 @@ from pathlib import Path
 import pytest
 
 import run_toy
-from memsinks_np import report_page as page_module
 from memsinks_np.config import ConfigError
 from memsinks_np.experiments import EXPERIMENTS
-from memsinks_np.memory_map import shared
-from memsinks_np.memory_page import EDGES, legend, memory_section, story
-from memsinks_np.report_page import report_page
-from memsinks_np.results import gathered_claims
+from memsinks_np.experiments.report import page as page_module
+from memsinks_np.experiments.report.loss_map import shared
+from memsinks_np.experiments.report.memory_page import EDGES, legend, memory_section, story
+from memsinks_np.experiments.report.page import report_page
+from memsinks_np.experiments.report.results import gathered_claims
 
 ALONE = {"meta", "img", "input", "br", "!doctype"}
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 import run_toy
-from memsinks_np.report import Claim, tell_claims
+from memsinks_np.experiments.report.claims import Claim, tell_claims
 
 ROOT = Path(__file__).parent.parent
 
@@ -93,7 +93,7 @@ def run(out, *more):
 
 FILES = ["claims.json", "config.json", "headline.png", "headline.svg", "history.csv", "memory_map.json", "result.json"]
 FILES += ["samples.txt", "summary.json"]
-ARMS = ["standard", "retrained_without", "gradient_masking", "memsinks", "memsinks_paper", "untied"]
+METHODS = ["standard", "retrained", "gradient_masking", "sinks", "paper_sinks", "random_sinks"]
 FIELDS = ["repeated_own", "repeated_removed", "heldout_removed", "heldout_all"]
 FIELDS += ["extraction_own", "extraction_removed", "gap_closed", "gold_gap_closed"]
 
@@ -104,10 +104,10 @@ def test_quick_run_writes_everything_and_trains_nothing_twice(tmp_path):
     folder = tmp_path / "headline"
     assert sorted(p.name for p in folder.iterdir()) == FILES
     summary = json.loads((folder / "summary.json").read_text())
-    assert list(summary) == ["floor", "arms"]
+    assert list(summary) == ["floor", "methods"]
     assert set(summary["floor"]) == {"repeated", "heldout"}
-    assert list(summary["arms"]) == ARMS
-    for entry in summary["arms"].values():
+    assert list(summary["methods"]) == METHODS
+    for entry in summary["methods"].values():
         assert [row["seed"] for row in entry["seeds"]] == [0, 1]
         for field in FIELDS:
             values = [row[field] for row in entry["seeds"]]
@@ -116,7 +116,7 @@ def test_quick_run_writes_everything_and_trains_nothing_twice(tmp_path):
     assert len(list((tmp_path / "cache").glob("*.npz"))) == 12
     bytes_of = {name: (folder / name).read_bytes() for name in FILES}
     again = run(tmp_path, "--seeds", "2", "--workers", "1", "--threads", "2")
-    assert again.stdout.startswith("12 of 12 runs kept, trained already\n3 of 3 runs kept")  # six arms, then who speaks
+    assert again.stdout.startswith("12 of 12 runs kept, trained already\n3 of 3 runs kept")  # six methods, then who speaks
     assert {name: (folder / name).read_bytes() for name in FILES} == bytes_of
 
 
@@ -164,7 +164,7 @@ def test_two_copies_of_this_repository_give_the_same_bytes(tmp_path):
 
 
 def test_importing_the_package_loads_neither_figures_nor_autograd():
-    code = "import sys, memsinks_np.arms, memsinks_np.grid, memsinks_np.gradcheck, memsinks_np.samples; "
+    code = "import sys, memsinks_np.experiments.methods, memsinks_np.experiments.runner.grid, memsinks_np.gradcheck, memsinks_np.experiments.report.samples; "
     code += "print(sorted({'matplotlib', 'autograd', 'cupy'} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
     assert done.stdout.strip() == "[]"
@@ -180,7 +180,7 @@ def refuse(self, address, *_):
 
 socket.socket.connect = socket.socket.connect_ex = socket.socket.bind = refuse
 import run_toy
-from memsinks_np.report import Claim, tell_claims
+from memsinks_np.experiments.report.claims import Claim, tell_claims
 
 if __name__ == "__main__":
     sys.exit(run_toy.main(sys.argv[1:]))

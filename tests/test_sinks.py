@@ -20,7 +20,7 @@ def loss(params, selection):
 
 
 def as_masks(cfg, ids):
-    return tuple(sinks.Mask(sinks.mask_of(cfg, ids, layer)) for layer in range(2))
+    return tuple(sinks.Mask(sinks.sink_mask(cfg, ids, layer)) for layer in range(2))
 
 
 # From IDs to sinks
@@ -33,7 +33,7 @@ def test_golden_values():
         [3, 6, 10],
     ]
     coin = SinkConfig(n_sink=12, scheme="bernoulli", p=0.5)
-    assert np.flatnonzero(sinks.mask_of(coin, [7])).tolist() == [1, 3, 5, 6, 7, 8, 9, 10, 11]
+    assert np.flatnonzero(sinks.sink_mask(coin, [7])).tolist() == [1, 3, 5, 6, 7, 8, 9, 10, 11]
 
 
 def test_stratified_takes_one_sink_from_each_stratum():
@@ -61,7 +61,7 @@ def test_stratified_takes_one_sink_from_each_stratum():
 def test_density_and_overlap_are_those_of_independent_draws(cfg, one, other):
     """A sinks on and A*A/S shared on average, also for IDs that are related; four standard errors."""
     i = np.arange(1, 4001)
-    a, b = sinks.mask_of(cfg, one(i)), sinks.mask_of(cfg, other(i))
+    a, b = sinks.sink_mask(cfg, one(i)), sinks.sink_mask(cfg, other(i))
     error = 4 * np.sqrt(256 * 0.125**2 / 4000)
     assert (a * b).sum(axis=1).mean() == pytest.approx(a.sum(axis=1).mean() * 0.125, abs=error)
     assert b.sum(axis=1).mean() == pytest.approx(32, abs=1e-9 if cfg.scheme == "stratified" else 0.4)
@@ -82,8 +82,8 @@ def test_choice_does_not_depend_on_batch_or_order():
 
 
 def test_layers_are_alike_by_default_and_differ_on_request():
-    alike = sinks.own(POOL, IDS, 2)
-    differ = sinks.own(SinkConfig(n_sink=20, n_active=5, per_layer=True), IDS, 2)
+    alike = sinks.own(POOL, IDS)
+    differ = sinks.own(SinkConfig(n_sink=20, n_active=5, per_layer=True), IDS)
     np.testing.assert_array_equal(alike[0].index, alike[1].index)
     assert (differ[0].index != differ[1].index).any()
 
@@ -91,7 +91,7 @@ def test_layers_are_alike_by_default_and_differ_on_request():
 @pytest.mark.parametrize("ids", [[0.5], [True], [2**63]])
 def test_bad_ids_are_refused(ids):
     with pytest.raises(ConfigError):
-        sinks.own(POOL, ids, 2)
+        sinks.own(POOL, ids)
 
 
 @pytest.mark.parametrize(
@@ -125,7 +125,7 @@ def test_naive_forward():
         np.testing.assert_allclose(y[b, t], sum(mask[b, s] * gelu[s] * W_out[s] for s in range(3)), rtol=1e-12)
 
 
-def written_out(grads, params):
+def densify(grads, params):
     out = dict(grads)
     for name, g in grads.items():
         if isinstance(g, tuple):
@@ -136,10 +136,10 @@ def written_out(grads, params):
 
 
 def test_masked_equals_gathered_forward_and_backward():
-    _, by_rows = loss_and_grads(np, PARAMS, make_batch(CFG, TOKENS, sinks.own(POOL, IDS, 2), np.float64), CFG)
+    _, by_rows = loss_and_grads(np, PARAMS, make_batch(CFG, TOKENS, sinks.own(POOL, IDS), np.float64), CFG)
     _, by_mask = loss_and_grads(np, PARAMS, make_batch(CFG, TOKENS, as_masks(POOL, IDS), np.float64), CFG)
-    np.testing.assert_allclose(loss(PARAMS, sinks.own(POOL, IDS, 2)), loss(PARAMS, as_masks(POOL, IDS)), rtol=1e-13)
-    by_rows = written_out(by_rows, PARAMS)
+    np.testing.assert_allclose(loss(PARAMS, sinks.own(POOL, IDS)), loss(PARAMS, as_masks(POOL, IDS)), rtol=1e-13)
+    by_rows = densify(by_rows, PARAMS)
     for name in PARAMS:
         np.testing.assert_allclose(by_rows[name], by_mask[name], rtol=1e-9, atol=1e-13, err_msg=name)
 
@@ -179,22 +179,22 @@ def test_coalesce_is_the_sum_over_all_that_name_a_sink(S):
 def test_removed_equals_pruned_equals_a_mask_of_zeros():
     pruned = sinks.prune(PARAMS)
     assert not any("sink" in name for name in pruned)
-    np.testing.assert_array_equal(loss(PARAMS, sinks.none(2)), loss(pruned, sinks.none(2)))
+    np.testing.assert_array_equal(loss(PARAMS, sinks.NO_SINKS), loss(pruned, sinks.NO_SINKS))
     zeros = (sinks.Mask(np.zeros((4, 20))),) * 2
-    np.testing.assert_allclose(loss(PARAMS, zeros), loss(pruned, sinks.none(2)), rtol=1e-13)
+    np.testing.assert_allclose(loss(PARAMS, zeros), loss(pruned, sinks.NO_SINKS), rtol=1e-13)
 
 
 def test_everything_is_the_pool_scaled_by_the_density():
-    mask = sinks.everything(POOL, 2)[1].value
+    mask = sinks.all_scaled(POOL)[1].value
     assert mask.shape == (1, 20)
     assert (mask == 0.25).all()
-    whole = sinks.everything(SinkConfig(n_sink=20, n_active=20), 2)
-    own = sinks.own(SinkConfig(n_sink=20, n_active=20), IDS, 2)
+    whole = sinks.all_scaled(SinkConfig(n_sink=20, n_active=20))
+    own = sinks.own(SinkConfig(n_sink=20, n_active=20), IDS)
     np.testing.assert_allclose(loss(PARAMS, whole), loss(PARAMS, own), rtol=1e-12)
 
 
 def test_placebo_is_somebody_elses():
-    a, b = sinks.own(POOL, IDS, 2)[0].index, sinks.placebo(POOL, IDS, 2)[0].index
+    a, b = sinks.own(POOL, IDS)[0].index, sinks.placebo(POOL, IDS)[0].index
     assert a.shape == b.shape
     assert (a != b).any(axis=1).all()
 
@@ -204,10 +204,10 @@ def test_placebo_is_somebody_elses():
 def test_deleting_rows_equals_switching_them_off(scheme, per_layer):
     cfg = SinkConfig(n_sink=20, n_active=5, scheme=scheme, per_layer=per_layer)
     erased = sinks.delete(PARAMS, cfg, [2, 4])
-    want = loss(PARAMS, sinks.without(cfg, IDS, [2, 4], 2))
-    np.testing.assert_allclose(loss(erased, sinks.own(cfg, IDS, 2)), want, rtol=1e-12)
-    assert np.abs(want - loss(PARAMS, sinks.own(cfg, IDS, 2))).max() > 1e-3
-    np.testing.assert_allclose(want[0], loss(PARAMS, sinks.none(2))[0], rtol=1e-12)  # ID 4 has nothing left
+    want = loss(PARAMS, sinks.without(cfg, IDS, [2, 4]))
+    np.testing.assert_allclose(loss(erased, sinks.own(cfg, IDS)), want, rtol=1e-12)
+    assert np.abs(want - loss(PARAMS, sinks.own(cfg, IDS))).max() > 1e-3
+    np.testing.assert_allclose(want[0], loss(PARAMS, sinks.NO_SINKS)[0], rtol=1e-12)  # ID 4 has nothing left
 
 
 def test_delete_erases_both_weights_and_leaves_its_argument():

@@ -2,13 +2,13 @@
 
 import pytest
 
-from memsinks_np import sources
-from memsinks_np.sources import source
+from memsinks_np.experiments.runner import sources
+from memsinks_np.experiments.runner.sources import source
 
 
 def test_an_experiment_depends_on_what_it_imports_but_not_on_how_numbers_are_shown():
     found = sources.imports(sources.PACKAGE / "experiments" / "headline.py")
-    assert {path.stem for path in found} == {"samples", "arms", "data", "comparison", "memory_map"}
+    assert {path.stem for path in found} == {"samples", "methods", "data", "comparison", "memory_map"}
     assert source("memsinks_np.experiments.headline") != source("memsinks_np.experiments.comparison")
     assert source("memsinks_np.experiments.text") != source("memsinks_np.experiments.headline")
 
@@ -33,7 +33,7 @@ def test_a_change_in_what_lies_beside_a_module_is_noticed(spelling, changed, tmp
 
 
 @pytest.mark.parametrize(
-    "spelling", ["import memsinks_np.ids as i", "from memsinks_np import ids", "from memsinks_np.ids import mix"]
+    "spelling", ["import memsinks_np._internal.ids as i", "from memsinks_np import ids", "from memsinks_np._internal.ids import hash_ints"]
 )
 def test_every_spelling_leads_to_the_same_file(spelling, tmp_path):
     (tmp_path / "mine.py").write_text(spelling)

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from memsinks_np.config import ConfigError, DataConfig
-from memsinks_np.data import load_corpus
-from memsinks_np.ids import id_of, mix, uniform
-from memsinks_np.text import UNUSUAL, encode, hashes, occurrences, read_text
+from memsinks_np.data.corpus import load_corpus
+from memsinks_np._internal.ids import id_of, hash_ints, uniform
+from memsinks_np.data.text import UNUSUAL, encode, hashes, occurrences, read_text
 
 SMALL = {"n_ctx": 15, "batch_size": 16, "n_repeated": 10, "n_heldout": 20}
 
@@ -20,7 +20,7 @@ def rows(tokens):
 def random_text(tmp_path, n):
     letters = "abcdefghijklmnopqrstuvwxyz ABCDEFGHIJKLMNOPQRSTUVWXYZ"
     path = tmp_path / "text.txt"
-    path.write_text("".join(letters[i] for i in (mix(7, np.arange(n)) % np.uint64(53)).tolist()))
+    path.write_text("".join(letters[i] for i in (hash_ints(7, np.arange(n)) % np.uint64(53)).tolist()))
     return str(path)
 
 
@@ -37,7 +37,7 @@ def test_windows_that_are_cut_out_stand_nowhere_else(tmp_path):
     path = random_text(tmp_path, 2000)
     text = read_text(path)
     with open(path, "w") as file:
-        file.write(text + text[5:])  # everything but the beginning comes twice, at other places of the grid
+        file.write(text + text[5:])  # all_scaled but the beginning comes twice, at other places of the grid
     with pytest.raises(ConfigError, match="only 1 windows"):
         load_corpus(DataConfig(corpus=path, n_ctx=15, batch_size=16, n_repeated=4, n_heldout=6))
 
@@ -45,8 +45,8 @@ def test_windows_that_are_cut_out_stand_nowhere_else(tmp_path):
 @pytest.mark.parametrize("width", [1, 2, 5, 8, 13])
 def test_occurrences_are_those_that_one_counts(width, monkeypatch):
     """Pieces shorter than the text, windows across their borders, and letters that give many copies."""
-    monkeypatch.setattr("memsinks_np.text.PIECE", 50)
-    tokens = (mix(3, np.arange(333)) % np.uint64(3)).astype(np.uint8)
+    monkeypatch.setattr("memsinks_np.data.text.PIECE", 50)
+    tokens = (hash_ints(3, np.arange(333)) % np.uint64(3)).astype(np.uint8)
     text, starts = tokens.tobytes(), np.arange(0, 333 - width, 3)
     want = [
         sum(text[j : j + width] == text[i : i + width] for j in range(len(text) - width + 1)) for i in starts.tolist()
@@ -58,7 +58,7 @@ def test_occurrences_are_those_that_one_counts(width, monkeypatch):
 def test_encoding_does_not_depend_on_the_pieces(monkeypatch):
     text = read_text("pydoc")[:5000] + "é☃"
     vocab, tokens = encode(text)
-    monkeypatch.setattr("memsinks_np.text.PIECE", 7)
+    monkeypatch.setattr("memsinks_np.data.text.PIECE", 7)
     assert encode(text)[0] == vocab
     np.testing.assert_array_equal(encode(text)[1], tokens)
     assert encode("") == ((UNUSUAL,), pytest.approx([]))
@@ -130,6 +130,6 @@ def test_odd_characters_are_characters(tmp_path, data):
 
 
 def test_any_utf8_file_will_do(tmp_path):
-    text = "".join(chr(0x430 + d % 32) + "ü, "[d % 3] for d in mix(np.arange(9000)).tolist())
+    text = "".join(chr(0x430 + d % 32) + "ü, "[d % 3] for d in hash_ints(np.arange(9000)).tolist())
     corpus = load_corpus(DataConfig(corpus=write(tmp_path / "t.txt", text.encode()), **SMALL))
     assert corpus.text(corpus.heldout[0]) in text

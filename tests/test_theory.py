@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from memsinks_np import theory as t
-from memsinks_np.experiments import Plan
+from memsinks_np.experiments import Context
+from memsinks_np.experiments import simulations as t
 from memsinks_np.experiments import theory as experiment
 
 LR = 0.05
@@ -155,7 +155,7 @@ def test_half_without_others_less_with_more_and_nothing_where_clean_data_span_th
 
 
 def test_claims_say_what_holds_and_what_does_not(tmp_path):
-    result = experiment.run(Plan(None, 2, True, None))
+    result = experiment.run(Context(None, 2, True, None))
     verdicts = [claim.holds for claim in experiment.claims(result)]
     assert verdicts == [True, False, True, True, False, True, False, True, True, True]
     assert all(claim.why for claim in experiment.claims(result) if not claim.holds)

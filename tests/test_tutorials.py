@@ -8,9 +8,9 @@ from pathlib import Path
 import matplotlib
 import pytest
 
-from memsinks_np.arms import PRESETS, rivals
-from memsinks_np.language import stories
-from memsinks_np.plots import STYLE
+from memsinks_np.data.stories import stories
+from memsinks_np.experiments.methods import PRESETS, methods_of
+from memsinks_np.experiments.report.plots import STYLE
 from pagecheck import check_frame, check_links, check_maths, check_run, fences, prose
 from tutorials import refresh
 
@@ -96,12 +96,12 @@ def test_the_index_shows_every_page():
 def sizes_in_prose() -> dict[str, list[str]]:
     """What pages say of the models that they train, in their words, with the numbers of the preset."""
     preset = PRESETS["stories"]
-    data, arms, n_layers = preset.settings.data, rivals(preset), preset.settings.n_layers
+    data, methods, n_layers = preset.settings.data, methods_of(preset), preset.settings.n_layers
     R, B, words = data.n_repeated, data.batch_size, len(stories().vocab)
-    again = round(B * data.repeat_share)
+    again = round(B * data.repeat_fraction)
     between = R // again * B - 1  # stories until one returns
-    pool, paper = arms["memsinks"].sinks, arms["memsinks_paper"].sinks
-    G, S, A, width = arms["memsinks"].n_shared, f"{pool.n_sink:,}", pool.n_active, arms["standard"].n_shared
+    pool, paper = methods["sinks"].sinks, methods["paper_sinks"].sinks
+    G, S, A, width = methods["sinks"].n_shared, f"{pool.n_sink:,}", pool.n_active, methods["standard"].n_shared
     strata = pool.n_sink // A
     blind = rf"among {words} words {{}} $`\ln {words} = {log(words):.1f}`$ nats"
     return {
@@ -111,7 +111,7 @@ def sizes_in_prose() -> dict[str, list[str]]:
             f"$`\\ln {data.n_heldout} = {log(data.n_heldout):.1f}`$",
         ],
         "06": [f"a model learnt {R} stories", f"the {n_layers * width} neurons of both layers", blind.format("loses")],
-        "07": [blind.format("costs"), f"{A} of {S} sinks", f"we take {arms['gradient_masking'].n_shared / width:.0%}"],
+        "07": [blind.format("costs"), f"{A} of {S} sinks", f"we take {methods['gradient_masking'].n_shared / width:.0%}"],
         "08": [f"with {A} of {S} on, {strata - 1} of {strata} products", f"{A} strata of {strata} sinks"],
         "09": [
             f"| {width} neurons | never the {R} repeated stories |",

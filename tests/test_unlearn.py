@@ -5,17 +5,25 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from memsinks_np.config import Arm, ConfigError, DataConfig, Settings, TrainConfig
-from memsinks_np.data import load_corpus
+from memsinks_np.baselines.unlearn import (
+    UNSEEN,
+    Unlearning,
+    forgetting,
+    gradient,
+    npo_backward,
+    npo_forward,
+    unlearn,
+)
+from memsinks_np.config import Method, ConfigError, DataConfig, Settings, TrainConfig
+from memsinks_np.data.corpus import load_corpus
+from memsinks_np.gradcheck.references import autograd, central_slope
 from memsinks_np.model import init_params, make_batch, token_loss
-from memsinks_np.posthoc.unlearn import UNSEEN, Unlearning, forgetting, gradient, npo_backward, npo_forward, unlearn
-from memsinks_np.sinks import none
+from memsinks_np.sinks import NO_SINKS
 from memsinks_np.train import train
-from memsinks_np.witnesses import autograd, central_slope
 
-DATA = DataConfig(n_ctx=7, batch_size=8, n_repeated=4, n_heldout=24, repeat_share=0.5)
+DATA = DataConfig(n_ctx=7, batch_size=8, n_repeated=4, n_heldout=24, repeat_fraction=0.5)
 SETTINGS = Settings(data=DATA, train=TrainConfig(steps=120, warmup=10, eval_every=60, lr=1e-2), d_model=8, n_heads=2)
-ARM = Arm(name="standard", n_shared=12)
+ARM = Method(name="standard", n_shared=12)
 CORPUS = load_corpus(DATA)
 CFG = SETTINGS.model(ARM, len(CORPUS.vocab))
 RNG = np.random.default_rng(0)
@@ -52,7 +60,7 @@ def test_npo_lets_go_of_what_is_forgotten_and_starts_as_ascent():
 
 def whole_loss(xp, params, how, reference, tokens):
     """What a step descends on, written down as one function: NPO of the first half, retain of the second."""
-    nll = token_loss(xp, params, make_batch(CFG, tokens, none(2), np.float64), CFG)
+    nll = token_loss(xp, params, make_batch(CFG, tokens, NO_SINKS, np.float64), CFG)
     n = len(tokens) // 2
     away = xp.sum(nll[:n]) / -nll[:n].size
     if how.beta:

@@ -57,7 +57,7 @@ mathjax3_config = {"options": {"enableMenu": False}}
 HTML = HtmlFormatter(cssclass="highlight source")
 FENCE = re.compile(r"^```.*?^```\s*?$", re.MULTILINE | re.DOTALL)
 WIDE = 700  # points: two panels
-ORDER = "\n\n```{toctree}\n:hidden:\n:glob:\n\n[0-9]*\nglossary\nreference\n```\n"
+ORDER = "\n\n```{toctree}\n:attn_mask:\n:glob:\n\n[0-9]*\nglossary\nreference\n```\n"
 
 
 def read(app, docname, source):

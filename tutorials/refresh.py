@@ -40,9 +40,11 @@ def run(page: Path, folder: Path) -> list[str]:
 
     The cells keep the page's line numbers, so that a traceback points into the page.  Warnings are errors.  BLAS has
     one thread, which on small models is faster than two and rounds alike on every machine.
-    Trained arms come from MEMSINKS_CACHE, by default runs/cache of this repository.
+    Model methods come from MEMSINKS_CACHE, by default runs/cache of this repository.
     """
-    from memsinks_np.process import one_blas_thread  # once main has put this repository on the path
+    from memsinks_np._internal.blas import (
+        one_blas_thread,  # once main has put this repository on the path
+    )
 
     text = page.read_text(encoding="utf-8")
     (folder / "figures").mkdir()
@@ -79,13 +81,13 @@ def rewritten(text: str, printed: list[str]) -> str:
 
 
 def refresh(page: Path) -> None:
-    from memsinks_np.checkpoint import write_whole
+    from memsinks_np._internal.files import write_atomic
 
     with tempfile.TemporaryDirectory() as name:
         printed = run(page, Path(name))
         for figure in sorted(Path(name, "figures").iterdir()):
-            write_whole(HERE / "figures" / figure.name, figure.read_bytes())
-    write_whole(page, rewritten(page.read_text(encoding="utf-8"), printed))
+            write_atomic(HERE / "figures" / figure.name, figure.read_bytes())
+    write_atomic(page, rewritten(page.read_text(encoding="utf-8"), printed))
 
 
 def ladder() -> str:
@@ -103,11 +105,11 @@ def ladder() -> str:
 
 def refresh_index(index: Path) -> None:
     """Write the ladder between its two marks."""
-    from memsinks_np.checkpoint import write_whole
+    from memsinks_np._internal.files import write_atomic
 
     above, mark, rest = index.read_text(encoding="utf-8").partition("<!-- ladder -->\n")
     below = rest[rest.index("\n<!-- /ladder -->") :]
-    write_whole(index, above + mark + ladder() + below)
+    write_atomic(index, above + mark + ladder() + below)
 
 
 def named(name: str) -> Path:

@@ -7,58 +7,59 @@ from typing import Any
 import matplotlib.pyplot as plt
 import numpy as np
 
-from memsinks_np import plots
-from memsinks_np.arms import rivals, seeded
-from memsinks_np.data import load_corpus
-from memsinks_np.experiments import Plan
+from memsinks_np._internal.tables import spread, table
+from memsinks_np.data.corpus import load_corpus
+from memsinks_np.experiments import Context
 from memsinks_np.experiments.comparison import compare, mean, values
-from memsinks_np.grid import Job
+from memsinks_np.experiments.methods import methods_of, seeded
+from memsinks_np.experiments.report import plots
+from memsinks_np.experiments.report.claims import Claim, estimate, over_seeds
+from memsinks_np.experiments.runner.grid import Job
 from memsinks_np.metrics import mean_loss
-from memsinks_np.report import Claim, estimate, over_seeds, spread, table
 from memsinks_np.sinks import own, placebo
-from memsinks_np.train import Trained
+from memsinks_np.train import Model
 
-ARMS = ("standard", "retrained_without", "memsinks", "untied", "narrow", "dropout")
+METHODS = ("standard", "retrained", "sinks", "random_sinks", "narrow", "dropout")
 
 
-def selections(job: Job, trained: Trained) -> dict[str, float]:
+def selections(job: Job, trained: Model) -> dict[str, float]:
     """In a worker: the loss on repeated sequences with another sequence's sinks, and with those of an unused ID."""
     corpus = load_corpus(job.settings.data)
-    cfg = job.settings.model(job.arm, len(corpus.vocab))
+    cfg = job.settings.model(job.method, len(corpus.vocab))
     tokens, ids = corpus.repeated, corpus.repeated_ids
     loss = partial(mean_loss, trained.params, cfg, tokens)
     return {
-        "own": loss(own(cfg.sinks, ids, cfg.n_layers)),
-        "shuffled": loss(own(cfg.sinks, np.roll(ids, 1), cfg.n_layers)),
-        "placebo": loss(placebo(cfg.sinks, ids, cfg.n_layers)),
+        "own": loss(own(cfg.sinks, ids)),
+        "shuffled": loss(own(cfg.sinks, np.roll(ids, 1))),
+        "placebo": loss(placebo(cfg.sinks, ids)),
     }
 
 
-def run(plan: Plan) -> dict[str, Any]:
+def run(plan: Context) -> dict[str, Any]:
     """The controls, and the trained sinks under selections that they were not trained with."""
-    arms = rivals(plan.preset)
-    result = compare(plan, {"controls": (plan.preset, {name: arms[name] for name in ARMS})})["controls"]
-    jobs = [seeded(plan.preset, arms["memsinks"], seed) for seed in range(plan.seeds)]
+    methods = methods_of(plan.preset)
+    result = compare(plan, {"controls": (plan.preset, {name: methods[name] for name in METHODS})})["controls"]
+    jobs = [seeded(plan.preset, methods["sinks"], seed) for seed in range(plan.seeds)]
     return result | {"selections": over_seeds(plan.grid(jobs, selections))}
 
 
-def rises(result: dict[str, Any], arm: str, field: str, above: str, over: str = "repeated_removed") -> list[float]:
-    """One arm's number minus another's, seed by seed."""
-    return [a - b for a, b in zip(values(result, arm, field), values(result, above, over), strict=True)]
+def rises(result: dict[str, Any], method: str, field: str, above: str, over: str = "repeated.removed") -> list[float]:
+    """One method's number minus another's, seed by seed."""
+    return [a - b for a, b in zip(values(result, method, field), values(result, above, over), strict=True)]
 
 
 def claims(result: dict[str, Any]) -> list[Claim]:
     chosen = {name: [row[name] for row in result["selections"]["seeds"]] for name in ("own", "shuffled", "placebo")}
     means = {name: sum(of) / len(of) for name, of in chosen.items()}
-    gold = mean(result, "retrained_without", "repeated_removed")
-    narrow, dropout = values(result, "narrow", "repeated_own"), values(result, "dropout", "repeated_all")
+    gold = mean(result, "retrained", "repeated.removed")
+    narrow, dropout = values(result, "narrow", "repeated.own"), values(result, "dropout", "repeated.all")
     return [
         Claim(
             "sinks drawn anew at every occurrence do not isolate",
             "ours",
-            f"gap closed {estimate(values(result, 'untied', 'gap_closed'))}, by the sequence's own: "
-            f"{estimate(values(result, 'memsinks', 'gap_closed'))}",
-            mean(result, "untied", "gap_closed") < 0.25 < mean(result, "memsinks", "gap_closed"),
+            f"gap closed {estimate(values(result, 'random_sinks', 'gap_closed'))}, by the sequence's own: "
+            f"{estimate(values(result, 'sinks', 'gap_closed'))}",
+            mean(result, "random_sinks", "gap_closed") < 0.25 < mean(result, "sinks", "gap_closed"),
         ),
         Claim(
             "the memory is in a sequence's own sinks: with another sequence's it is gone",
@@ -82,29 +83,29 @@ def claims(result: dict[str, Any]) -> list[Claim]:
         Claim(
             "ordinary dropout as dense as the sinks (all on, scaled) does not give both halves",
             "ours",
-            f"repeated {estimate(dropout)}, new {estimate(values(result, 'dropout', 'heldout_all'))}",
+            f"repeated {estimate(dropout)}, new {estimate(values(result, 'dropout', 'heldout.all'))}",
             not (
                 sum(dropout) / len(dropout) > gold - 0.05
-                and mean(result, "dropout", "heldout_all") < mean(result, "standard", "heldout_removed") + 0.05
+                and mean(result, "dropout", "heldout.all") < mean(result, "standard", "heldout.removed") + 0.05
             ),
         ),
     ]
 
 
-SHOWN = {  # label -> arm, how it is evaluated
+SHOWN = {  # label -> method, how it is evaluated
     "standard": ("standard", "own"),
     "narrow model": ("narrow", "own"),
     "dropout, all on": ("dropout", "all"),
-    "untied, removed": ("untied", "removed"),
-    "sinks removed": ("memsinks", "removed"),
-    "never saw them": ("retrained_without", "own"),
+    "random_sinks, removed": ("random_sinks", "removed"),
+    "sinks removed": ("sinks", "removed"),
+    "never saw them": ("retrained", "own"),
 }
 
 
 def tabulate(result: dict[str, Any]) -> str:
     rows = []
-    for label, (arm, how) in SHOWN.items():
-        entry = result["arms"][arm]
+    for label, (method, how) in SHOWN.items():
+        entry = result["methods"][method]
         rows.append(
             [
                 label,
@@ -117,21 +118,21 @@ def tabulate(result: dict[str, Any]) -> str:
     chosen = result["selections"]
     for name in ("own", "shuffled", "placebo"):
         rows.append([f"memsinks, {name} sinks", spread(chosen["mean"][name], chosen["std"][name]), ""])
-    return table(["arm, and how it is evaluated", "repeated", "new"], rows)
+    return table(["method, and how it is evaluated", "repeated", "new"], rows)
 
 
 def draw(result: dict[str, Any], folder: Path) -> list[Path]:
     with plt.rc_context(plots.STYLE):
         fig, axes = plt.subplots(1, 2, figsize=(12.5, 4.2), gridspec_kw={"wspace": 0.75})
         bars = [
-            (label, values(result, arm, f"repeated_{how}"), values(result, arm, f"heldout_{how}"), plots.COLORS[arm])
-            for label, (arm, how) in SHOWN.items()
+            (label, values(result, method, f"repeated_{how}"), values(result, method, f"heldout_{how}"), plots.COLORS[method])
+            for label, (method, how) in SHOWN.items()
         ]
         plots.dots(axes[0], [(label, repeated, color) for label, repeated, _, color in bars])
         plots.dots(axes[0], [(label, new, color) for label, _, new, color in bars], hollow=True)
         axes[0].set(title="Repeated (full), new (hollow): who has both?", xlabel="loss (nats per word)")
         own_shuffled = [
-            (f"{name} sinks", [row[name] for row in result["selections"]["seeds"]], plots.COLORS["memsinks"])
+            (f"{name} sinks", [row[name] for row in result["selections"]["seeds"]], plots.COLORS["sinks"])
             for name in ("own", "shuffled", "placebo")
         ]
         plots.dots(axes[1], own_shuffled)

@@ -10,50 +10,52 @@ import matplotlib.pyplot as plt
 import numpy as np
 from numpy.typing import NDArray
 
-from memsinks_np import metrics, plots, sinks
-from memsinks_np.arms import Preset, rivals, seeded
-from memsinks_np.arrays import Floats
-from memsinks_np.config import Arm, SinkConfig, pool_of
-from memsinks_np.data import load_corpus
-from memsinks_np.experiments import Plan
-from memsinks_np.grid import Job
-from memsinks_np.ids import permutation
-from memsinks_np.report import Claim, estimate, number, over_seeds, table
-from memsinks_np.train import Trained
+from memsinks_np import metrics, sinks
+from memsinks_np._internal.tables import number, table
+from memsinks_np._internal.typing import Floats
+from memsinks_np.config import Method, SinkConfig, require_sinks
+from memsinks_np.data.corpus import load_corpus
+from memsinks_np._internal.ids import permutation
+from memsinks_np.experiments import Context
+from memsinks_np.experiments.methods import Preset, methods_of, seeded
+from memsinks_np.experiments.report import plots
+from memsinks_np.experiments.report.claims import Claim, estimate, over_seeds
+from memsinks_np.experiments.runner.grid import Job
+from memsinks_np.train import Model
 
 CHOICE = 201  # salt: which sequences are deleted
 SIZES, DRAWS = (1, 2, 5, 10, 20), 8  # how many are deleted, and half of all; how often others are chosen
 FEW = 5  # "some", in claims and in the table
 
 
-# pool -> colour of which arm (one for each scheme), line (one for each density), label with the share that is on
+# pool -> colour of which method (one for each scheme), line (one for each density), label with the share that is on
 POOLS = {
-    "memsinks": ("memsinks", "-", "stratified, 1/64"),
+    "sinks": ("sinks", "-", "stratified, 1/64"),
     "disjoint": ("disjoint", "-", "disjoint, 1/64"),
-    "small": ("memsinks", "--", "stratified, 1/8"),
-    "small_bernoulli": ("memsinks_paper", "--", "Bernoulli, 1/8"),
+    "small": ("sinks", "--", "stratified, 1/8"),
+    "small_bernoulli": ("paper_sinks", "--", "Bernoulli, 1/8"),
     "small_disjoint": ("disjoint", "--", "disjoint, 1/8"),
-    "memsinks_paper": ("memsinks_paper", "-", "paper's, 0.3"),
+    "paper_sinks": ("paper_sinks", "-", "paper's, 0.3"),
 }
 
 
-def pools(preset: Preset) -> dict[str, Arm]:
+def pools(preset: Preset) -> dict[str, Method]:
     """The headline's pools, a disjoint one, and a small one (an eighth of it on) under all three schemes."""
-    arms, A = rivals(preset), preset.sinks.n_active
+    methods, A = methods_of(preset), preset.sinks.n_active
     small = SinkConfig(n_sink=8 * A, n_active=A, p=1 / 8)
-    arms["small"] = replace(arms["memsinks"], name="small", sinks=small)
+    methods["small"] = replace(methods["sinks"], name="small", sinks=small)
     for scheme in ("bernoulli", "disjoint"):
         name = f"small_{scheme}"
-        arms[name] = replace(arms["small"], name=name, sinks=replace(small, scheme=scheme))
-    return {name: arms[name] for name in POOLS}
+        methods[name] = replace(methods["small"], name=name, sinks=replace(small, scheme=scheme))
+    return {name: methods[name] for name in POOLS}
 
 
-def measure(job: Job, trained: Trained, sizes: list[int], draws: int) -> dict[str, Any]:
-    """In a worker: the arm's numbers, and those after deletions of each size, the mean over `draws` choices."""
+def measure(job: Job, trained: Model, sizes: list[int], draws: int) -> dict[str, Any]:
+    """In a worker: the method's numbers, and those after deletions of each size, the mean over `draws` choices."""
     corpus = load_corpus(job.settings.data)
-    cfg, ids, R = job.settings.model(job.arm, len(corpus.vocab)), corpus.repeated_ids, len(corpus.repeated)
-    pool = pool_of(cfg)
-    own, off = sinks.own(pool, ids, cfg.n_layers), sinks.none(cfg.n_layers)
+    cfg, ids, R = job.settings.model(job.method, len(corpus.vocab)), corpus.repeated_ids, len(corpus.repeated)
+    pool = require_sinks(cfg)
+    own, off = sinks.own(pool, ids), sinks.NO_SINKS
 
     def losses(params: sinks.Params, selection: sinks.Selection) -> Floats:  # (R,)
         of: Floats = metrics.predict(params, cfg, corpus.repeated, selection)[0].mean(axis=1, dtype=np.float64)
@@ -65,8 +67,8 @@ def measure(job: Job, trained: Trained, sizes: list[int], draws: int) -> dict[st
         left = losses(sinks.delete(trained.params, pool, ids[gone]), own)
         rise = (left - held)[~gone]
         return {
-            "pool_gone": float(sinks.mask_of(pool, ids[gone]).any(axis=0).mean()),
-            "sinks_gone": float(metrics.share_deleted(pool, ids[~gone], ids[gone], cfg.n_layers).mean()),
+            "pool_gone": float(sinks.sink_mask(pool, ids[gone]).any(axis=0).mean()),
+            "sinks_gone": float(metrics.fraction_deleted(pool, ids[~gone], ids[gone], cfg.n_layers).mean()),
             "others_up": float(rise.mean()),
             "memory_lost": float(rise.mean() / (alone - held)[~gone].mean()),
             "not_erased": float(abs(left - alone)[gone].max()),  # deleted, own sinks on, against no sinks at all
@@ -78,17 +80,17 @@ def measure(job: Job, trained: Trained, sizes: list[int], draws: int) -> dict[st
     return {**metrics.measure(trained.params, cfg, corpus), "content": content, "after": after}
 
 
-def run(plan: Plan) -> dict[str, Any]:
+def run(plan: Context) -> dict[str, Any]:
     """Train every pool under every seed; delete."""
     data = plan.preset.settings.data
     half = (data.n_repeated + data.n_canaries) // 2
     few = max(1, min(FEW, half // 2))
     sizes = sorted({m for m in SIZES if m < half} | {few, half})
-    jobs = [seeded(plan.preset, arm, seed) for seed in range(plan.seeds) for arm in pools(plan.preset).values()]
+    jobs = [seeded(plan.preset, method, seed) for seed in range(plan.seeds) for method in pools(plan.preset).values()]
     found = plan.grid(jobs, partial(measure, sizes=sizes, draws=2 if plan.quick else DRAWS))
     rows = [
-        {"pool": arm.name, "p": pool_of(arm).density, "scheme": pool_of(arm).scheme, "seed": settings.train.seed, **one}
-        for (arm, settings), one in zip(jobs, found, strict=True)
+        {"pool": method.name, "p": require_sinks(method).density, "scheme": require_sinks(method).scheme, "seed": settings.train.seed, **one}
+        for (method, settings), one in zip(jobs, found, strict=True)
     ]
     return {"few": few, "half": half, "sizes": sizes, "pools": rows}
 
@@ -115,7 +117,7 @@ def claims(result: dict[str, Any]) -> list[Claim]:
     off = [abs(a["pool_gone"] - (1 - (1 - one["p"]) ** int(m))) for one in random for m, a in one["after"].items()]
     erased = max(a["not_erased"] for one in result["pools"] for a in one["after"].values())
     here: Callable[..., str] = lambda pool, field, m=None: estimate(of(result, pool, field, m))
-    lost, gone = (of(result, "memsinks", field, half) for field in ("memory_lost", "sinks_gone"))
+    lost, gone = (of(result, "sinks", field, half) for field in ("memory_lost", "sinks_gone"))
     return [
         Claim(
             "m deletions erase 1-(1-p)^m of the pool",
@@ -126,9 +128,9 @@ def claims(result: dict[str, Any]) -> list[Claim]:
         Claim(
             f"in the paper's pool, deleting {few} is deleting all",
             "ours",
-            f"the others lose {here('memsinks_paper', 'memory_lost', few)} of their memory; "
-            f"in our sparse pool {here('memsinks', 'memory_lost', few)}",
-            mean(result, "memsinks_paper", "memory_lost", few) >= 0.8,
+            f"the others lose {here('paper_sinks', 'memory_lost', few)} of their memory; "
+            f"in our sparse pool {here('sinks', 'memory_lost', few)}",
+            mean(result, "paper_sinks", "memory_lost", few) >= 0.8,
         ),
         Claim(
             "memory goes faster than the sinks that hold it, once many are gone",
@@ -152,7 +154,7 @@ def claims(result: dict[str, Any]) -> list[Claim]:
         Claim(
             "off is not erased: switched off, the memory is one ID away; deleted, the ID gives nothing",
             "ours",
-            f"{here('memsinks', 'repeated_removed')} off, {here('memsinks', 'repeated_own')} with the ID again; "
+            f"{here('sinks', 'repeated.removed')} off, {here('sinks', 'repeated.own')} with the ID again; "
             f"deleted, the ID differs from no sinks by {erased:g}",
             erased == 0,
         ),
@@ -185,11 +187,11 @@ def draw(result: dict[str, Any], folder: Path) -> list[Path]:
             "share of its sinks gone (lines as on the left)",
         )
         ends = []
-        for pool, (arm, line, label) in POOLS.items():
+        for pool, (method, line, label) in POOLS.items():
             lost, gone = ([mean(result, pool, f, m) for m in sizes] for f in ("memory_lost", "sinks_gone"))
-            left.plot(sizes, lost, line, color=plots.COLORS[arm], marker="o", clip_on=False)
-            right.plot(gone, lost, line, color=plots.COLORS[arm], marker="o", clip_on=False)
-            ends.append((lost[-1], label, arm))
+            left.plot(sizes, lost, line, color=plots.COLORS[method], marker="o", clip_on=False)
+            right.plot(gone, lost, line, color=plots.COLORS[method], marker="o", clip_on=False)
+            ends.append((lost[-1], label, method))
         left.set(xscale="log", xticks=sizes, xticklabels=sizes, ylim=(0, 1.12), yticks=np.linspace(0, 1, 6))
         left.minorticks_off()
         right.set(xlim=(0, 1), ylim=(0, 1), xticks=np.linspace(0, 1, 6))

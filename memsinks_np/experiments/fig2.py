@@ -1,6 +1,6 @@
 """Can a memory be cut out of a finished model?  Forgetting against degradation (paper, section 3, Fig. 2).
 
-Two data sets: repeated stories (the headline's arms, nothing new to train), and canaries, sequences of uniformly
+Two data sets: repeated stories (the headline's methods, nothing new to train), and canaries, sequences of uniformly
 random words, as many and as often repeated (but for one story: a corpus has at least one).  The paper's canaries are
 stories with random tokens attached.  Every method is tried under several settings and told by the one that is best
 for it: most forgotten at the allowed cost.
@@ -16,8 +16,9 @@ from typing import Any
 import matplotlib.pyplot as plt
 import numpy as np
 
-from memsinks_np import plots
-from memsinks_np.arrays import Floats
+from memsinks_np._internal.tables import number, table
+from memsinks_np._internal.typing import Floats
+from memsinks_np.baselines.tradeoff import path, within
 from memsinks_np.experiments.fig2_run import (
     FIELD,
     LIMIT,
@@ -30,8 +31,8 @@ from memsinks_np.experiments.fig2_run import (
     tuned,
     while_memorizing,
 )
-from memsinks_np.posthoc.tradeoff import path, within
-from memsinks_np.report import Claim, estimate, number, table
+from memsinks_np.experiments.report import plots
+from memsinks_np.experiments.report.claims import Claim, estimate
 
 __all__ = ["claims", "draw", "run", "tabulate"]
 METHODS = {
@@ -162,30 +163,30 @@ def draw_cuts(ax: Any, result: dict[str, Any], kind: str) -> None:
     furthest = 0.25
     ax.set(xlim=(-0.05, furthest), ylim=(0, 1.6 * goal))
     ax.axvspan(-0.05, LIMIT, color="#F2F2F2", zorder=0)
-    ax.axhline(goal, color=plots.COLORS["retrained_without"], linestyle=":", linewidth=1.6)
+    ax.axhline(goal, color=plots.COLORS["retrained"], linestyle=":", linewidth=1.6)
     ends = []
     for method, label in METHODS.items():
         points = np.mean([path(rows, FIELD[kind]) for rows in cuts(result, kind, method)], axis=0)
         ax.plot(points[:, 0], points[:, 1], color=plots.COLORS[method])
         ends.append((within(points, furthest), label, method))
     if kind == "stories":
-        ends.append((goal, "never saw them", "retrained_without"))
-        (x, y), color = sinks_point(result).mean(axis=0), plots.COLORS["memsinks"]
+        ends.append((goal, "never saw them", "retrained"))
+        (x, y), color = sinks_point(result).mean(axis=0), plots.COLORS["sinks"]
         ax.plot(x, y, "*", color=color, markersize=17)
         ax.annotate("sinks\nremoved", (-0.046, y), (0, -12), textcoords="offset points", va="top", color=color)
     else:
-        ax.text(-0.045, goal, "blind guess", fontsize=11, va="bottom", color=plots.COLORS["retrained_without"])
+        ax.text(-0.045, goal, "blind guess", fontsize=11, va="bottom", color=plots.COLORS["retrained"])
     plots.label_ends(ax, ends)
 
 
 def draw_training(ax: Any, result: dict[str, Any], what: str, unit: str) -> None:
     """Standard training: repeated and new sequences."""
-    history = [{"arm": "standard", **row} for seed in result["seeds"] for row in seed["stories"]["history"]]
+    history = [{"method": "standard", **row} for seed in result["seeds"] for row in seed["stories"]["history"]]
     ends = [
         (plots.curve(ax, history, "standard", field, line), label, "standard")
         for field, line, label in (
-            ("heldout_removed", "--", f"new {what}"),
-            ("repeated_removed", "-", f"repeated {what}"),
+            ("heldout.removed", "--", f"new {what}"),
+            ("repeated.removed", "-", f"repeated {what}"),
         )
     ]
     plots.frame(ax, "Do both losses fall together?", f"loss (nats per {unit})", "training step")

@@ -8,16 +8,16 @@ from typing import Any
 
 import numpy as np
 
-from memsinks_np.arms import rivals, seeded
-from memsinks_np.arrays import Floats
+from memsinks_np._internal.typing import Floats
+from memsinks_np.baselines.localize import curve, random_scores
+from memsinks_np.baselines.tradeoff import path, scored, within
 from memsinks_np.config import DataConfig
-from memsinks_np.data import load_corpus
-from memsinks_np.experiments import Plan
-from memsinks_np.grid import Job
-from memsinks_np.posthoc.localize import curve, random_scores
-from memsinks_np.posthoc.tradeoff import path, scored, within
+from memsinks_np.data.corpus import load_corpus
+from memsinks_np.experiments import Context
+from memsinks_np.experiments.methods import methods_of, seeded
+from memsinks_np.experiments.runner.grid import Job
 from memsinks_np.sinks import prune
-from memsinks_np.train import Trained
+from memsinks_np.train import Model
 
 SHARES = [k / 128 for k in (0, 1, 2, 4, 8, 12, 16, 20, 24, 28, 32, 36, 40, 48, 64, 96, 128)]
 LIMIT = 0.05  # nats per word: the cost that a removal may have
@@ -29,11 +29,11 @@ def atypical(data: DataConfig) -> DataConfig:
     return replace(data, n_repeated=1, n_canaries=max(1, data.n_repeated - 1))
 
 
-def measure(job: Job, trained: Trained, quick: bool) -> dict[str, Any]:
-    """In a worker: a standard arm under every cut; of the others what they know, sinks removed, of either kind."""
+def measure(job: Job, trained: Model, quick: bool) -> dict[str, Any]:
+    """In a worker: a standard method under every cut; of the others what they know, sinks removed, of either kind."""
     corpus = load_corpus(job.settings.data)
-    cfg = job.settings.model(job.arm, len(corpus.vocab))
-    if job.arm.name != "standard":
+    cfg = job.settings.model(job.method, len(corpus.vocab))
+    if job.method.name != "standard":
         params, nothing = prune(trained.params), random_scores(cfg)
         both = {"stories": corpus, "canaries": load_corpus(atypical(corpus.cfg))}
         return {kind: curve(params, cfg, of, nothing, [0])[0] for kind, of in both.items()}
@@ -46,15 +46,15 @@ def measure(job: Job, trained: Trained, quick: bool) -> dict[str, Any]:
         method: {name: curve(trained.params, cfg, corpus, scores, shares) for name, scores in settings.items()}
         for method, settings in methods.items()
     }
-    return {"cuts": cuts, "history": trained.history, "floor": corpus.floor and corpus.floor(corpus.heldout)}
+    return {"cuts": cuts, "history": trained.history, "floor": corpus.entropy and corpus.entropy(corpus.heldout)}
 
 
-def run(plan: Plan) -> dict[str, Any]:
-    """Per seed: both standard arms under every cut, the gold reference, and the sinks removed."""
-    arms, names = rivals(plan.preset), ("stories", "canaries", "gold", "memsinks")
+def run(plan: Context) -> dict[str, Any]:
+    """Per seed: both standard methods under every cut, the gold reference, and the sinks removed."""
+    methods, names = methods_of(plan.preset), ("stories", "canaries", "gold", "sinks")
     jobs = []
     for seed in range(plan.seeds):
-        stories, *others = (seeded(plan.preset, arms[a], seed) for a in ("standard", "retrained_without", "memsinks"))
+        stories, *others = (seeded(plan.preset, methods[a], seed) for a in ("standard", "retrained", "sinks"))
         canaries = stories._replace(settings=replace(stories.settings, data=atypical(stories.settings.data)))
         jobs += [stories, canaries, *others]
     found = iter(plan.grid(jobs, partial(measure, quick=plan.quick)))
@@ -101,14 +101,14 @@ def sinks_point(result: dict[str, Any]) -> Floats:
     before = [rows[0] for rows in cuts(result, "stories", "random", "one draw")]
     fields = ("heldout", "repeated")
     return np.array(
-        [[s["memsinks"]["stories"][f] - b[f] for f in fields] for s, b in zip(result["seeds"], before, strict=True)]
+        [[s["sinks"]["stories"][f] - b[f] for f in fields] for s, b in zip(result["seeds"], before, strict=True)]
     )
 
 
 def while_memorizing(history: list[dict[str, float]]) -> dict[str, float]:
     """How far both losses still fall once repeats are better known than new ones by half of the final gap."""
-    gap: Callable[[dict[str, float]], float] = lambda row: row["heldout_removed"] - row["repeated_removed"]
+    gap: Callable[[dict[str, float]], float] = lambda row: row["heldout.removed"] - row["repeated.removed"]
     first, last = history[0], history[-1]
     half = next(row for row in history if gap(row) >= gap(last) / 2)
     falls = {name: half[f"{name}_removed"] - last[f"{name}_removed"] for name in ("repeated", "heldout")}
-    return falls | {"share": falls["heldout"] / (first["heldout_removed"] - last["heldout_removed"])}
+    return falls | {"share": falls["heldout"] / (first["heldout.removed"] - last["heldout.removed"])}

@@ -1,34 +1,35 @@
-"""Gradient masking: what forced isolation costs with everything kept, and what breaks when its sinks are dropped."""
+"""Gradient masking: what forced isolation costs with all_scaled kept, and what breaks when its sinks are dropped."""
 
 from pathlib import Path
 from typing import Any
 
 import matplotlib.pyplot as plt
 
-from memsinks_np import plots
-from memsinks_np.arms import rivals
-from memsinks_np.experiments import Plan
+from memsinks_np._internal.tables import number, spread, table
+from memsinks_np.experiments import Context
 from memsinks_np.experiments.comparison import compare, curve, mean, values
-from memsinks_np.report import Claim, estimate, number, spread, table
+from memsinks_np.experiments.methods import methods_of
+from memsinks_np.experiments.report import plots
+from memsinks_np.experiments.report.claims import Claim, estimate
 
-ARMS = ("standard", "retrained_without", "gradient_masking")
+METHODS = ("standard", "retrained", "gradient_masking")
 
 
-def run(plan: Plan) -> dict[str, Any]:
+def run(plan: Context) -> dict[str, Any]:
     """Standard training and gradient masking (paper, section 4), and the gold reference."""
-    arms = rivals(plan.preset)
-    return compare(plan, {"fig3": (plan.preset, {name: arms[name] for name in ARMS})})["fig3"]
+    methods = methods_of(plan.preset)
+    return compare(plan, {"fig3": (plan.preset, {name: methods[name] for name in METHODS})})["fig3"]
 
 
 def claims(result: dict[str, Any]) -> list[Claim]:
-    cut = curve(result, "gradient_masking", "heldout_removed")
+    cut = curve(result, "gradient_masking", "heldout.removed")
     low = min(cut, key=lambda step: cut[step])
-    standard = values(result, "standard", "heldout_removed")
+    standard = values(result, "standard", "heldout.removed")
     kept, dropped = (values(result, "gradient_masking", f"heldout_{which}") for which in ("own", "removed"))
     worse, broken = ([a - b for a, b in zip(of, standard, strict=True)] for of in (kept, dropped))
     return [
         Claim(
-            "forced localization generalizes worse than standard training, even with everything kept",
+            "forced localization generalizes worse than standard training, even with all_scaled kept",
             "Fig. 3: 3.5 against 2.72",
             f"held-out {estimate(worse, sign='+')}",
             sum(worse) > 0,
@@ -50,19 +51,19 @@ def claims(result: dict[str, Any]) -> list[Claim]:
 
 def tabulate(result: dict[str, Any]) -> str:
     fields = {
-        "heldout_own": "new, everything kept",
-        "heldout_removed": "new, sinks dropped",
-        "repeated_own": "repeated, kept",
+        "heldout.own": "new, all_scaled kept",
+        "heldout.removed": "new, sinks dropped",
+        "repeated.own": "repeated, kept",
     }
-    fields["repeated_removed"] = "repeated, dropped"
+    fields["repeated.removed"] = "repeated, dropped"
     rows = [
         [
-            arm.replace("_", " "),
-            *(spread(result["arms"][arm]["mean"][f], result["arms"][arm]["std"][f]) for f in fields),
+            method.replace("_", " "),
+            *(spread(result["methods"][method]["mean"][f], result["methods"][method]["std"][f]) for f in fields),
         ]
-        for arm in ARMS
+        for method in METHODS
     ]
-    return table(["arm", *fields.values()], rows)
+    return table(["method", *fields.values()], rows)
 
 
 def draw(result: dict[str, Any], folder: Path) -> list[Path]:
@@ -70,17 +71,17 @@ def draw(result: dict[str, Any], folder: Path) -> list[Path]:
         fig, ax = plt.subplots(figsize=(6.4, 4.4))
         history = result["history"]
         ends = [
-            (plots.curve(ax, history, arm, field, line), label, arm)
-            for arm, field, line, label in (
-                ("gradient_masking", "heldout_removed", "--", "gradient masking,\nits neurons dropped"),
-                ("gradient_masking", "heldout_own", "-", "gradient masking,\neverything kept"),
-                ("standard", "heldout_own", "-", "standard"),
+            (plots.curve(ax, history, method, field, line), label, method)
+            for method, field, line, label in (
+                ("gradient_masking", "heldout.removed", "--", "gradient masking,\nits neurons dropped"),
+                ("gradient_masking", "heldout.own", "-", "gradient masking,\neverything kept"),
+                ("standard", "heldout.own", "-", "standard"),
             )
         ]
         plots.frame(
             ax, "Forced apart: what does the skill lose?", "loss on new stories (nats per word)", "training step"
         )
-        ax.set_ylim(0, 1.25 * max(5 / 1.25, mean(result, "gradient_masking", "heldout_removed")))
+        ax.set_ylim(0, 1.25 * max(5 / 1.25, mean(result, "gradient_masking", "heldout.removed")))
         plots.draw_floor(ax, result["floor"]["heldout"], 0.5)
         plots.label_ends(ax, ends)
         return plots.save(fig, folder, "fig3")

@@ -6,55 +6,56 @@ from typing import Any
 
 import matplotlib.pyplot as plt
 
-from memsinks_np import plots
-from memsinks_np.arms import rivals
-from memsinks_np.experiments import Plan, fig2_run, relearn_run
+from memsinks_np._internal.tables import number, table
+from memsinks_np.baselines.tradeoff import path, within
+from memsinks_np.experiments import Context, fig2_run, relearn_run
 from memsinks_np.experiments.comparison import compare, curve, mean, values
-from memsinks_np.posthoc.tradeoff import path, within
-from memsinks_np.report import Claim, estimate, number, table
+from memsinks_np.experiments.methods import methods_of
+from memsinks_np.experiments.report import plots
+from memsinks_np.experiments.report.claims import Claim, estimate
 
-# arm -> how it is evaluated (dropout with all of its neurons, scaled)
-ARMS = {
+# method -> how it is evaluated (dropout with all of its neurons, scaled)
+METHODS = {
     "standard": "removed",
-    "retrained_without": "removed",
-    "memsinks": "removed",
-    "memsinks_paper": "removed",
+    "retrained": "removed",
+    "sinks": "removed",
+    "paper_sinks": "removed",
     "disjoint": "removed",
     "sgtm": "removed",
     "sgtm_half": "removed",
     "gradient_masking": "removed",
-    "untied": "removed",
+    "random_sinks": "removed",
     "narrow": "removed",
     "dropout": "all",
 }
 CUTS, UPDATES = ("gates", "integrated_gradients"), ("gradient_ascent", "npo")
 
 
-def run(plan: Plan) -> dict[str, Any]:
+def run(plan: Context) -> dict[str, Any]:
     """All ways to isolate while training, beside the cuts of fig2 and the updates of relearn."""
-    arms = rivals(plan.preset)
-    result = compare(plan, {"fig4": (plan.preset, {name: arms[name] for name in ARMS})})["fig4"]
+    methods = methods_of(plan.preset)
+    result = compare(plan, {"fig4": (plan.preset, {name: methods[name] for name in METHODS})})["fig4"]
     cut, updated = fig2_run.run(plan), relearn_run.run(plan)
     rows = {method: fig2_run.cuts(cut, "stories", method) for method in CUTS}
     result["cuts"] = {method: [path(of, "repeated").tolist() for of in seeds] for method, seeds in rows.items()}
-    ways = {name: [row["unlearning"] for row in updated["arms"][name]] for name in UPDATES}
-    fields = ("heldout_removed", "repeated_removed")
+    ways = {name: [row["unlearning"] for row in updated["methods"][name]] for name in UPDATES}
+    fields = ("heldout.removed", "repeated.removed")
     result["updates"] = {
         name: [[[row[f] - way[0][f] for f in fields] for row in way] for way in of] for name, of in ways.items()
     }
-    history = [row for row in result["history"] if row["arm"] in ("standard", "retrained_without", *SHOWN)]
+    history = [row for row in result["history"] if row["method"] in ("standard", "retrained", *SHOWN)]
     return result | {"history": history}
 
 
-SHOWN = {"memsinks": "ours", "memsinks_paper": "paper's"}
+SHOWN = {"sinks": "ours", "paper_sinks": "paper's"}
 
 
-def point(result: dict[str, Any], arm: str) -> tuple[list[float], list[float]]:
+def point(result: dict[str, Any], method: str) -> tuple[list[float], list[float]]:
     """Cost on new stories and forgetting of repeated ones against standard training, seed by seed."""
     change: Callable[[str], list[float]] = lambda kind: [
         after - before
         for after, before in zip(
-            values(result, arm, f"{kind}_{ARMS[arm]}"), values(result, "standard", f"{kind}_removed"), strict=True
+            values(result, method, f"{kind}_{METHODS[method]}"), values(result, "standard", f"{kind}_removed"), strict=True
         )
     ]
     return change("heldout"), change("repeated")
@@ -62,15 +63,15 @@ def point(result: dict[str, Any], arm: str) -> tuple[list[float], list[float]]:
 
 def claims(result: dict[str, Any]) -> list[Claim]:
     found = []
-    for arm, who in (("memsinks_paper", "the paper's setting"), ("memsinks", "ours")):
-        dip = min(curve(result, arm, "repeated_removed").values())
-        removed, gold = (values(result, a, "repeated_removed") for a in (arm, "retrained_without"))
+    for method, who in (("paper_sinks", "the paper's setting"), ("sinks", "ours")):
+        dip = min(curve(result, method, "repeated.removed").values())
+        removed, gold = (values(result, a, "repeated.removed") for a in (method, "retrained"))
         share = [r / g for r, g in zip(removed, gold, strict=True)]
         without = [
             a - b
-            for a, b in zip(*(values(result, x, "heldout_removed") for x in (arm, "retrained_without")), strict=True)
+            for a, b in zip(*(values(result, x, "heldout.removed") for x in (method, "retrained")), strict=True)
         ]
-        cost, forgotten = point(result, arm)
+        cost, forgotten = point(result, method)
         bought = {
             method: [within(seed, max(0.0, c)) for seed, c in zip(seeds, cost, strict=True)]
             for method, seeds in (result["cuts"] | result["updates"]).items()
@@ -120,16 +121,16 @@ def relearn_name(method: str) -> str:
 
 def tabulate(result: dict[str, Any]) -> str:
     rows = []
-    for arm, how in ARMS.items():
-        cost, forgotten = point(result, arm)
-        numbers = [mean(result, arm, f"{kind}_{how}") for kind in ("repeated", "heldout")]
+    for method, how in METHODS.items():
+        cost, forgotten = point(result, method)
+        numbers = [mean(result, method, f"{kind}_{how}") for kind in ("repeated", "heldout")]
         rows.append(
-            [arm.replace("_", " "), *map(number, numbers), estimate(forgotten, sign="+"), estimate(cost, sign="+")]
+            [method.replace("_", " "), *map(number, numbers), estimate(forgotten, sign="+"), estimate(cost, sign="+")]
         )
     for name, seeds in result["updates"].items():
         ends = [way[-1] for way in seeds]
         rows.append([relearn_name(name), "", "", *(estimate([end[i] for end in ends], sign="+") for i in (1, 0))])
-    header = ["arm (sinks removed)", "repeated", "new", "forgotten", "cost on new"]
+    header = ["method (sinks removed)", "repeated", "new", "forgotten", "cost on new"]
     return table(header, rows)
 
 
@@ -139,13 +140,13 @@ def draw(result: dict[str, Any], folder: Path) -> list[Path]:
             1, 3, figsize=(17, 4.9), gridspec_kw={"wspace": 1.05, "width_ratios": [1, 1, 1.35]}
         )
         for ax, field, title in (
-            (a, "heldout_removed", "New stories, sinks removed"),
-            (b, "repeated_removed", "Repeated stories, sinks removed"),
+            (a, "heldout.removed", "New stories, sinks removed"),
+            (b, "repeated.removed", "Repeated stories, sinks removed"),
         ):
-            lines = (("standard", "standard"), ("retrained_without", "never saw"), *SHOWN.items())
-            ends = [(plots.curve(ax, result["history"], arm, field), label, arm) for arm, label in lines]
+            lines = (("standard", "standard"), ("retrained", "never saw"), *SHOWN.items())
+            ends = [(plots.curve(ax, result["history"], method, field), label, method) for method, label in lines]
             plots.frame(ax, title, "loss (nats per word)", "training step")
-            if field == "heldout_removed":
+            if field == "heldout.removed":
                 plots.zoom(ax, [y for y, *_ in ends] + [result["floor"]["heldout"] or ends[0][0]])
             else:
                 ax.set_ylim(0, 2)
@@ -160,24 +161,24 @@ def plane(ax: Any, result: dict[str, Any]) -> None:
     for method, seeds in (result["cuts"] | result["updates"]).items():
         for way in seeds:
             ax.plot([x for x, _ in way], [y for _, y in way], color=plots.COLORS[method], linewidth=1.3, alpha=0.8)
-    for arm in ARMS:
-        ax.plot(*point(result, arm), "o", color=plots.COLORS[arm], markersize=7, zorder=3)
+    for method in METHODS:
+        ax.plot(*point(result, method), "o", color=plots.COLORS[method], markersize=7, zorder=3)
     plots.frame(ax, "Forgetting, and its price", "forgotten (nats per word)", "cost on new stories (nats per word)")
     ax.set_xlim(-0.05, 0.25)
-    gold = mean(result, "retrained_without", "repeated_removed") - mean(result, "standard", "repeated_removed")
+    gold = mean(result, "retrained", "repeated.removed") - mean(result, "standard", "repeated.removed")
     ax.set_ylim(
-        min(-0.2, *(y for arm in ("untied", "narrow") for y in point(result, arm)[1])) - 0.05, 2.1 * max(gold, 0.2)
+        min(-0.2, *(y for method in ("random_sinks", "narrow") for y in point(result, method)[1])) - 0.05, 2.1 * max(gold, 0.2)
     )
     ax.axvline(0, color="#888888", linewidth=1)
     plots.label_ends(ax, list(labels(result, ax.get_xlim()[1], ax.get_ylim())))
 
 
 def labels(result: dict[str, Any], right: float, ylim: tuple[float, float]) -> Iterator[tuple[float, str, str]]:
-    """A label for everything at its height; an arrow where it lies beyond the right edge."""
-    for arm in ARMS:
-        cost, forgotten = (sum(of) / len(of) for of in point(result, arm))
+    """A label for all_scaled at its height; an arrow where it lies beyond the right edge."""
+    for method in METHODS:
+        cost, forgotten = (sum(of) / len(of) for of in point(result, method))
         beyond = f" → cost {cost:+.1f}" if cost > right else ""
-        yield min(max(forgotten, ylim[0]), ylim[1]), arm.replace("_", " ") + beyond, arm
+        yield min(max(forgotten, ylim[0]), ylim[1]), method.replace("_", " ") + beyond, method
     for method, seeds in (result["cuts"] | result["updates"]).items():
         inside = [y for way in seeds for x, y in way if x <= right and y <= ylim[1]]
         yield max(inside), f"{relearn_name(method)} (line)", method

@@ -7,36 +7,37 @@ from typing import Any
 import matplotlib.pyplot as plt
 import numpy as np
 
-from memsinks_np import plots
-from memsinks_np.arms import rivals, seeded
+from memsinks_np._internal.tables import table
 from memsinks_np.config import require
-from memsinks_np.experiments import Plan
-from memsinks_np.grid import Job
-from memsinks_np.report import Claim, estimate, table
-from memsinks_np.train import Trained
+from memsinks_np.experiments import Context
+from memsinks_np.experiments.methods import methods_of, seeded
+from memsinks_np.experiments.report import plots
+from memsinks_np.experiments.report.claims import Claim, estimate
+from memsinks_np.experiments.runner.grid import Job
+from memsinks_np.train import Model
 
-ARMS = ("standard", "memsinks_paper", "memsinks")
+METHODS = ("standard", "paper_sinks", "sinks")
 PERIOD = 40  # steps between two occurrences, as in the paper
 
 
-def watched(job: Job, trained: Trained) -> list[float]:
+def watched(job: Job, trained: Model) -> list[float]:
     """In a worker: the loss of the first repeated sequence after every step, its own sinks on."""
     return [loss for row in trained.history[1:] for loss in row["watched"]]
 
 
-def run(plan: Plan) -> dict[str, Any]:
-    """Three arms, every repeated sequence in the same place of every pass, a pass of PERIOD steps."""
+def run(plan: Context) -> dict[str, Any]:
+    """Three methods, every repeated sequence in the same place of every pass, a pass of PERIOD steps."""
     s = plan.preset.settings
     period = 5 if plan.quick else PERIOD
     require(s.train.steps >= 2 * period, f"--steps {s.train.steps} is less than two passes; use {2 * period} or more")
-    data = replace(s.data, n_repeated=period * s.data.n_in_batch, shuffled=False)
-    preset = plan.preset._replace(settings=replace(s, data=data, train=replace(s.train, watch=True)))
-    arms = rivals(preset)
-    jobs = [seeded(preset, arms[name], seed) for name in ARMS for seed in range(plan.seeds)]
+    data = replace(s.data, n_repeated=period * s.data.n_repeated_per_batch, shuffled=False)
+    preset = plan.preset._replace(settings=replace(s, data=data, train=replace(s.train, log_first_sequence=True)))
+    methods = methods_of(preset)
+    jobs = [seeded(preset, methods[name], seed) for name in METHODS for seed in range(plan.seeds)]
     losses = plan.grid(jobs, watched)
     return {
         "period": period,
-        "losses": {name: losses[i * plan.seeds : (i + 1) * plan.seeds] for i, name in enumerate(ARMS)},
+        "losses": {name: losses[i * plan.seeds : (i + 1) * plan.seeds] for i, name in enumerate(METHODS)},
     }
 
 
@@ -58,8 +59,8 @@ def forgotten(losses: list[float], period: int) -> float:
 
 def claims(result: dict[str, Any]) -> list[Claim]:
     period = result["period"]
-    rise = {arm: [forgotten(of, period) for of in seeds] for arm, seeds in result["losses"].items()}
-    last = {arm: [float(teeth(of, period)[-1].mean()) for of in seeds] for arm, seeds in result["losses"].items()}
+    rise = {method: [forgotten(of, period) for of in seeds] for method, seeds in result["losses"].items()}
+    last = {method: [float(teeth(of, period)[-1].mean()) for of in seeds] for method, seeds in result["losses"].items()}
     return [
         Claim(
             "a sequence is learnt when it is shown and forgotten until it is shown again",
@@ -69,19 +70,19 @@ def claims(result: dict[str, Any]) -> list[Claim]:
         ),
         *(
             claim
-            for arm, who in (("memsinks_paper", "the paper's setting"), ("memsinks", "ours"))
+            for method, who in (("paper_sinks", "the paper's setting"), ("sinks", "ours"))
             for claim in (
                 Claim(
                     f"with sinks ({who}) it forgets less between two occurrences",
                     "Fig. 7: lower amplitude",
-                    f"{estimate(rise[arm], sign='+')} against {estimate(rise['standard'], sign='+')}",
-                    sum(rise[arm]) < sum(rise["standard"]),
+                    f"{estimate(rise[method], sign='+')} against {estimate(rise['standard'], sign='+')}",
+                    sum(rise[method]) < sum(rise["standard"]),
                 ),
                 Claim(
                     f"and its loss ends lower ({who})",
                     "Fig. 7: 0.04 against 0.10",
-                    f"{estimate(last[arm])} against {estimate(last['standard'])} over the last cycle",
-                    sum(last[arm]) < sum(last["standard"]),
+                    f"{estimate(last[method])} against {estimate(last['standard'])} over the last cycle",
+                    sum(last[method]) < sum(last["standard"]),
                 ),
             )
         ),
@@ -92,13 +93,13 @@ def tabulate(result: dict[str, Any]) -> str:
     period = result["period"]
     rows = [
         [
-            arm.replace("_", " "),
+            method.replace("_", " "),
             estimate([forgotten(of, period) for of in seeds], sign="+"),
             estimate([float(teeth(of, period)[-1].mean()) for of in seeds]),
         ]
-        for arm, seeds in result["losses"].items()
+        for method, seeds in result["losses"].items()
     ]
-    return table(["arm", "rise before the next occurrence", "loss over the last cycle"], rows)
+    return table(["method", "rise before the next occurrence", "loss over the last cycle"], rows)
 
 
 def draw(result: dict[str, Any], folder: Path) -> list[Path]:
@@ -106,15 +107,15 @@ def draw(result: dict[str, Any], folder: Path) -> list[Path]:
     with plt.rc_context(plots.STYLE):
         fig, ax = plt.subplots(figsize=(8.2, 4.4))
         first, ends = 0, []
-        for arm, label in (
+        for method, label in (
             ("standard", "standard"),
-            ("memsinks_paper", "paper's sinks on"),
-            ("memsinks", "own sinks on"),
+            ("paper_sinks", "paper's sinks on"),
+            ("sinks", "own sinks on"),
         ):
-            losses = result["losses"][arm][0]
+            losses = result["losses"][method][0]
             first = len(losses) * 2 // 3 // period * period
-            ax.plot(range(first, len(losses)), losses[first:], color=plots.COLORS[arm], linewidth=1.6)
-            ends.append((losses[-1], label, arm))
+            ax.plot(range(first, len(losses)), losses[first:], color=plots.COLORS[method], linewidth=1.6)
+            ends.append((losses[-1], label, method))
         plots.frame(
             ax, "One story, shown every few steps: what stays?", "its loss (nats per word), seed 0", "training step"
         )

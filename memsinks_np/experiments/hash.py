@@ -7,29 +7,30 @@ from typing import Any
 import matplotlib.pyplot as plt
 import numpy as np
 
-from memsinks_np import plots
+from memsinks_np._internal.tables import number, table
+from memsinks_np._internal.released_hash import BASE, MODULUS
 from memsinks_np.experiments.hash_run import FACTORS, P, run
-from memsinks_np.released_hash import BASE, MODULUS
-from memsinks_np.report import Claim, estimate, number, table
+from memsinks_np.experiments.report import plots
+from memsinks_np.experiments.report.claims import Claim, estimate
 
 __all__ = ["claims", "draw", "run", "tabulate"]
 
 
-def numbers(result: dict[str, Any], arm: str, field: str) -> list[float]:
+def numbers(result: dict[str, Any], method: str, field: str) -> list[float]:
     """One for every seed; those of text, whose IDs are hashes, have no pairs."""
-    return [row[field] for row in result["arms"][arm] if row[field] is not None]
+    return [row[field] for row in result["methods"][method] if row[field] is not None]
 
 
-def mean(result: dict[str, Any], arm: str, field: str) -> float:
-    return float(np.mean(numbers(result, arm, field)))
+def mean(result: dict[str, Any], method: str, field: str) -> float:
+    return float(np.mean(numbers(result, method, field)))
 
 
 def claims(result: dict[str, Any]) -> list[Claim]:
     """The masks, then what they do."""
     ours, hashed, short = (result["masks"][name] for name in ("ours", "int64", "int32"))
-    show: Callable[..., str] = lambda arm, field, digits=3: estimate(numbers(result, arm, field), digits)
-    gap = {arm: mean(result, arm, "gap_closed") for arm in result["arms"]}
-    up = {arm: mean(result, arm, "others") for arm in result["arms"]}
+    show: Callable[..., str] = lambda method, field, digits=3: estimate(numbers(result, method, field), digits)
+    gap = {method: mean(result, method, "gap_closed") for method in result["methods"]}
+    up = {method: mean(result, method, "others") for method in result["methods"]}
     return [
         Claim(
             "the released hash gives every ID a mask that is independent of the others",
@@ -86,7 +87,7 @@ def independent(mask: dict[str, Any]) -> bool:
 
 
 def tabulate(result: dict[str, Any]) -> str:
-    """The masks; the arms, as means over seeds (95 % interval), losses in nats per word."""
+    """The masks; the methods, as means over seeds (95 % interval), losses in nats per word."""
     head = [
         "masks",
         "ID 0 owns",
@@ -101,16 +102,16 @@ def tabulate(result: dict[str, Any]) -> str:
         + [number(m[f]) for f in ("sink_0", "as_int64")]
         for name, m in result["masks"].items()
     ]
-    arms = [
-        [arm.replace("_", ", "), *(estimate(x) if (x := numbers(result, arm, field)) else "-" for field in COLUMNS)]
-        for arm in result["arms"]
+    methods = [
+        [method.replace("_", ", "), *(estimate(x) if (x := numbers(result, method, field)) else "-" for field in COLUMNS)]
+        for method in result["methods"]
     ]
-    return table(head, masks) + "\n\n" + table(["pool, masks", *COLUMNS.values()], arms)
+    return table(head, masks) + "\n\n" + table(["pool, masks", *COLUMNS.values()], methods)
 
 
 COLUMNS = {
-    "repeated_own": "repeated, own sinks",
-    "heldout_removed": "new, sinks removed",
+    "repeated.own": "repeated, own sinks",
+    "heldout.removed": "new, sinks removed",
     "gap_closed": "gap closed",
     "others": "one deleted: the others",
     "pairs": "i deleted: 2i",
@@ -125,18 +126,18 @@ def draw(result: dict[str, Any], folder: Path) -> list[Path]:
     with plt.rc_context(plots.STYLE):
         fig, axes = plt.subplots(1, 3, figsize=(16, 4.2), gridspec_kw={"wspace": 0.6})
         draw_overlap(axes[0], result["masks"])
-        draw_owners(axes[1], result["arms"])
-        draw_deletion(axes[2], result["arms"])
+        draw_owners(axes[1], result["methods"])
+        draw_deletion(axes[2], result["methods"])
         return plots.save(fig, folder, "hash")
 
 
 def draw_overlap(ax: Any, masks: dict[str, Any]) -> None:
     plots.frame(ax, "Do related IDs share sinks?", "share of the pool that both own", "k, for IDs i and k i")
     ends = []
-    for name, label, arm in (("ours", "ours", "memsinks_paper"), ("int64", "released", "released")):
+    for name, label, method in (("ours", "ours", "paper_sinks"), ("int64", "released", "released")):
         y = masks[name]["overlap"][1:]
-        ax.plot(FACTORS[1:], y, "-o", color=plots.COLORS[arm])
-        ends.append((y[-1], label, arm))
+        ax.plot(FACTORS[1:], y, "-o", color=plots.COLORS[method])
+        ends.append((y[-1], label, method))
     ax.axhline(P * P, color="#444444", linestyle=":", linewidth=1.3)
     ax.annotate("independent", (5, P * P), (0, -3), textcoords="offset points", va="top", ha="center", fontsize=11)
     ax.set_ylim(0, 0.2)
@@ -144,30 +145,30 @@ def draw_overlap(ax: Any, masks: dict[str, Any]) -> None:
     plots.label_ends(ax, ends)
 
 
-def draw_owners(ax: Any, arms: dict[str, Any]) -> None:
+def draw_owners(ax: Any, methods: dict[str, Any]) -> None:
     plots.frame(ax, "Who owns a sink?", "repeated sequences that own it", "sinks, the most owned first")
     ax.set_xscale("log")
-    for name, label, arm in (("sparse_ours", "ours", "memsinks_paper"), ("sparse_released", "released", "released")):
-        y = arms[name][0]["owners"]
-        ax.plot(1 + np.arange(len(y)), y, "-", color=plots.COLORS[arm])
+    for name, label, method in (("sparse_ours", "ours", "paper_sinks"), ("sparse_released", "released", "released")):
+        y = methods[name][0]["owners"]
+        ax.plot(1 + np.arange(len(y)), y, "-", color=plots.COLORS[method])
         above = {"textcoords": "offset points", "va": "bottom"}
-        ax.annotate(label, (1.15, y[0]), (0, 4), color=plots.COLORS[arm], **above)
-    ax.set_ylim(0, 1.15 * max(max(arms[f"sparse_{kind}"][0]["owners"]) for kind in ("ours", "released")))
+        ax.annotate(label, (1.15, y[0]), (0, 4), color=plots.COLORS[method], **above)
+    ax.set_ylim(0, 1.15 * max(max(methods[f"sparse_{kind}"][0]["owners"]) for kind in ("ours", "released")))
 
 
-def draw_deletion(ax: Any, arms: dict[str, Any]) -> None:
+def draw_deletion(ax: Any, methods: dict[str, Any]) -> None:
     title, y = "Delete one: do the others stay?", "rise of their loss (nats per word)"
     plots.frame(ax, title, y, "")
     groups = (
-        ("ours", "sparse_ours", "", "memsinks_paper"),
+        ("ours", "sparse_ours", "", "paper_sinks"),
         ("released", "sparse_released", "", "released"),
         ("released,\ncommon\nspared", "sparse_released", "spared_", "released"),
     )
-    for x, (_, name, kind, arm) in enumerate(groups):
+    for x, (_, name, kind, method) in enumerate(groups):
         for shift, field, alpha in ((-0.2, "others", 1.0), (0.2, "pairs", 0.5)):
-            value = arms[name][0][kind + field]
+            value = methods[name][0][kind + field]
             if value is not None:
-                ax.bar(x + shift, value, 0.38, color=plots.COLORS[arm], alpha=alpha)
+                ax.bar(x + shift, value, 0.38, color=plots.COLORS[method], alpha=alpha)
                 ax.annotate(number(value, 2), (x + shift, value), ha="center", va="bottom", fontsize=11)
     ax.set_xticks(range(len(groups)), [label for label, *_ in groups])
     ax.set_xlim(-0.6, len(groups) - 0.4)

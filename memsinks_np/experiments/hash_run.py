@@ -7,50 +7,50 @@ from typing import Any
 import numpy as np
 
 from memsinks_np import metrics
-from memsinks_np.arms import Preset, rivals, seeded
-from memsinks_np.arrays import Floats
-from memsinks_np.config import Arm, ModelConfig, SinkConfig, pool_of, require
-from memsinks_np.data import Corpus, load_corpus
-from memsinks_np.experiments import Plan
-from memsinks_np.grid import Job
-from memsinks_np.released_hash import BASE, MODULUS, released_mask
-from memsinks_np.sinks import Mask, Params, mask_of
-from memsinks_np.train import Trained
+from memsinks_np._internal.typing import Floats
+from memsinks_np.config import Method, ModelConfig, SinkConfig, require_sinks, require
+from memsinks_np.data.corpus import Corpus, load_corpus
+from memsinks_np._internal.released_hash import BASE, MODULUS, released_mask
+from memsinks_np.experiments import Context
+from memsinks_np.experiments.methods import Preset, methods_of, seeded
+from memsinks_np.experiments.runner.grid import Job
+from memsinks_np.sinks import Mask, Params, sink_mask
+from memsinks_np.train import Model
 
 POOL, P, FEW = 1228, 0.3, np.arange(1, 301)  # 30 % of 4,096 neurons, as in the paper
 FACTORS = (1, 2, 3, 4, 5, 6, 7, 8)
 MASKS = {
-    "ours": lambda ids: mask_of(SinkConfig(n_sink=POOL, scheme="bernoulli", p=P), ids),
+    "ours": lambda ids: sink_mask(SinkConfig(n_sink=POOL, scheme="bernoulli", p=P), ids),
     "exact": lambda ids: released_mask(ids, POOL, P, "exact"),
     "int64": lambda ids: released_mask(ids, POOL, P, "int64"),
     "int32": lambda ids: released_mask(ids, POOL, P, "int32"),
 }
 
 
-def run(plan: Plan) -> dict[str, Any]:
+def run(plan: Context) -> dict[str, Any]:
     """What the masks are, and what they do: the same two pools, once with our masks, once with the released ones."""
-    arms = arms_of(plan.preset)
-    jobs = [seeded(plan.preset, arm, seed) for seed in range(plan.seeds) for arm in arms.values()]
+    methods = arms_of(plan.preset)
+    jobs = [seeded(plan.preset, method, seed) for seed in range(plan.seeds) for method in methods.values()]
     found = plan.grid(jobs, measure)
-    rows = {name: found[i :: len(arms)] for i, name in enumerate(arms)}  # one for every seed
-    references = list(zip(rows.pop("standard"), rows.pop("retrained_without"), strict=True))
+    rows = {name: found[i :: len(methods)] for i, name in enumerate(methods)}  # one for every seed
+    references = list(zip(rows.pop("standard"), rows.pop("retrained"), strict=True))
     for of in rows.values():
         for row, (standard, gold) in zip(of, references, strict=True):
             row |= metrics.compare(row, standard, gold)
-    return {"masks": {name: describe(mask) for name, mask in MASKS.items()}, "arms": rows}
+    return {"masks": {name: describe(mask) for name, mask in MASKS.items()}, "methods": rows}
 
 
-def arms_of(preset: Preset) -> dict[str, Arm]:
+def arms_of(preset: Preset) -> dict[str, Method]:
     """The paper's setting, and a sparse pool like ours but with masks by chance, each under two hashes."""
-    known, S, A = rivals(preset), preset.sinks.n_sink, preset.sinks.n_active
+    known, S, A = methods_of(preset), preset.sinks.n_sink, preset.sinks.n_active
     require(S >= 4 * A, f"--n-active {A} is more than a quarter of --n-sink {S}, which is the pool here; choose fewer")
     sparse = SinkConfig(n_sink=S // 4, scheme="bernoulli", p=4 * preset.sinks.density)
-    pools = {"paper": known["memsinks_paper"], "sparse": replace(known["memsinks"], sinks=sparse)}
-    arms = {name: known[name] for name in ("standard", "retrained_without")}
-    for name, arm in pools.items():
-        arms[f"{name}_ours"] = arm
-        arms[f"{name}_released"] = replace(arm, sinks=replace(pool_of(arm), scheme="released"))
-    return {name: replace(arm, name=name) for name, arm in arms.items()}
+    pools = {"paper": known["paper_sinks"], "sparse": replace(known["sinks"], sinks=sparse)}
+    methods = {name: known[name] for name in ("standard", "retrained")}
+    for name, method in pools.items():
+        methods[f"{name}_ours"] = method
+        methods[f"{name}_released"] = replace(method, sinks=replace(require_sinks(method), scheme="released"))
+    return {name: replace(method, name=name) for name, method in methods.items()}
 
 
 def describe(mask: Callable[[Any], Any]) -> dict[str, Any]:
@@ -67,10 +67,10 @@ def describe(mask: Callable[[Any], Any]) -> dict[str, Any]:
     }
 
 
-def measure(job: Job, trained: Trained) -> dict[str, Any]:
-    """In a worker: the arm's losses, and what deleting one sequence's sinks does to the others."""
+def measure(job: Job, trained: Model) -> dict[str, Any]:
+    """In a worker: the method's losses, and what deleting one sequence's sinks does to the others."""
     corpus = load_corpus(job.settings.data)
-    model = job.settings.model(job.arm, len(corpus.vocab))
+    model = job.settings.model(job.method, len(corpus.vocab))
     row: dict[str, Any] = dict(metrics.measure(trained.params, model, corpus))
     return row | (collateral(trained.params, model, corpus) if model.sinks else {})
 
@@ -82,7 +82,7 @@ def collateral(params: Params, model: ModelConfig, corpus: Corpus) -> dict[str, 
     spared_*  the same where the sinks that all repeated sequences own (but for ID 0) are left in place
     """
     ids = corpus.repeated_ids
-    mask = mask_of(pool_of(model), ids)
+    mask = sink_mask(require_sinks(model), ids)
     owners = mask[ids != 0].sum(axis=0)
     everyones = owners == (ids != 0).sum()
     doubled = (ids[:, None] * 2 == ids) & (ids != 0)

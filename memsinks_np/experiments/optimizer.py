@@ -6,16 +6,17 @@ from typing import Any
 import matplotlib.pyplot as plt
 import numpy as np
 
-from memsinks_np import plots
-from memsinks_np.experiments.optimizer_run import ARMS, NAMES, OFF, SLEEPS, run
-from memsinks_np.report import Claim, estimate, table
+from memsinks_np._internal.tables import table
+from memsinks_np.experiments.optimizer_run import METHODS, NAMES, OFF, SLEEPS, run
+from memsinks_np.experiments.report import plots
+from memsinks_np.experiments.report.claims import Claim, estimate
 
 __all__ = ["claims", "draw", "run", "tabulate"]
 
 
 def numbers(result: dict[str, Any], often: str, optimizer: str, field: str) -> list[Any]:
     """One for every seed."""
-    return [row[field] for row in result["arms"][often][optimizer]]
+    return [row[field] for row in result["methods"][often][optimizer]]
 
 
 def claims(result: dict[str, Any]) -> list[Claim]:
@@ -31,7 +32,7 @@ def claims(result: dict[str, Any]) -> list[Claim]:
     def both(often: str, field: str) -> str:
         return f"{show(often, 'adamw', field)} against {show(often, 'lazy_adamw', field)}"
 
-    gone = [mean(often, "adamw", "repeated_removed") - mean(often, "lazy_adamw", "repeated_removed") for often in ARMS]
+    gone = [mean(often, "adamw", "repeated.removed") - mean(often, "lazy_adamw", "repeated.removed") for often in METHODS]
     at = SLEEPS.index(3000)
     slept, fresh = ([x[i] for x in numbers(result, "often", "lazy_adamw", "slept")] for i in (at, 0))
     return [
@@ -59,16 +60,16 @@ def claims(result: dict[str, Any]) -> list[Claim]:
         Claim(
             "the tail disturbs memories",
             "ours, as we expected",
-            f"repeated, own sinks: {both('often', 'repeated_own')} where they return every "
-            f"{result['returns']['often']:.0f} steps; {both('rarely', 'repeated_own')} every "
+            f"repeated, own sinks: {both('often', 'repeated.own')} where they return every "
+            f"{result['returns']['often']:.0f} steps; {both('rarely', 'repeated.own')} every "
             f"{result['returns']['rarely']:.0f}",
-            mean("rarely", "adamw", "repeated_own") > mean("rarely", "lazy_adamw", "repeated_own"),
+            mean("rarely", "adamw", "repeated.own") > mean("rarely", "lazy_adamw", "repeated.own"),
             "the tail goes on in the direction of what was just learnt: one activation is worth several steps",
         ),
         Claim(
             "either way the memory is in the sinks",
             "ours",
-            "sinks removed: " + "; ".join(both(often, "repeated_removed") for often in ARMS),
+            "sinks removed: " + "; ".join(both(often, "repeated.removed") for often in METHODS),
             max(map(abs, gone)) < 0.02,
         ),
         Claim(
@@ -82,32 +83,32 @@ def claims(result: dict[str, Any]) -> list[Claim]:
 
 
 COLUMNS = {
-    "repeated_own": "repeated, own sinks",
-    "repeated_removed": "sinks removed",
-    "heldout_removed": "new, sinks removed",
-    "extraction_own": "extracted, own",
+    "repeated.own": "repeated, own sinks",
+    "repeated.removed": "sinks removed",
+    "heldout.removed": "new, sinks removed",
+    "extraction.own": "extracted, own",
     "asleep": "a sink sleeps",
 }
 
 
 def tabulate(result: dict[str, Any]) -> str:
-    """The trace in learning rates; the arms in nats per word; the long sleeps."""
+    """The trace in learning rates; the methods in nats per word; the long sleeps."""
     steps = (1, 5, 10, 20, 50, 100, 200, 400)
     moved = [[name, *(f"{trace[i]:.2f}" for i in steps)] for name, trace in result["traces"].items()]
-    arms = [
+    methods = [
         [f"every {result['returns'][often]:.0f} steps, {NAMES[o]}"]
         + [estimate(numbers(result, often, o, field)) for field in COLUMNS]
-        for often in ARMS
-        for o in ARMS[often]
+        for often in METHODS
+        for o in METHODS[often]
     ]
     sleeps = [
-        [f"{steps:,}", *(estimate([x[i] for x in numbers(result, often, "lazy_adamw", "slept")]) for often in ARMS)]
+        [f"{steps:,}", *(estimate([x[i] for x in numbers(result, often, "lazy_adamw", "slept")]) for often in METHODS)]
         for i, steps in enumerate(SLEEPS)
     ]
     return "\n\n".join(
         (
             table(["moved (learning rates) after steps off", *map(str, steps)], moved),
-            table(["arm", *COLUMNS.values()], arms),
+            table(["method", *COLUMNS.values()], methods),
             table(["steps asleep under decay", "own sinks, learnt often", "rarely"], sleeps),
         )
     )
@@ -125,14 +126,14 @@ def draw(result: dict[str, Any], folder: Path) -> list[Path]:
 
 def draw_traces(ax: Any, traces: dict[str, Any]) -> None:
     ends = []
-    for name, label, arm, line in (
+    for name, label, method, line in (
         ("AdamW, no decay", "its momentum", "adamw", "--"),
         ("AdamW, no momentum", "its decay", "adamw", ":"),
         ("AdamW", "AdamW, both", "adamw", "-"),
-        ("lazy AdamW", "lazy AdamW,\nSGD", "memsinks", "-"),
+        ("lazy AdamW", "lazy AdamW,\nSGD", "sinks", "-"),
     ):
-        ax.plot(traces[name], line, color=plots.COLORS[arm])
-        ends.append((traces[name][-1], label, arm))
+        ax.plot(traces[name], line, color=plots.COLORS[method])
+        ends.append((traces[name][-1], label, method))
     plots.frame(ax, "Off: does the sink rest?", "distance moved (learning rates)", "steps since it was on")
     plots.label_ends(ax, ends)
 
@@ -140,14 +141,14 @@ def draw_traces(ax: Any, traces: dict[str, Any]) -> None:
 def draw_history(ax: Any, result: dict[str, Any]) -> None:
     ends = []
     for often, line in (("often", "-"), ("rarely", "--")):
-        for (optimizer, label), arm in zip(NAMES.items(), ("memsinks", "adamw"), strict=True):
-            rows = result["arms"][often][optimizer][0]["history"]
-            ax.plot([r["step"] for r in rows], [r["repeated_own"] for r in rows], line, color=plots.COLORS[arm])
+        for (optimizer, label), method in zip(NAMES.items(), ("sinks", "adamw"), strict=True):
+            rows = result["methods"][often][optimizer][0]["history"]
+            ax.plot([r["step"] for r in rows], [r["repeated.own"] for r in rows], line, color=plots.COLORS[method])
             if often == "rarely":
-                ends.append((rows[-1]["repeated_own"], label, arm))
+                ends.append((rows[-1]["repeated.own"], label, method))
     plots.frame(ax, "Who learns it faster?", "repeated, own sinks (nats per word)", "training step")
     ax.set_ylim(0, 1)
-    every = (f"{often} (every {result['returns'][often]:.0f} steps)" for often in ARMS)
+    every = (f"{often} (every {result['returns'][often]:.0f} steps)" for often in METHODS)
     note = "full: {}\ndashed: {}".format(*every)
     ax.text(1.1, 0.99, note, transform=ax.transAxes, ha="right", va="top", fontsize=11)
     plots.label_ends(ax, ends)
@@ -157,7 +158,7 @@ def draw_sleep(ax: Any, result: dict[str, Any]) -> None:
     steps = np.array(SLEEPS[1:])
     ends = []
     for often, line in (("often", "-"), ("rarely", "--")):
-        row = result["arms"][often]["lazy_adamw"][0]
+        row = result["methods"][often]["lazy_adamw"][0]
         ax.plot(steps, row["slept"][1:], line, color=plots.COLORS["adamw"])
         ends.append((row["slept"][-1], f"learnt {often}", "adamw"))
     plots.frame(ax, "How long does it last asleep?", "own sinks (nats per word)", "steps asleep under AdamW's decay")

@@ -1,4 +1,4 @@
-"""One sink asleep, step by step; arms under two optimizers; finished sinks under long weight decay."""
+"""One sink asleep, step by step; methods under two optimizers; finished sinks under long weight decay."""
 
 from dataclasses import replace
 from typing import Any
@@ -6,64 +6,64 @@ from typing import Any
 import numpy as np
 
 from memsinks_np import metrics, optim
-from memsinks_np.arms import rivals, seeded
-from memsinks_np.config import Optimizer, TrainConfig, pool_of
-from memsinks_np.data import load_corpus
-from memsinks_np.experiments import Plan
-from memsinks_np.grid import Job
+from memsinks_np.config import Optimizer, TrainConfig, require_sinks
+from memsinks_np.data.corpus import load_corpus
+from memsinks_np.experiments import Context
+from memsinks_np.experiments.methods import methods_of, seeded
+from memsinks_np.experiments.runner.grid import Job
+from memsinks_np.experiments.simulations import anywhere
 from memsinks_np.sinks import Params, active, own
-from memsinks_np.theory import anywhere
-from memsinks_np.train import Trained
+from memsinks_np.train import Model
 
 WIDTH, ON, OFF = 64, 50, 400  # one sink of 64 weights: steps that it is on, then off
 RARER = 5  # times as many repeated sequences: each returns so much later
 SLEEPS = (0, 100, 300, 1000, 3000, 10_000, 30_000)  # steps asleep under weight decay, at the largest learning rate
 NAMES: dict[Optimizer, str] = {"lazy_adamw": "lazy AdamW", "adamw": "AdamW"}
-ARMS = dict.fromkeys(("often", "rarely"), tuple(NAMES))
+METHODS = dict.fromkeys(("often", "rarely"), tuple(NAMES))
 
 
-def run(plan: Plan) -> dict[str, Any]:
+def run(plan: Context) -> dict[str, Any]:
     """Follow one sink after its last activation; train memsinks under two optimizers; let finished sinks sleep."""
-    jobs = {(often, o): jobs_of(plan, often, o) for often, optimizers in ARMS.items() for o in optimizers}
+    jobs = {(often, o): jobs_of(plan, often, o) for often, optimizers in METHODS.items() for o in optimizers}
     found = iter(plan.grid([job for of in jobs.values() for job in of], measure))
-    s, pool = plan.preset.settings, pool_of(rivals(plan.preset)["memsinks_paper"])
-    returns = s.data.n_repeated / s.data.n_in_batch
+    s, pool = plan.preset.settings, require_sinks(methods_of(plan.preset)["paper_sinks"])
+    returns = s.data.n_repeated / s.data.n_repeated_per_batch
     return {
         "traces": traces(s.train),
         "half_life": float(np.log(0.5) / np.log(1 - s.train.lr * s.train.weight_decay)),
         "asleep_paper": (1 - pool.density) ** s.data.batch_size,
         "returns": {"often": returns, "rarely": RARER * returns},
-        "arms": {often: {o: [next(found) for _ in jobs[often, o]] for o in ARMS[often]} for often in ARMS},
+        "methods": {often: {o: [next(found) for _ in jobs[often, o]] for o in METHODS[often]} for often in METHODS},
     }
 
 
-def jobs_of(plan: Plan, often: str, optimizer: Optimizer) -> list[Job]:
-    """The arm memsinks under an optimizer, for every seed, its sequences repeated often or rarely."""
+def jobs_of(plan: Context, often: str, optimizer: Optimizer) -> list[Job]:
+    """The method memsinks under an optimizer, for every seed, its sequences repeated often or rarely."""
     s = plan.preset.settings
     data = replace(s.data, n_repeated=s.data.n_repeated * (1 if often == "often" else RARER))
     preset = plan.preset._replace(settings=replace(s, data=data, train=replace(s.train, optimizer=optimizer)))
-    return [seeded(preset, rivals(preset)["memsinks"], seed) for seed in range(plan.seeds)]
+    return [seeded(preset, methods_of(preset)["sinks"], seed) for seed in range(plan.seeds)]
 
 
-def measure(job: Job, trained: Trained) -> dict[str, Any]:
+def measure(job: Job, trained: Model) -> dict[str, Any]:
     """In a worker: losses, their history, the share of steps that a sink sleeps, and the loss after long sleeps."""
     corpus = load_corpus(job.settings.data)
-    model = job.settings.model(job.arm, len(corpus.vocab))
-    own_sinks = own(model.sinks, corpus.repeated_ids, model.n_layers)
-    awake = [len(np.unique(active(pool_of(model), corpus.batch(step).ids))) for step in range(20)]
+    model = job.settings.model(job.method, len(corpus.vocab))
+    own_sinks = own(model.sinks, corpus.repeated_ids)
+    awake = [len(np.unique(active(require_sinks(model), corpus.batch(step).ids))) for step in range(20)]
     slept = [
         metrics.mean_loss(asleep(trained.params, job.settings.train, steps), model, corpus.repeated, own_sinks)
         for steps in SLEEPS
     ]
-    history = [{"step": row["step"], "repeated_own": row["repeated_own"]} for row in trained.history]
+    history = [{"step": row["step"], "repeated.own": row["repeated.own"]} for row in trained.history]
     row = dict(metrics.measure(trained.params, model, corpus))
-    return row | {"asleep": 1 - float(np.mean(awake)) / pool_of(model).n_sink, "slept": slept, "history": history}
+    return row | {"asleep": 1 - float(np.mean(awake)) / require_sinks(model).n_sink, "slept": slept, "history": history}
 
 
 def asleep(params: Params, train: TrainConfig, steps: int) -> Params:
     """What ordinary AdamW leaves of all sinks after so many steps off: matrices shrink by (1 - lr decay) each."""
     factor = (1 - train.lr * train.weight_decay) ** steps
-    return {n: factor * w if ".sink." in n and optim.decays(n) else w for n, w in params.items()}
+    return {n: factor * w if ".sink." in n and optim.has_weight_decay(n) else w for n, w in params.items()}
 
 
 def traces(train: TrainConfig) -> dict[str, list[float]]:

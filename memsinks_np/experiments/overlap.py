@@ -9,48 +9,49 @@ from typing import Any
 import matplotlib.pyplot as plt
 import numpy as np
 
-from memsinks_np import plots
-from memsinks_np.arms import Preset, seeded
-from memsinks_np.config import Arm, SinkConfig, pool_of, require
-from memsinks_np.experiments import Plan
+from memsinks_np._internal.tables import number, table
+from memsinks_np.config import Method, SinkConfig, require_sinks, require
+from memsinks_np.experiments import Context
 from memsinks_np.experiments.delete import FEW, measure
-from memsinks_np.report import Claim, number, table
+from memsinks_np.experiments.methods import Preset, seeded
+from memsinks_np.experiments.report import plots
+from memsinks_np.experiments.report.claims import Claim
 
 SHORT = 0.4  # of the preset's steps: it is many trainings
 DRAWS = 4  # how often other sequences are chosen for deletion
 LINES = {0.25: ":", 1: "--", 4: "-"}  # sinks on, as multiples of the preset's
 
 
-def plane(preset: Preset, quick: bool) -> list[Arm]:
+def plane(preset: Preset, quick: bool) -> list[Method]:
     """Shared width G x sinks on A x pool size S, around the preset's; two IDs share A/S of their sinks on average."""
     A, G = preset.sinks.n_active, preset.n_shared
     require(quick or A % 4 == 0, f"--n-active {A} is no multiple of 4; a quarter of it is on in some pools here")
     require(quick or G > 1, f"--n-shared {G} has no half, the width of some models here; use at least 2")
     return [
-        Arm(name="memsinks", n_shared=g, sinks=SinkConfig(n_sink=n, n_active=a))
+        Method(name="sinks", n_shared=g, sinks=SinkConfig(n_sink=n, n_active=a))
         for g in ((G,) if quick else (G // 2, G))
         for a in ((A,) if quick else (A // 4, A, 4 * A))
         for n in ((8 * A, 32 * A) if quick else (8 * A, 32 * A, 128 * A))
     ]
 
 
-def run(plan: Plan) -> dict[str, Any]:
+def run(plan: Context) -> dict[str, Any]:
     """Train every cell of the plane, shortly, under every seed; delete some."""
     s = plan.preset.settings
     few = max(1, min(FEW, s.data.n_repeated // 4))
     short = replace(s, train=replace(s.train, steps=max(1, round(SHORT * s.train.steps))))
-    arms = plane(plan.preset, plan.quick)
-    jobs = [seeded(plan.preset._replace(settings=short), arm, seed) for seed in range(plan.seeds) for arm in arms]
+    methods = plane(plan.preset, plan.quick)
+    jobs = [seeded(plan.preset._replace(settings=short), method, seed) for seed in range(plan.seeds) for method in methods]
     found = plan.grid(jobs, partial(measure, sizes=[few], draws=2 if plan.quick else DRAWS))
     cells = [
         {
-            "S": pool_of(arm).n_sink,
-            "A": pool_of(arm).n_active,
-            "G": arm.n_shared,
+            "S": require_sinks(method).n_sink,
+            "A": require_sinks(method).n_active,
+            "G": method.n_shared,
             "others_up": one["after"][str(few)]["others_up"],
         }
-        | {"seed": settings.train.seed, **{k: one[k] for k in ("content", "repeated_removed", "heldout_removed")}}
-        for (arm, settings), one in zip(jobs, found, strict=True)
+        | {"seed": settings.train.seed, **{k: one[k] for k in ("content", "repeated.removed", "heldout.removed")}}
+        for (method, settings), one in zip(jobs, found, strict=True)
     ]
     return {"few": few, "steps": short.train.steps, "A": plan.preset.sinks.n_active, "cells": cells}
 
@@ -80,7 +81,7 @@ def claims(result: dict[str, Any]) -> list[Claim]:
     less = along("others_up", f"less overlap, less collateral ({result['few']} deleted)", "ours", -1)
     return [
         along("content", "less overlap, more memory in the sinks", "NULLs, overlap sweep"),
-        along("repeated_removed", "more overlap leaks: less is forgotten without the sinks", "NULLs: mildly"),
+        along("repeated.removed", "more overlap leaks: less is forgotten without the sinks", "NULLs: mildly"),
         Claim(
             "at equal overlap, more sinks on hold more",
             "NULLs, N_source sweep",
@@ -94,7 +95,7 @@ def claims(result: dict[str, Any]) -> list[Claim]:
 COLUMNS = {
     "content": "held by the sinks",
     "others_up": "collateral",
-    "heldout_removed": "new, sinks removed",
+    "heldout.removed": "new, sinks removed",
 }
 
 
@@ -115,12 +116,12 @@ def draw(result: dict[str, Any], folder: Path) -> list[Path]:
     with plt.rc_context(plots.STYLE):
         fig, (left, right) = plt.subplots(1, 2, figsize=(13.5, 4.8), gridspec_kw={"wspace": 0.7})
         for G, A in held:
-            arm = "memsinks" if G == max(g for g, _ in held) else "memsinks_paper"  # dark: all shared neurons
-            style = {"linestyle": LINES[A / result["A"]], "color": plots.COLORS[arm], "marker": "o", "clip_on": False}
+            method = "sinks" if G == max(g for g, _ in held) else "paper_sinks"  # dark: all shared neurons
+            style = {"linestyle": LINES[A / result["A"]], "color": plots.COLORS[method], "marker": "o", "clip_on": False}
             S, y = list(held[G, A]), list(held[G, A].values())
             left.plot(S, y, **style)
             right.plot([A / n for n in S], list(up[G, A].values()), **style)
-            ends.append((y[-1], f"{A} on, {G} shared", arm))
+            ends.append((y[-1], f"{A} on, {G} shared", method))
         plots.frame(left, "Larger pool, more memory in it?", "held by the sinks (nats per word)", "pool size S (sinks)")
         collateral = f"rise of the others' loss\n({result['few']} deleted, nats per word)"
         plots.frame(right, "Less overlap, less collateral?", collateral, "overlap A/S (lines as on the left)")

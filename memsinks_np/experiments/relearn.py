@@ -4,23 +4,24 @@ from typing import Any
 
 import numpy as np
 
+from memsinks_np._internal.tables import spread, table
 from memsinks_np.experiments.relearn_draw import LABELS, draw
 from memsinks_np.experiments.relearn_run import CUT, UPDATES, run
-from memsinks_np.report import Claim, estimate, over_seeds, spread, table
+from memsinks_np.experiments.report.claims import Claim, estimate, over_seeds
 
 __all__ = ["claims", "draw", "run", "tabulate"]
 
 
 def claims(result: dict[str, Any]) -> list[Claim]:
     """What relearning says about each removal (means over seeds decide)."""
-    arms = result["arms"]
-    mean = {name: over_seeds([{f: r[f] for f in NUMBERS} for r in rows])["mean"] for name, rows in arms.items()}
-    sinks, gold, npo = mean["memsinks"], mean["retrained_without"], mean["npo"]
+    methods = result["methods"]
+    mean = {name: over_seeds([{f: r[f] for f in NUMBERS} for r in rows])["mean"] for name, rows in methods.items()}
+    sinks, gold, npo = mean["sinks"], mean["retrained"], mean["npo"]
     careless = result["tried"]["gradient_ascent"][0]
     tough = min((mean[f"{name}_toughest"] for name in UPDATES), key=lambda m: m["recovered"])
 
     def here(name: str, field: str, digits: int = 0, sign: str = "") -> str:
-        return estimate([row[field] for row in arms[name]], digits, sign)
+        return estimate([row[field] for row in methods[name]], digits, sign)
 
     def returned(name: str) -> str:
         return here(name, "recovered", 2)
@@ -38,7 +39,7 @@ def claims(result: dict[str, Any]) -> list[Claim]:
             ),
             all(mean[u]["heldout_cost"] > 0 for u in UPDATES),
             "the retain term goes on training, here on fresh sequences without end; with a weight of 1, ascent cost "
-            f"{careless['heldout_removed'] - arms['standard'][0]['heldout_removed']:+.3f} (seed 0)",
+            f"{careless['heldout.removed'] - methods['standard'][0]['heldout.removed']:+.3f} (seed 0)",
         ),
         Claim(
             "and they only hide: relearning one half brings back the other, which is never shown",
@@ -63,13 +64,13 @@ def claims(result: dict[str, Any]) -> list[Claim]:
         Claim(
             "what sinks held does not come back: not faster than new sequences, and nothing of the other half",
             "NULLs: Sink-Off follows the retrained curve",
-            f"{counts('memsinks')}; other half {returned('memsinks')} of the way back",
+            f"{counts('sinks')}; other half {returned('sinks')} of the way back",
             abs(sinks["savings"]) <= 0.1 and sinks["recovered"] <= 0.02,
         ),
         Claim(
             "pruned sinks take as many steps as retrained without",
             "NULLs: the retrained curve",
-            f"{counts('memsinks')}; retrained without {counts('retrained_without')}",
+            f"{counts('sinks')}; retrained without {counts('retrained')}",
             abs(sinks["steps"] - gold["steps"]) <= 0.1 * gold["steps"],
             "the model learns all sequences faster, new ones too, so only steps of the same model compare",
         ),
@@ -77,27 +78,27 @@ def claims(result: dict[str, Any]) -> list[Claim]:
             "even the update that gives least back, of all settings tried, gives more back than sinks",
             "ours",
             f"{tough['recovered']:.2f} of the way back (at held-out {tough['heldout_cost']:+.3f}), "
-            f"sinks {returned('memsinks')}",
+            f"sinks {returned('sinks')}",
             tough["recovered"] > sinks["recovered"] + 0.05,
         ),
         Claim(
             "nor does what the sinks of the paper's setting held",
             "ours",
-            f"{counts('memsinks_paper')}; other half {returned('memsinks_paper')} of the way back",
-            abs(mean["memsinks_paper"]["savings"]) <= 0.1 and mean["memsinks_paper"]["recovered"] <= 0.02,
+            f"{counts('paper_sinks')}; other half {returned('paper_sinks')} of the way back",
+            abs(mean["paper_sinks"]["savings"]) <= 0.1 and mean["paper_sinks"]["recovered"] <= 0.02,
             "its sinks are few and many sequences use each, so that the shared neurons memorize as well",
         ),
         Claim(
             "off is not erased: who has the sinks' arrays needs no step, since the ID tells which are on",
             "ours",
-            f"loss {here('memsinks', 'with_arrays', 3)} on both halves after 0 steps",
+            f"loss {here('sinks', 'with_arrays', 3)} on both halves after 0 steps",
             sinks["with_arrays"] <= float(np.mean(result["standard"])),
         ),
     ]
 
 
 NUMBERS = {
-    "repeated_removed": ("repeated", 3),
+    "repeated.removed": ("repeated", 3),
     "gold_gap_closed": ("gold-gap closed", 3),
     "heldout_cost": ("cost on new", 3),
     "extraction": ("extracted", 3),
@@ -114,11 +115,11 @@ NUMBERS = {
 def tabulate(result: dict[str, Any]) -> str:
     """Every removal under attack (mean ± standard deviation over seeds), then every setting tried on seed 0."""
     rows = []
-    for name, of in result["arms"].items():
+    for name, of in result["methods"].items():
         entry = over_seeds([{f: row[f] for f in NUMBERS} for row in of])
         numbers = [spread(entry["mean"][f], entry["std"][f], digits) for f, (_, digits) in NUMBERS.items()]
         rows.append([LABELS[name], *numbers])
-    shown = ("repeated_removed", "heldout_removed", "steps", "steps_new", "recovered")
+    shown = ("repeated.removed", "heldout.removed", "steps", "steps_new", "recovered")
     tried = [
         [f"{LABELS[name]}, {', '.join(f'{k} {v}' for k, v in row['how'].items())}", str(len(row["unlearning"]) - 1)]
         + [f"{row[f]:.3g}" for f in shown]

@@ -4,16 +4,16 @@ from pathlib import Path
 from typing import Any
 
 from memsinks_np.config import require
-from memsinks_np.data import TOLD
-from memsinks_np.experiments import Plan, headline
-from memsinks_np.report import Claim
+from memsinks_np.data.corpus import TOY_LANGUAGES
+from memsinks_np.experiments import Context, headline
+from memsinks_np.experiments.report.claims import Claim
 
 files, tabulate = headline.files, headline.tabulate
 
 
-def run(plan: Plan) -> dict[str, Any]:
+def run(plan: Context) -> dict[str, Any]:
     corpus = plan.preset.settings.data.corpus
-    require(corpus not in TOLD, f"--corpus {corpus} is a toy language; choose pydoc, or the path of a text file")
+    require(corpus not in TOY_LANGUAGES, f"--corpus {corpus} is a toy language; choose pydoc, or the path of a text file")
     return headline.run(plan)
 
 

@@ -7,10 +7,23 @@ from typing import Any
 import matplotlib.pyplot as plt
 import numpy as np
 
-from memsinks_np import plots
-from memsinks_np import theory as t
-from memsinks_np.experiments.theory_run import AFTER, LRS, ONCE, RHOS, distance, lead, logit, mean, over, run, share
-from memsinks_np.report import Claim, estimate, number, table
+from memsinks_np._internal.tables import number, table
+from memsinks_np.experiments import simulations as t
+from memsinks_np.experiments.report import plots
+from memsinks_np.experiments.report.claims import Claim, estimate
+from memsinks_np.experiments.theory_run import (
+    AFTER,
+    LRS,
+    ONCE,
+    RHOS,
+    distance,
+    lead,
+    logit,
+    mean,
+    over,
+    run,
+    share,
+)
 
 __all__ = ["claims", "draw", "run", "tabulate"]
 
@@ -143,11 +156,11 @@ def draw(result: dict[str, Any], folder: Path) -> list[Path]:
 
 
 def lines(ax: Any, x: Any, curves: dict[str, tuple[Any, str, str]]) -> None:
-    """label -> (values, colour's arm, line style), each labelled at its right end."""
+    """label -> (values, colour's method, line style), each labelled at its right end."""
     ends = []
-    for label, (y, arm, style) in curves.items():
-        ax.plot(x, y, style, color=plots.COLORS[arm])
-        ends.append((y[-1], label, arm))
+    for label, (y, method, style) in curves.items():
+        ax.plot(x, y, style, color=plots.COLORS[method])
+        ends.append((y[-1], label, method))
     plots.label_ends(ax, ends)
 
 
@@ -159,8 +172,8 @@ def draw_coadaptation(ax: Any, run: dict[str, Any]) -> None:
     limit = np.full(len(n), run["limit"])
     curves = {
         "distance": (run["distance"][1:], "gradient_masking", "-"),
-        "$||W_{mem}\\,x||$": (limit, "retrained_without", ":"),
-        "bound of\nTheorem F.1": (run["bound"][1:], "retrained_without", "-"),
+        "$||W_{mem}\\,x||$": (limit, "retrained", ":"),
+        "bound of\nTheorem F.1": (run["bound"][1:], "retrained", "-"),
     }
     lines(ax, n, curves)
 
@@ -168,8 +181,8 @@ def draw_coadaptation(ax: Any, run: dict[str, Any]) -> None:
 def draw_saw_tooth(ax: Any, trace: dict[str, Any]) -> None:
     plots.frame(ax, "Learning and forgetting: who keeps it?", "logit of the right word", "training step")
     curves = {"sinks, on for\n10 % of others": "sink", "shared neurons": "shared"}
-    arms = {"sink": "memsinks", "shared": "standard"}
-    lines(ax, np.arange(len(trace["sink"])), {label: (trace[key], arms[key], "-") for label, key in curves.items()})
+    methods = {"sink": "sinks", "shared": "standard"}
+    lines(ax, np.arange(len(trace["sink"])), {label: (trace[key], methods[key], "-") for label, key in curves.items()})
 
 
 def draw_threshold(ax: Any, b: t.Bounds) -> None:
@@ -181,7 +194,7 @@ def draw_threshold(ax: Any, b: t.Bounds) -> None:
     ax.set_xticks([0.4, 0.45, 0.5, 0.55])
     curves = {
         "shared neurons,\nat most": (np.full(len(rho), b.shared_upper()), "standard", "-"),
-        "sinks, at least": (b.sink_lower(rho), "memsinks", "-"),
+        "sinks, at least": (b.sink_lower(rho), "sinks", "-"),
     }
     lines(ax, rho, curves)
 
@@ -192,4 +205,4 @@ def draw_entanglement(ax: Any, shares: dict[str, Any]) -> None:
     ax.set_xticks([0, 1, 4, 16, 64, 256], ["0", "1", "4", "16", "64", "256"])
     ax.set_ylim(0, 0.6)
     curves = {"each with noise\nof its own": (shares["noisy"], "standard", "-o")}
-    lines(ax, ONCE, curves | {"without noise": (shares["clean"], "retrained_without", "-o")})
+    lines(ax, ONCE, curves | {"without noise": (shares["clean"], "retrained", "-o")})

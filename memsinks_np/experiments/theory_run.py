@@ -5,8 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from memsinks_np import theory as t
-from memsinks_np.experiments import Plan
+from memsinks_np.experiments import Context
+from memsinks_np.experiments import simulations as t
 
 D, LR, STEPS = 12, 0.05, 3000  # co-adaptation
 AFTER = (1, 10, 20, 50, 100, 300, 1000, 3000)
@@ -16,7 +16,7 @@ LRS = {"gentle": 0.001, "usual": 0.3}
 SEMANTIC, ONCE, DRAWS = 8, (0, 1, 2, 4, 8, 16, 32, 64, 128, 256), 40  # entanglement
 
 
-def run(plan: Plan) -> dict[str, Any]:
+def run(plan: Context) -> dict[str, Any]:
     """Three simulations for every seed; nothing is trained, so the preset does not matter."""
     draws = 4 if plan.quick else DRAWS
     return {

@@ -1,0 +1,318 @@
+"""Corpora: which sequences repeat, which are seen once, which are held out.
+
+A corpus is a toy language (stories.py), a text by characters ("pydoc" or a UTF-8 file), or token
+arrays of your own. Each batch is a pure function of (configuration, step).
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from memsinks_np._internal.ids import (
+    Purpose,
+    hash_ints,
+    id_of,
+    integers,
+    permutation,
+    uniform,
+    validate_ids,
+    validate_ints,
+)
+from memsinks_np._internal.typing import Ids, Tokens
+from memsinks_np.config import ConfigError, DataConfig, require
+from memsinks_np.data.stories import Language, domains, stories
+from memsinks_np.data.text import encode, rare_windows, read_text
+
+# the language of once-seen stories, and that of repeated and held-out ones
+TOY_LANGUAGES: dict[str, Callable[[], tuple[Language, Language]]] = {
+    "stories": lambda: (stories(), stories()),
+    "domains": domains,
+}
+OWN_DATA = "own data"  # the name of a corpus made of token arrays
+PADDING = -1  # fills rows up to the longest sequence
+# stories are numbered: repeated ones from 0, held-out, once-seen and replacement ones from here
+HELDOUT_OFFSET, ONCE_OFFSET, REPLACEMENT_OFFSET = 1 << 31, 1 << 32, 1 << 40
+PREFETCH_STEPS = 16  # once-seen sequences are drawn for so many steps at once, which is faster
+
+Draw = Callable[[NDArray[np.int64]], tuple[Tokens, Ids]]
+
+
+class Sequences(NamedTuple):
+    """What one training step sees."""
+
+    tokens: Tokens  # (B,T+1)
+    ids: Ids  # (B,)
+    repeated: NDArray[np.bool_]  # (B,)
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """Sequences by role, and the batches made of them."""
+
+    cfg: DataConfig
+    vocab: tuple[str, ...]
+    separator: str  # between two tokens of a text
+    repeated: Tokens  # (R,T+1), canaries last
+    repeated_ids: Ids
+    heldout: Tokens  # (N,T+1)
+    heldout_ids: Ids  # never trained on; their sinks may be shared with trained sequences
+    draw: Draw  # numbers -> tokens and IDs of once-seen sequences
+    entropy: Callable[[Tokens], float] | None  # exact loss of a perfect model, where it is known
+    # cache: block number -> once-seen sequences of the next PREFETCH_STEPS steps
+    prefetched: dict[int, tuple[Tokens, Ids]] = field(default_factory=dict, repr=False)
+
+    @classmethod
+    def from_sequences(
+        cls,
+        tokens: Sequence[Any],
+        ids: Any = None,
+        *,
+        background: Sequence[Any] = (),
+        heldout: Sequence[Any] | float = 0.1,
+        vocab: Sequence[str] | None = None,
+        separator: str = " ",
+        batch_size: int = 32,
+        repeat_fraction: float | None = None,
+        seed: int = 0,
+    ) -> "Corpus":
+        """Make a corpus of your own token arrays.
+
+        tokens      the sequences to memorize or remove: integer arrays of equal or unequal lengths
+        ids         an integer ID for each: one per sequence, or one per author; by default a hash
+                    of the tokens (paper, App. I)
+        background  further sequences, shown in turn; without them a batch is made of `tokens` only
+        heldout     sequences that are never trained on, or the fraction of `tokens` to split off
+        vocab       the tokens as text; by default their numbers
+
+        Short sequences are padded; padding has no loss. `repeat_fraction` is the part of a batch
+        that `tokens` fill beside a background (default 0.25). Raises ConfigError.
+        """
+        rows = as_rows(tokens, "tokens")
+        own_ids = hash_rows(rows) if ids is None else validate_ids(ids)
+        require(
+            len(own_ids) == len(rows),
+            f"{len(rows)} sequences with {len(own_ids)} IDs; give one ID per sequence",
+        )
+        if isinstance(heldout, float | int):
+            require(0 < heldout < 1, f"heldout={heldout} is not a fraction; choose 0 < heldout < 1")
+            n = max(1, round(heldout * len(rows)))
+            require(n < len(rows), f"{len(rows)} sequences cannot be split; give heldout sequences")
+            order = permutation(len(rows), seed, Purpose.WINDOW)
+            heldout_rows = [rows[i] for i in order[:n]]
+            kept = np.sort(order[n:])
+            rows, own_ids = [rows[i] for i in kept], own_ids[kept]
+        else:
+            heldout_rows = as_rows(heldout, "heldout")
+        once = as_rows(background, "background") if len(background) else []
+        every = [*rows, *heldout_rows, *once]
+        n_vocab = 1 + max(int(row.max()) for row in every)
+        words = tuple(map(str, range(n_vocab))) if vocab is None else tuple(vocab)
+        require(
+            len(words) >= n_vocab,
+            f"token {n_vocab - 1} is outside the vocabulary of {len(words)}; give more words",
+        )
+        width = max(map(len, every))
+        fraction = (0.25 if once else 1.0) if repeat_fraction is None else repeat_fraction
+        cfg = DataConfig(
+            corpus=OWN_DATA,
+            n_ctx=width - 1,
+            batch_size=batch_size,
+            repeat_fraction=fraction,
+            n_repeated=len(rows),
+            n_heldout=len(heldout_rows),
+            seed=seed,
+        )
+        require(
+            bool(once) or cfg.n_repeated_per_batch == batch_size,
+            f"repeat_fraction={fraction} needs background sequences; give some or leave it out",
+        )
+        once_tokens, once_ids = pad(once, width), hash_rows(once)
+
+        def draw(numbers: NDArray[np.int64]) -> tuple[Tokens, Ids]:
+            i = numbers % max(1, len(once))
+            return once_tokens[i], once_ids[i]
+
+        return cls(
+            cfg=cfg,
+            vocab=words,
+            separator=separator,
+            repeated=pad(rows, width),
+            repeated_ids=own_ids,
+            heldout=pad(heldout_rows, width),
+            heldout_ids=hash_rows(heldout_rows),
+            draw=draw,
+            entropy=None,
+        )
+
+    def batch(self, step: int) -> Sequences:
+        """Return the sequences of one step: repeated ones in turn, then once-seen ones."""
+        cfg, n = self.cfg, self.cfg.n_repeated_per_batch
+        places = integers(n, step * n)
+        index = self.repeated_index(places)
+        wrong = uniform(cfg.seed, Purpose.ID_NOISE, step, integers(n)) < cfg.id_noise
+        wrong_ids = hash_ints(cfg.seed, Purpose.WRONG_ID, step, integers(n)).view(np.int64)
+        once, once_ids = self.once_seen(step)
+        tokens = np.concatenate([self.repeated[index], once])
+        ids = np.concatenate([np.where(wrong, wrong_ids, self.repeated_ids[index]), once_ids])
+        repeated = np.arange(cfg.batch_size) < n
+        if cfg.show_every_n_passes > 1:
+            turns = np.uint64(cfg.show_every_n_passes)
+            turn = hash_ints(cfg.seed, Purpose.THINNING, index) % turns
+            current = (places // len(self.repeated)).astype(np.uint64) % turns
+            absent = np.flatnonzero(current != turn)
+            tokens[absent], ids[absent] = self.draw(REPLACEMENT_OFFSET + places[absent])
+            repeated[absent] = False
+        return Sequences(tokens, ids, repeated)
+
+    def once_seen(self, step: int) -> tuple[Tokens, Ids]:
+        """Return tokens and IDs of the once-seen sequences of a step."""
+        n = self.cfg.batch_size - self.cfg.n_repeated_per_batch
+        block, i = divmod(step, PREFETCH_STEPS)
+        drawn = self.prefetched.get(block)
+        if drawn is None:
+            drawn = self.draw(integers(PREFETCH_STEPS * n, block * PREFETCH_STEPS * n))
+            self.prefetched.clear()
+            self.prefetched[block] = drawn
+        tokens, ids = drawn
+        return tokens[i * n : (i + 1) * n], ids[i * n : (i + 1) * n]
+
+    def repeated_index(self, places: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return which repeated sequence has each place in the endless series of passes."""
+        R = len(self.repeated)
+        if not self.cfg.shuffled:
+            return places % R
+        seed = self.cfg.seed
+        return np.array([pass_order(R, seed, p // R)[p % R] for p in places.tolist()], np.int64)
+
+    def text(self, tokens: NDArray[np.int64]) -> str:
+        """Return tokens as text, without padding."""
+        return self.separator.join(self.vocab[i] for i in tokens if i != PADDING)
+
+
+@lru_cache(maxsize=4)
+def pass_order(n: int, seed: int, turn: int) -> NDArray[np.int64]:
+    """Return the order of the repeated sequences in one pass. Do not write to it."""
+    return permutation(n, seed, Purpose.ORDER, turn)
+
+
+def as_rows(sequences: Sequence[Any], what: str) -> list[NDArray[np.int64]]:
+    """Return token sequences as int64 arrays. Raises ConfigError, naming the sequence."""
+    require(len(sequences) > 0, f"{what}: there are no sequences; give at least one")
+    rows = [validate_ints(row, f"{what}[{i}]") for i, row in enumerate(sequences)]
+    for i, row in enumerate(rows):
+        if row.ndim != 1 or len(row) < 2:
+            raise ConfigError(f"{what}[{i}] has shape {row.shape}; give at least two tokens in a row")
+        if row.min() < 0:
+            raise ConfigError(f"{what}[{i}] holds token {row.min()}; tokens are 0 or more")
+    return rows
+
+
+def hash_rows(rows: Sequence[NDArray[np.int64]]) -> Ids:
+    """Return one ID per sequence, hashed from its tokens."""
+    return np.concatenate([np.zeros(0, np.int64), *(id_of(row) for row in rows)])
+
+
+def pad(rows: Sequence[NDArray[np.int64]], width: int) -> Tokens:
+    """Return sequences as one array, short ones filled up with PADDING."""
+    padded = np.full((len(rows), width), PADDING, np.int64)
+    for out, row in zip(padded, rows, strict=True):
+        out[: len(row)] = row
+    return padded
+
+
+def load_corpus(cfg: DataConfig) -> Corpus:
+    """Return the corpus that a configuration names.
+
+    Raises ConfigError if a text is missing, unreadable or too short.
+    """
+    return story_corpus(cfg) if cfg.corpus in TOY_LANGUAGES else text_corpus(cfg)
+
+
+def make_canaries(cfg: DataConfig, n_vocab: int) -> Tokens:
+    """Return (n_canaries, T+1) uniformly random tokens: only memory can predict them."""
+    i, t = integers(cfg.n_canaries)[:, None], integers(cfg.n_ctx + 1)
+    return (uniform(cfg.seed, Purpose.CANARY, i, t) * n_vocab).astype(np.int64)
+
+
+def story_corpus(cfg: DataConfig) -> Corpus:
+    """Return a corpus of stories; the number of a story is its ID.
+
+    In "domains", repeated and held-out stories belong to a second domain, all others to the first.
+    """
+    once_language, language = TOY_LANGUAGES[cfg.corpus]()
+
+    def sample(language: Language, numbers: NDArray[np.int64]) -> Tokens:
+        return language.sample(cfg.n_ctx + 1, cfg.seed, numbers)
+
+    def draw(numbers: NDArray[np.int64]) -> tuple[Tokens, Ids]:
+        return sample(once_language, ONCE_OFFSET + numbers), ONCE_OFFSET + numbers
+
+    natural = sample(language, integers(cfg.n_repeated))
+    heldout_ids = integers(cfg.n_heldout, HELDOUT_OFFSET)
+    return Corpus(
+        cfg=cfg,
+        vocab=language.vocab,
+        separator=" ",
+        repeated=np.concatenate([natural, make_canaries(cfg, len(language.vocab))]),
+        repeated_ids=integers(cfg.n_repeated + cfg.n_canaries),
+        heldout=sample(language, heldout_ids),
+        heldout_ids=heldout_ids,
+        draw=draw,
+        entropy=lambda tokens: float(-language.log_prob(tokens).mean()),
+    )
+
+
+def n_vocab(cfg: DataConfig) -> int:
+    """Return V, the number of different tokens."""
+    if cfg.corpus in TOY_LANGUAGES:
+        return len(TOY_LANGUAGES[cfg.corpus]()[0].vocab)
+    return len(encode(read_text(cfg.corpus))[0])
+
+
+def text_corpus(cfg: DataConfig) -> Corpus:
+    """Return windows of T+1 characters of a text; an ID is the hash of the characters (App. I).
+
+    Repeated and held-out windows are cut out; once-seen ones start anywhere in the rest.
+    """
+    vocab, tokens = encode(read_text(cfg.corpus))
+    width, n = cfg.n_ctx + 1, cfg.n_repeated + cfg.n_heldout
+    need = 2 * n * width
+    require(
+        len(tokens) >= need,
+        f"corpus {cfg.corpus!r} has {len(tokens)} characters but at least {need} are needed; "
+        "use a longer text",
+    )
+    order = permutation(len(tokens) // width, cfg.seed, Purpose.WINDOW)
+    chosen = rare_windows(tokens, width, n, order)
+    require(
+        len(chosen) == n,
+        f"corpus {cfg.corpus!r} has only {len(chosen)} windows of {width} characters that occur "
+        f"once, but {n} are needed; use a longer or more varied text",
+    )
+    windows = tokens[: len(tokens) // width * width].reshape(-1, width)
+    rest = np.delete(windows, chosen, axis=0).ravel()
+    cut = windows[chosen].astype(np.int64)
+    natural, heldout = cut[: cfg.n_repeated], cut[cfg.n_repeated :]
+    repeated = np.concatenate([natural, make_canaries(cfg, len(vocab))])
+
+    def draw(numbers: NDArray[np.int64]) -> tuple[Tokens, Ids]:
+        u = uniform(cfg.seed, Purpose.OFFSET, numbers)
+        start = (u * (len(rest) - width)).astype(np.int64)
+        crops = rest[start[:, None] + np.arange(width)].astype(np.int64)
+        return crops, id_of(crops)
+
+    return Corpus(
+        cfg=cfg,
+        vocab=vocab,
+        separator="",
+        repeated=repeated,
+        repeated_ids=id_of(repeated),
+        heldout=heldout,
+        heldout_ids=id_of(heldout),
+        draw=draw,
+        entropy=None,
+    )

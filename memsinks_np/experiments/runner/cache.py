@@ -1,0 +1,134 @@
+"""Cache trained models and results under a hash of everything that they depend on."""
+
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import asdict, is_dataclass
+from functools import lru_cache, partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from memsinks_np._internal.files import write_atomic
+from memsinks_np.config import ConfigError, Method, Settings, require
+from memsinks_np.data.corpus import TOY_LANGUAGES, Corpus, load_corpus
+from memsinks_np.data.text import read_text
+from memsinks_np.export import npz
+from memsinks_np.metrics import to_history
+from memsinks_np.model import init_params
+from memsinks_np.train import train
+from memsinks_np.trained import Model
+
+PACKAGE = Path(__file__).parents[2]
+
+
+class Job(NamedTuple):
+    """Train a method under settings (which hold the seed), then measure the model."""
+
+    method: Method
+    settings: Settings
+    measure: Callable[..., Any]  # model -> JSON data: a module-level function, or a partial of one
+
+    def __str__(self) -> str:
+        return f"{self.method.name} seed {self.settings.train.seed}"
+
+
+@lru_cache
+def source_hash() -> str:
+    """Return a hash of the package's source and NumPy's version: older results are not reused."""
+    digest = hashlib.sha256(np.__version__.encode())
+    for path in sorted(PACKAGE.rglob("*.py")):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def text_hash(corpus: str) -> str:
+    """Return a hash of a corpus's text; of a toy language, its name."""
+    text = corpus if corpus in TOY_LANGUAGES else read_text(corpus)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def fingerprint(job: Job) -> dict[str, Any]:
+    """Return everything that a trained model depends on; the method's name is not part of it."""
+    made = {
+        "method": asdict(job.method),
+        "settings": asdict(job.settings),
+        "source": source_hash(),
+        "text": text_hash(job.settings.data.corpus),
+    }
+    del made["method"]["name"], made["settings"]["data"]["corpus"]  # the text counts, not its path
+    result: dict[str, Any] = json.loads(json.dumps(made))
+    return result
+
+
+def key_of(value: Any) -> str:
+    """Return a short hash of JSON data."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:20]
+
+
+def model_path(cache: Path, made: dict[str, Any]) -> Path:
+    """Return where the model with this fingerprint is stored."""
+    return cache / f"{key_of(made)}.npz"
+
+
+def result_path(cache: Path, job: Job, made: dict[str, Any]) -> Path:
+    """Return where the result of the job's measurement is stored."""
+    measure = job.measure if isinstance(job.measure, partial) else partial(job.measure)
+    name = f"{measure.func.__module__}.{measure.func.__qualname__}"
+    kwargs = {k: asdict(v) if is_dataclass(v) else v for k, v in measure.keywords.items()}
+    what = [name, measure.args, kwargs]
+    return model_path(cache, made).with_suffix(f".{key_of(what)[:12]}.json")
+
+
+def load_result(path: Path) -> Any:
+    """Return a stored result. Raises ConfigError if the file is damaged."""
+    try:
+        return json.loads(path.read_text())["result"]
+    except Exception as e:  # whatever damage leads to
+        reason = f"{path} is not a result ({type(e).__name__}); delete it and run again"
+        raise ConfigError(reason) from None
+
+
+def save_result(path: Path, result: Any) -> None:
+    """Store a result as JSON."""
+    write_atomic(path, json.dumps({"result": result}))
+
+
+def check_fingerprint(job: Job, made: dict[str, Any]) -> None:
+    """Raise ConfigError unless this process would train what the command described."""
+    now = fingerprint(job)
+    text = job.settings.data.corpus
+    require(now["text"] == made["text"], f"corpus {text!r} changed during the run; run again")
+    require(
+        now["source"] == made["source"],
+        "this worker runs another version of memsinks_np or NumPy; update it and run again",
+    )
+
+
+def train_cached(
+    job: Job,
+    cache: Path,
+    on_step: Callable[[int, float], Any] = lambda step, loss: None,
+    threads: int = 1,
+    fresh: bool = False,
+) -> Model:
+    """Return the job's model: from the cache if it is there, else train and store it."""
+    made, corpus = fingerprint(job), load_corpus(job.settings.data)
+    path = model_path(cache, made)
+    if path.exists() and not fresh:
+        return load_model(path, job, made, corpus)
+    model = train(job.method, job.settings, corpus, on_step, threads)
+    npz.save(path, model.params, {"made": made, "history": model.history})
+    return model
+
+
+def load_model(path: Path, job: Job, made: dict[str, Any], corpus: Corpus) -> Model:
+    """Read a model that has this fingerprint. Raises ConfigError for any other file."""
+    cfg = job.settings.model(job.method, len(corpus.vocab))
+    meta = npz.read_meta(path)
+    history = meta.get("history")
+    ok = meta.get("made") == made and isinstance(history, list)
+    require(ok, f"{path} holds another model; delete it and run again")
+    params = npz.load(path, init_params(cfg))
+    return Model(params, cfg, corpus.vocab, corpus.separator, to_history(history or []), corpus)

@@ -1,1 +1,0 @@
-"""Removal after training: which neurons (localisation), which update (unlearning)."""
