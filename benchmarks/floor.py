@@ -21,7 +21,9 @@ def products(cfg: ModelConfig, B: int, A: int) -> list[tuple[Any, Any, Any]]:
     def array(*shape: int) -> Any:
         return rng.standard_normal(shape, dtype=np.float32)
 
-    def linear(n: int, a: int, b: int) -> list[tuple[Any, ...]]:  # y = x W, dx = dy W^T, dW = x^T dy
+    def linear(
+        n: int, a: int, b: int
+    ) -> list[tuple[Any, ...]]:  # y = x W, dx = dy W^T, dW = x^T dy
         return [(array(n, a), array(a, b)), (array(n, b), array(b, a)), (array(a, n), array(n, b))]
 
     def batched(lead: tuple[int, ...], i: int, j: int, k: int) -> list[tuple[Any, ...]]:
@@ -39,7 +41,9 @@ def products(cfg: ModelConfig, B: int, A: int) -> list[tuple[Any, Any, Any]]:
     return [(x, y, np.empty((*x.shape[:-1], y.shape[-1]), np.float32)) for x, y in pairs]
 
 
-def floor_step(cfg: ModelConfig, B: int, A: int, threads: int, stack: ExitStack) -> Callable[[], None]:
+def floor_step(
+    cfg: ModelConfig, B: int, A: int, threads: int, stack: ExitStack
+) -> Callable[[], None]:
     """All products of a step, on two threads in the faster of two ways: half a batch each, or BLAS with two threads.
 
     The way is chosen beforehand, since threads of BLAS spin on after their work and would slow down what comes next.
@@ -62,4 +66,6 @@ def floor_step(cfg: ModelConfig, B: int, A: int, threads: int, stack: ExitStack)
         with threadpool_limits(threads, user_api="blas"):
             multiply(whole)
 
-    return min((half_each, blas_threads), key=lambda way: min(timeit.repeat(way, number=1, repeat=20)))
+    return min(
+        (half_each, blas_threads), key=lambda way: min(timeit.repeat(way, number=1, repeat=20))
+    )

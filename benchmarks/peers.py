@@ -10,12 +10,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from memsinks_np.crew import ALONE, Crew, pair
+from memsinks_np.routing import Microbatch, anything
 
 from memsinks_np import optim
 from memsinks_np.config import ModelConfig, TrainConfig
 from memsinks_np.gradcheck.references import autograd_namespace
 from memsinks_np.model import make_batch, token_loss
-from memsinks_np.routing import Microbatch, anything
 from memsinks_np.sinks import Mask, Params, Rows
 from memsinks_np.train import gradients
 
@@ -39,15 +39,22 @@ def halves(cfg: ModelConfig, tokens: Any, index: Any, masked: bool) -> list[Micr
     parts = []
     for rows in np.array_split(np.arange(len(tokens)), 2):
         one = Mask(mask_from(index[rows], S)) if masked else Rows(index[rows])
-        parts.append(Microbatch(tokens[rows], (one,) * cfg.n_layers, len(rows) / len(tokens), anything))
+        parts.append(
+            Microbatch(tokens[rows], (one,) * cfg.n_layers, len(rows) / len(tokens), anything)
+        )
     return parts
 
 
 def densify(grads: Params, params: Params) -> Params:
-    return {name: optim.densify(np, params[name], *g) if isinstance(g, tuple) else g for name, g in grads.items()}
+    return {
+        name: optim.densify(np, params[name], *g) if isinstance(g, tuple) else g
+        for name, g in grads.items()
+    }
 
 
-def ours(cfg: ModelConfig, params: Params, tokens: Any, index: Any, masked: bool, crew: Crew = ALONE) -> Peer:
+def ours(
+    cfg: ModelConfig, params: Params, tokens: Any, index: Any, masked: bool, crew: Crew = ALONE
+) -> Peer:
     """This project: both halves of the batch, merged, clip_scale, lazy AdamW."""
     parts = halves(cfg, tokens, index, masked)
     params = {name: w.copy() for name, w in params.items()}
@@ -68,7 +75,13 @@ def ours(cfg: ModelConfig, params: Params, tokens: Any, index: Any, masked: bool
 
 
 def ours_by(
-    threads: int, stack: ExitStack, cfg: ModelConfig, params: Params, tokens: Any, index: Any, masked: bool
+    threads: int,
+    stack: ExitStack,
+    cfg: ModelConfig,
+    params: Params,
+    tokens: Any,
+    index: Any,
+    masked: bool,
 ) -> Peer:
     """The same by one process or by two, until the stack is closed."""
     args = (cfg, params, tokens, index, masked)
@@ -123,7 +136,10 @@ def torch_peer(cfg: ModelConfig, params: Params, tokens: Any, index: Any, masked
     p = {name: torch.tensor(w, requires_grad=True) for name, w in params.items()}
     matrices = [w for name, w in p.items() if optim.has_weight_decay(name)]
     others = [w for name, w in p.items() if not optim.has_weight_decay(name)]
-    groups = [{"params": matrices, "weight_decay": CFG.weight_decay}, {"params": others, "weight_decay": 0.0}]
+    groups = [
+        {"params": matrices, "weight_decay": CFG.weight_decay},
+        {"params": others, "weight_decay": 0.0},
+    ]
     adamw = torch.optim.AdamW(groups, lr=LR, betas=CFG.betas, eps=CFG.eps, fused=True)
     inputs, targets = torch.tensor(tokens[:, :-1]), torch.tensor(tokens[:, 1:])
     at, mask = torch.tensor(index), torch.tensor(mask_from(index, cfg.sinks.n_sink))[:, None, :]
@@ -134,12 +150,18 @@ def torch_peer(cfg: ModelConfig, params: Params, tokens: Any, index: Any, masked
 
     def mlp(m: Any, w: Callable) -> Any:
         if masked:
-            pre = F.linear(m, torch.cat([w("mlp.W_in").T, w("sink.W_in")]), torch.cat([w("mlp.b_in"), w("sink.b_in")]))
+            pre = F.linear(
+                m,
+                torch.cat([w("mlp.W_in").T, w("sink.W_in")]),
+                torch.cat([w("mlp.b_in"), w("sink.b_in")]),
+            )
             post = F.gelu(pre, approximate="tanh")
             G = cfg.n_shared
             kept = torch.cat([post[..., :G], post[..., G:] * mask], -1)
             return kept @ torch.cat([w("mlp.W_out"), w("sink.W_out")]) + w("mlp.b_out")
-        y = F.gelu(m @ w("mlp.W_in") + w("mlp.b_in"), approximate="tanh") @ w("mlp.W_out") + w("mlp.b_out")
+        y = F.gelu(m @ w("mlp.W_in") + w("mlp.b_in"), approximate="tanh") @ w("mlp.W_out") + w(
+            "mlp.b_out"
+        )
         w_in, w_out = F.embedding(at, w("sink.W_in")), F.embedding(at, w("sink.W_out"))
         b_in = w("sink.b_in")[at]
         pre = torch.baddbmm(b_in[:, None, :], m, w_in.transpose(1, 2))
@@ -192,7 +214,10 @@ def jax_peer(cfg: ModelConfig, params: Params, tokens: Any, index: Any, masked: 
         m = {k: b1 * m[k] + (1 - b1) * scale * g[k] for k in p}
         v = {k: b2 * v[k] + (1 - b2) * (scale * g[k]) ** 2 for k in p}
         change = {k: m[k] / (1 - b1**n) / (jnp.sqrt(v[k] / (1 - b2**n)) + CFG.eps) for k in p}
-        p = {k: p[k] * (1 - LR * CFG.weight_decay * optim.has_weight_decay(k)) - LR * change[k] for k in p}
+        p = {
+            k: p[k] * (1 - LR * CFG.weight_decay * optim.has_weight_decay(k)) - LR * change[k]
+            for k in p
+        }
         return p, m, v, n + 1
 
     jitted = jax.jit(adamw_step, donate_argnums=(0, 1, 2))

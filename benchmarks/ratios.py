@@ -16,16 +16,30 @@ def tell(rows: list[dict[str, Any]], threads: int) -> str:
     lines = []
     for name in dict.fromkeys(r["shape"] for r in rows):
         own = median_of(rows, name, OURS, threads)
-        gains = [ratio(median_of(rows, name, it, 1), median_of(rows, name, it, threads)) for it in (OURS, "floor")]
+        gains = [
+            ratio(median_of(rows, name, it, 1), median_of(rows, name, it, threads))
+            for it in (OURS, "floor")
+        ]
         ratios = [ratio(own, median_of(rows, name, other, threads)) for other in others]
         lines.append([name, f"{own:.1f}", *gains, *ratios])
-    head = ["shape", f"ours, ms ({threads} threads)", "speed-up from 1", "the floor's", *(f"/ {o}" for o in others)]
+    head = [
+        "shape",
+        f"ours, ms ({threads} threads)",
+        "speed-up from 1",
+        "the floor's",
+        *(f"/ {o}" for o in others),
+    ]
     return table(head, lines)
 
 
-def median_of(rows: list[dict[str, Any]], shape: str, implementation: str, threads: int) -> float | None:
+def median_of(
+    rows: list[dict[str, Any]], shape: str, implementation: str, threads: int
+) -> float | None:
     key = (shape, implementation, threads)
-    return next((r["median_ms"] for r in rows if (r["shape"], r["implementation"], r["threads"]) == key), None)
+    return next(
+        (r["median_ms"] for r in rows if (r["shape"], r["implementation"], r["threads"]) == key),
+        None,
+    )
 
 
 def ratio(a: float | None, b: float | None) -> str:

@@ -64,7 +64,9 @@ SHAPES = [
 def sinks_of(shape: Shape) -> np.ndarray:
     """(B,A) distinct sinks for each sequence."""
     rng = np.random.default_rng(1)
-    return np.stack([np.sort(rng.permutation(shape.n_sink)[: shape.n_active]) for _ in range(shape.B)])
+    return np.stack(
+        [np.sort(rng.permutation(shape.n_sink)[: shape.n_active]) for _ in range(shape.B)]
+    )
 
 
 def contestants(shape: Shape, threads: int, stack: ExitStack, peers_too: bool) -> dict[str, Any]:
@@ -102,7 +104,9 @@ def must_agree(peers: dict[str, Peer]) -> None:
         loss, got = peer.loss_and_grads()
         worst = max(float(np.abs(got[k] - want[k]).max() / np.abs(want[k]).max()) for k in want)
         if abs(loss - want_loss) > 1e-4 or worst > 2e-4:
-            raise SystemExit(f"{name} differs from {OURS}: loss {loss} against {want_loss}, gradients by {worst:.1e}")
+            raise SystemExit(
+                f"{name} differs from {OURS}: loss {loss} against {want_loss}, gradients by {worst:.1e}"
+            )
 
 
 def set_threads(threads: int) -> None:
@@ -112,18 +116,26 @@ def set_threads(threads: int) -> None:
         torch.set_num_threads(threads)
 
 
-def measure(shape: Shape, threads: list[int], seconds: float, peers_too: bool = True) -> list[dict[str, Any]]:
+def measure(
+    shape: Shape, threads: list[int], seconds: float, peers_too: bool = True
+) -> list[dict[str, Any]]:
     """Rows of one shape: every contestant with each number of threads, in turn, for about `seconds` each.
 
     One thread and two take turns as well, so that a machine busy with other things slows down both.
     """
     with ExitStack() as stack:
-        steps = {(n, name): step for n in threads for name, step in contestants(shape, n, stack, peers_too).items()}
+        steps = {
+            (n, name): step
+            for n in threads
+            for name, step in contestants(shape, n, stack, peers_too).items()
+        }
         times: dict[tuple[int, str], list[float]] = {key: [] for key in steps}
         slow = {key: max(timed(step) for _ in range(2)) for key, step in steps.items()}
         for turn in tqdm(range(max(2, round(12 * seconds))), desc=shape.name, disable=None):
             for (n, name), step in steps.items():
-                if turn < 2 or turn * slow[n, name] * BLOCK <= seconds * 3:  # the slowest come fewer times
+                if (
+                    turn < 2 or turn * slow[n, name] * BLOCK <= seconds * 3
+                ):  # the slowest come fewer times
                     if peers_too:
                         set_threads(n)
                     time.sleep(0.02)  # the one before may have threads that still spin
@@ -157,12 +169,23 @@ def selection_share(rows: list[dict[str, Any]]) -> float | None:
 
 def machine() -> dict[str, Any]:
     """What it ran on."""
-    cpu = next((x.split(":")[1].strip() for x in cpu_lines() if x.startswith("model name")), platform.processor())
-    blas = [f"{i['internal_api']} {i['version']} {i.get('architecture', '')}" for i in threadpool_info()]
+    cpu = next(
+        (x.split(":")[1].strip() for x in cpu_lines() if x.startswith("model name")),
+        platform.processor(),
+    )
+    blas = [
+        f"{i['internal_api']} {i['version']} {i.get('architecture', '')}" for i in threadpool_info()
+    ]
     from importlib.metadata import version
 
     versions = {n: version(n) for n in ("numpy", "autograd", "torch", "jax") if installed(n)}
-    return {"cpu": cpu, "python": platform.python_version(), "blas": blas, "memsinks_np": __version__, **versions}
+    return {
+        "cpu": cpu,
+        "python": platform.python_version(),
+        "blas": blas,
+        "memsinks_np": __version__,
+        **versions,
+    }
 
 
 def cpu_lines() -> list[str]:
@@ -171,12 +194,22 @@ def cpu_lines() -> list[str]:
 
 
 def main(argv: list[str] | None = None) -> int:
-    p = argparse.ArgumentParser(prog="python -m benchmarks.step", description=(__doc__ or "").split("\n")[0])
+    p = argparse.ArgumentParser(
+        prog="python -m benchmarks.step", description=(__doc__ or "").split("\n")[0]
+    )
     p.add_argument("--quick", action="store_true", help="the default shape alone, few repetitions")
-    p.add_argument("--alone", action="store_true", help="without the peers, whose libraries slow down what runs beside")
+    p.add_argument(
+        "--alone",
+        action="store_true",
+        help="without the peers, whose libraries slow down what runs beside",
+    )
     p.add_argument("--shapes", nargs="+", choices=[s.name for s in SHAPES], help="default: all")
-    p.add_argument("--threads", type=int, nargs="+", choices=[1, 2], default=[1, 2], help="default: 1 2")
-    p.add_argument("--out", type=Path, default=Path("runs/benchmarks"), help="default: runs/benchmarks")
+    p.add_argument(
+        "--threads", type=int, nargs="+", choices=[1, 2], default=[1, 2], help="default: 1 2"
+    )
+    p.add_argument(
+        "--out", type=Path, default=Path("runs/benchmarks"), help="default: runs/benchmarks"
+    )
     a = p.parse_args(argv)
     try:
         a.out.mkdir(parents=True, exist_ok=True)
@@ -193,7 +226,9 @@ def main(argv: list[str] | None = None) -> int:
     print(tell(rows, max(a.threads)))
     if share is not None:
         print(f"choosing the sinks of a batch takes {share:.1%} of the step at a pool of 65,536")
-    write_atomic(a.out / "step.json", to_json({"rows": rows, "machine": machine(), "selection_share": share}))
+    write_atomic(
+        a.out / "step.json", to_json({"rows": rows, "machine": machine(), "selection_share": share})
+    )
     draw(rows, max(a.threads), a.out)
     return 0
 

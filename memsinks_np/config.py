@@ -98,7 +98,9 @@ class SinkConfig:
         else:
             require(A > 0, f"n_active={A} is not positive; use at least one sink per sequence")
             require(A <= S, f"n_active={A} exceeds n_sink={S}; lower it or enlarge the pool")
-            require(S % A == 0, f"n_active={A} does not divide n_sink={S}; try n_sink={A * (S // A)}")
+            require(
+                S % A == 0, f"n_active={A} does not divide n_sink={S}; try n_sink={A * (S // A)}"
+            )
 
     @property
     def is_random(self) -> bool:
@@ -155,7 +157,9 @@ class DataConfig:
 
     def __post_init__(self) -> None:
         check_types(self)
-        check_sizes(self, 1, "n_ctx", "batch_size", "n_repeated", "n_heldout", "show_every_n_passes")
+        check_sizes(
+            self, 1, "n_ctx", "batch_size", "n_repeated", "n_heldout", "show_every_n_passes"
+        )
         check_sizes(self, 0, "n_canaries")
         check_seed(self.seed)
         n_sequences = self.batch_size + self.n_repeated + self.n_canaries + self.n_heldout
@@ -228,6 +232,11 @@ class Method:
             self.routing == "free" or self.sinks is not None,
             f"routing={self.routing!r} needs sinks; give the method a SinkConfig",
         )
+
+    @property
+    def has_own_sinks(self) -> bool:
+        """Whether each sequence has sinks of its own, which can be deleted."""
+        return self.sinks is not None and not self.random_sinks and self.routing == "free"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -145,6 +145,11 @@ class HistoryRow(NamedTuple):
     first_sequence: list[float] = []  # of the first repeated sequence, after every step
 
 
+def to_evaluation(row: list[Any]) -> Evaluation:
+    """Return an evaluation that was stored as JSON."""
+    return Evaluation(*(BySinks(*numbers) for numbers in row))
+
+
 def to_history(rows: list[list[Any]]) -> list[HistoryRow]:
     """Return rows that were stored as JSON."""
     return [HistoryRow(r[0], r[1], BySinks(*r[2]), BySinks(*r[3]), r[4]) for r in rows]

@@ -36,7 +36,9 @@ def sum_rows(xp: Xp, x: Array) -> Array:  # (...,N) -> (N,)
 
 def max_keepdims(xp: Xp, x: Array) -> Array:  # (...,N) -> (...,1)
     """Largest entry along the last axis, found down the columns of a transposed copy: three times faster than `max`."""
-    half = x.shape[-1] // 2  # the larger of two halves first; of an odd number, they share the one in the middle
+    half = (
+        x.shape[-1] // 2
+    )  # the larger of two halves first; of an odd number, they share the one in the middle
     x = xp.maximum(x[..., : x.shape[-1] - half], x[..., half:])
     columns = xp.reshape(xp.reshape(flatten_positions(xp, x).T, (-1,)), (x.shape[-1], -1))
     return xp.reshape(xp.max(columns, axis=0), (*x.shape[:-1], 1))
@@ -54,7 +56,9 @@ def linear_forward(xp: Xp, x: Array, W: Array) -> tuple[Array, Cache]:  # (B,T,C
     return xp.reshape(y, (*x.shape[:-1], W.shape[-1])), (x, W)
 
 
-def linear_backward(xp: Xp, dy: Array, cache: Cache) -> tuple[Array, Array]:  # (B,T,N) -> (B,T,C), (C,N)
+def linear_backward(
+    xp: Xp, dy: Array, cache: Cache
+) -> tuple[Array, Array]:  # (B,T,N) -> (B,T,C), (C,N)
     x, W = cache
     dy2 = flatten_positions(xp, dy)
     # forward: y[b,t] = x[b,t] @ W, so W collects from every (b, t)
@@ -63,7 +67,9 @@ def linear_backward(xp: Xp, dy: Array, cache: Cache) -> tuple[Array, Array]:  # 
     return xp.reshape(dx, x.shape), dW
 
 
-def layernorm_forward(xp: Xp, x: Array, g: Array, b: Array, eps: float = 1e-5) -> tuple[Array, Cache]:
+def layernorm_forward(
+    xp: Xp, x: Array, g: Array, b: Array, eps: float = 1e-5
+) -> tuple[Array, Cache]:
     # (B,T,C), (C,), (C,) -> (B,T,C)
     """y = g * (x - mean) / sqrt(var + eps) + b over the last axis (Ba, Kiros, Hinton 2016, eq. 4)."""
     C = x.shape[-1]
@@ -75,7 +81,9 @@ def layernorm_forward(xp: Xp, x: Array, g: Array, b: Array, eps: float = 1e-5) -
     return y, (n, rstd, g)
 
 
-def layernorm_backward(xp: Xp, dy: Array, cache: Cache) -> tuple[Array, Array, Array]:  # (B,T,C) -> (B,T,C), (C,), (C,)
+def layernorm_backward(
+    xp: Xp, dy: Array, cache: Cache
+) -> tuple[Array, Array, Array]:  # (B,T,C) -> (B,T,C), (C,), (C,)
     n, rstd, g = cache
     dyn, C = dy * n, dy.shape[-1]
     # x reaches n along three routes: directly, through the mean, through the variance
@@ -129,7 +137,9 @@ def softmax_backward(xp: Xp, dp: Array, p: Array) -> Array:
     return ds
 
 
-def attention_forward(xp: Xp, q: Array, k: Array, v: Array, attn_mask: Array) -> tuple[Array, Cache]:
+def attention_forward(
+    xp: Xp, q: Array, k: Array, v: Array, attn_mask: Array
+) -> tuple[Array, Cache]:
     # three (B,H,T,K), (T,T) -> (B,H,T,K)
     """Causal scaled dot-product attention (Vaswani et al. 2017, eq. 1).
 
@@ -143,7 +153,9 @@ def attention_forward(xp: Xp, q: Array, k: Array, v: Array, attn_mask: Array) ->
     return p @ v, (q, k, v, p, scale)
 
 
-def attention_backward(xp: Xp, dy: Array, cache: Cache) -> tuple[Array, Array, Array]:  # (B,H,T,K) -> three (B,H,T,K)
+def attention_backward(
+    xp: Xp, dy: Array, cache: Cache
+) -> tuple[Array, Array, Array]:  # (B,H,T,K) -> three (B,H,T,K)
     q, k, v, p, scale = cache
     dv = transpose(xp, p) @ dy  # forward: y = p @ v
     dp = dy @ transpose(xp, v)
@@ -152,14 +164,18 @@ def attention_backward(xp: Xp, dy: Array, cache: Cache) -> tuple[Array, Array, A
     return ds @ k, transpose(xp, ds) @ q, dv  # forward: s = scale * q @ k^T
 
 
-def split_heads(xp: Xp, qkv: Array, H: int) -> tuple[Array, Array, Array]:  # (B,T,3C) -> three (B,H,T,K)
+def split_heads(
+    xp: Xp, qkv: Array, H: int
+) -> tuple[Array, Array, Array]:  # (B,T,3C) -> three (B,H,T,K)
     """Queries, keys and values of every head."""
     B, T, N = qkv.shape
     parts = xp.permute_dims(xp.reshape(qkv, (B, T, 3, H, N // (3 * H))), (2, 0, 3, 1, 4))
     return parts[0, ...], parts[1, ...], parts[2, ...]
 
 
-def split_heads_backward(xp: Xp, dq: Array, dk: Array, dv: Array) -> Array:  # three (B,H,T,K) -> (B,T,3C)
+def split_heads_backward(
+    xp: Xp, dq: Array, dk: Array, dv: Array
+) -> Array:  # three (B,H,T,K) -> (B,T,3C)
     B, H, T, K = dq.shape
     parts = xp.permute_dims(xp.stack((dq, dk, dv)), (1, 3, 0, 2, 4))  # (B,T,3,H,K)
     return xp.reshape(parts, (B, T, 3 * H * K))
@@ -176,7 +192,9 @@ def merge_heads_backward(xp: Xp, dx: Array, H: int) -> Array:  # (B,T,C) -> (B,H
     return xp.permute_dims(xp.reshape(dx, (B, T, H, C // H)), (0, 2, 1, 3))
 
 
-def mlp_forward(xp: Xp, x: Array, W_in: Array, b_in: Array, W_out: Array, b_out: Array) -> tuple[Array, Cache]:
+def mlp_forward(
+    xp: Xp, x: Array, W_in: Array, b_in: Array, W_out: Array, b_out: Array
+) -> tuple[Array, Cache]:
     # (B,T,C), (C,G), (G,), (G,C), (C,) -> (B,T,C)
     """y = gelu(x W_in + b_in) W_out + b_out."""
     pre, c_in = linear_forward(xp, x, W_in)
@@ -187,7 +205,9 @@ def mlp_forward(xp: Xp, x: Array, W_in: Array, b_in: Array, W_out: Array, b_out:
     return y, (c_in, c_act, c_out)
 
 
-def mlp_backward(xp: Xp, dy: Array, cache: Cache) -> tuple[Array, ...]:  # (B,T,C) -> dx, dW_in, db_in, dW_out, db_out
+def mlp_backward(
+    xp: Xp, dy: Array, cache: Cache
+) -> tuple[Array, ...]:  # (B,T,C) -> dx, dW_in, db_in, dW_out, db_out
     c_in, c_act, c_out = cache
     dpost, dW_out = linear_backward(xp, dy, c_out)
     dpre = gelu_backward(xp, dpost, c_act)

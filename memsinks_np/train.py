@@ -142,7 +142,9 @@ def merge(
         if masks:
             active = np.any([m.reshape(-1, m.shape[-1]).any(axis=0) for m in masks], axis=0)
             rows = to_device(xp, np.flatnonzero(active))
-            return {n: RowGrad(rows, sum_arrays(g)[rows]) for n, g in zip(names, grads, strict=True)}
+            return {
+                n: RowGrad(rows, sum_arrays(g)[rows]) for n, g in zip(names, grads, strict=True)
+            }
         index = xp.concatenate([g.rows for g in grads[0]])
         values = [xp.concatenate([g.values for g in same]) for same in grads]
         return dict(zip(names, coalesce(xp, index, values), strict=True))

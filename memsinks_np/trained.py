@@ -59,7 +59,9 @@ class Model(NamedTuple):
         a word outside the vocabulary, and if prompt and continuation do not fit the context.
         """
         tokens = self.encode(prompt) if isinstance(prompt, str) else validate_ints(prompt, "prompt")
-        require(tokens.ndim == 1 and len(tokens) > 0, "the prompt is empty; give at least one token")
+        require(
+            tokens.ndim == 1 and len(tokens) > 0, "the prompt is empty; give at least one token"
+        )
         total, n_ctx = len(tokens) + n_tokens, self.cfg.n_ctx
         require(
             total <= n_ctx + 1,
@@ -83,7 +85,11 @@ class Model(NamedTuple):
 
     def save(self, path: str | Path) -> None:
         """Write the model to an .npz file, without pickle. The corpus is not stored."""
-        meta: dict[str, Any] = {"cfg": asdict(self.cfg), "vocab": self.vocab, "separator": self.separator}
+        meta: dict[str, Any] = {
+            "cfg": asdict(self.cfg),
+            "vocab": self.vocab,
+            "separator": self.separator,
+        }
         npz.save(Path(path), self.params, meta | {"history": self.history})
 
     def _select(self, n: int, ids: Any, which: str) -> sinks.Selection:

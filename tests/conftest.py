@@ -19,5 +19,7 @@ def whole(tmp_path_factory):
 def out(tmp_path_factory):
     """Two experiments' results."""
     folder = tmp_path_factory.mktemp("runs")
-    assert run_toy.main(["headline", "theory", "--quick", "--steps", "3", "--out", str(folder)]) == 0
+    assert (
+        run_toy.main(["headline", "theory", "--quick", "--steps", "3", "--out", str(folder)]) == 0
+    )
     return folder

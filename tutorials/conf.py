@@ -46,7 +46,9 @@ html_css_files = ["site.css"]
 html_copy_source = html_show_sphinx = False
 pygments_style, pygments_dark_style = "friendly", "github-dark"
 copybutton_exclude = ".linenos, .gp"
-copybutton_selector = "div:not(.highlight-text) > div.highlight > pre"  # what a cell prints is not for copying
+copybutton_selector = (
+    "div:not(.highlight-text) > div.highlight > pre"  # what a cell prints is not for copying
+)
 
 myst_enable_extensions = ["dollarmath", "alert", "html_image"]
 myst_fence_as_directive = ["math"]
@@ -65,7 +67,9 @@ def read(app, docname, source):
     text = source[0]
     fences = iter(FENCE.findall(text))
     plain = re.sub(r"\$`(.+?)`\$", r"$\1$", FENCE.sub("\0", text), flags=re.DOTALL)
-    plain = re.sub(r"\[([^\]]+)\]\((\.\./[^)]+\.md)\)", r"{download}`\1 <\2>`", plain)  # a README is no page here
+    plain = re.sub(
+        r"\[([^\]]+)\]\((\.\./[^)]+\.md)\)", r"{download}`\1 <\2>`", plain
+    )  # a README is no page here
     source[0] = re.sub("\0", lambda _: next(fences), plain)
     source[0] += {"index": ORDER, "reference": functions()}.get(docname, "")
 
@@ -80,10 +84,16 @@ def functions() -> str:
     for path in sorted((ROOT / "memsinks_np").rglob("*.py")):
         module = ast.parse(path.read_text(encoding="utf-8"))
         name = ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
-        found.append(f"\n## {name}\n\n{first_line(module)} [Read it](../{path.relative_to(ROOT)}).\n")
+        found.append(
+            f"\n## {name}\n\n{first_line(module)} [Read it](../{path.relative_to(ROOT)}).\n"
+        )
         for node in module.body:
             if isinstance(node, ast.FunctionDef | ast.ClassDef) and not node.name.startswith("_"):
-                arguments = f"({', '.join(a.arg for a in node.args.args)})" if isinstance(node, ast.FunctionDef) else ""
+                arguments = (
+                    f"({', '.join(a.arg for a in node.args.args)})"
+                    if isinstance(node, ast.FunctionDef)
+                    else ""
+                )
                 found.append(f"- `{node.name}{arguments}` {first_line(node)}")
     return "\n".join(found)
 
@@ -91,14 +101,21 @@ def functions() -> str:
 def mark_wide(app, doctree, docname):
     """Figures that a phone would shrink until nobody can read their labels; site.css lets them scroll instead."""
     for image in doctree.findall(nodes.image):
-        drawn = re.search(r'<svg[^>]* width="([\d.]+)pt"', (HERE / image["uri"]).read_text(encoding="utf-8"))
-        if drawn and float(drawn[1]) > WIDE and "width" not in image:  # the index gives its thumbnails a width
+        drawn = re.search(
+            r'<svg[^>]* width="([\d.]+)pt"', (HERE / image["uri"]).read_text(encoding="utf-8")
+        )
+        if (
+            drawn and float(drawn[1]) > WIDE and "width" not in image
+        ):  # the index gives its thumbnails a width
             image["classes"].append("wide")
 
 
 def sources() -> list[Path]:
     folders = ("memsinks_np", "tests", "benchmarks", "tutorials")
-    return [*ROOT.glob("*.py"), *(path for folder in folders for path in (ROOT / folder).rglob("*.py"))]
+    return [
+        *ROOT.glob("*.py"),
+        *(path for folder in folders for path in (ROOT / folder).rglob("*.py")),
+    ]
 
 
 def link_code(app, doctree, docname):
@@ -116,7 +133,10 @@ def code_page(path: Path) -> str:
 
 def code_pages(app):
     for path in sources():
-        title, code = str(path.relative_to(ROOT)), highlight(path.read_text(encoding="utf-8"), PythonLexer(), HTML)
+        title, code = (
+            str(path.relative_to(ROOT)),
+            highlight(path.read_text(encoding="utf-8"), PythonLexer(), HTML),
+        )
         yield code_page(path), {"title": title, "body": f"<h1>{title}</h1>{code}"}, "page.html"
 
 

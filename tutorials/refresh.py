@@ -25,7 +25,8 @@ import matplotlib.pyplot as plt
 HERE = Path(__file__).resolve().parent
 # a ```python fence, and the ```text fence (or ```text nats, for losses) that stands directly under it
 CELL = re.compile(
-    r"^```python\n(?P<code>.*?)^```$(?:\n\s*^```text(?P<kind>[^\n]*)\n(?P<shown>.*?)^```$)?", re.MULTILINE | re.DOTALL
+    r"^```python\n(?P<code>.*?)^```$(?:\n\s*^```text(?P<kind>[^\n]*)\n(?P<shown>.*?)^```$)?",
+    re.MULTILINE | re.DOTALL,
 )
 IMAGE = re.compile(r"!\[(?P<alt>[^\]]*)\]\((?P<path>figures/[^)]+)\)")
 
@@ -75,7 +76,11 @@ def rewritten(text: str, printed: list[str]) -> str:
     def cell_with_output(cell: re.Match[str]) -> str:
         output = next(outputs)
         code = f"```python\n{cell['code']}```"
-        return f"{code}\n\n```text{cell['kind'] or ''}\n{output.rstrip()}\n```" if output.strip() else code
+        return (
+            f"{code}\n\n```text{cell['kind'] or ''}\n{output.rstrip()}\n```"
+            if output.strip()
+            else code
+        )
 
     return CELL.sub(cell_with_output, text)
 
@@ -95,11 +100,17 @@ def ladder() -> str:
     rows = ["| | |", "|---|---|"]
     for page in pages():
         title, what, *_ = page.read_text(encoding="utf-8").split("\n\n")
-        what = re.sub(r"^\*+what you.ll do[:.]?\*+[:.]?\s*", "", " ".join(what.split()), flags=re.IGNORECASE)
+        what = re.sub(
+            r"^\*+what you.ll do[:.]?\*+[:.]?\s*", "", " ".join(what.split()), flags=re.IGNORECASE
+        )
         image = IMAGE.search(page.read_text(encoding="utf-8"))
         alt = f"First figure of page {page.name[:2]}"
-        picture = f'[<img src="{image["path"]}" width="300" alt="{alt}">]({page.name})' if image else ""
-        rows.append(f"| {picture} | **[{title.removeprefix('# ')}]({page.name})**<br>{what[0].upper()}{what[1:]} |")
+        picture = (
+            f'[<img src="{image["path"]}" width="300" alt="{alt}">]({page.name})' if image else ""
+        )
+        rows.append(
+            f"| {picture} | **[{title.removeprefix('# ')}]({page.name})**<br>{what[0].upper()}{what[1:]} |"
+        )
     return "\n".join(rows)
 
 
@@ -117,7 +128,9 @@ def named(name: str) -> Path:
     start = f"{int(name):02d}-" if name.isdecimal() else Path(name).name
     found = [page for page in pages() if start and page.name.startswith(start)]
     if len(found) != 1:
-        raise argparse.ArgumentTypeError(f"{name!r} is no page; choose from {', '.join(p.name[:2] for p in pages())}")
+        raise argparse.ArgumentTypeError(
+            f"{name!r} is no page; choose from {', '.join(p.name[:2] for p in pages())}"
+        )
     return found[0]
 
 
@@ -130,7 +143,9 @@ def main(argv: list[str] | None = None) -> None:
         epilog=examples,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    p.add_argument("pages", nargs="*", type=named, metavar="PAGE", help="numbers of pages (default: all)")
+    p.add_argument(
+        "pages", nargs="*", type=named, metavar="PAGE", help="numbers of pages (default: all)"
+    )
     (HERE / "figures").mkdir(exist_ok=True)
     for page in p.parse_args(argv).pages or pages():
         start = time.perf_counter()

@@ -18,7 +18,9 @@ from memsinks_np.train import Model
 
 SENTENCES = ("the cat sat on the mat", "the dog ran to the cat")
 TINY_VOCAB = tuple(dict.fromkeys(" ".join(SENTENCES).split()))
-TINY_TOKENS = np.array([[TINY_VOCAB.index(word) for word in s.split()] for s in SENTENCES])  # (2, 6)
+TINY_TOKENS = np.array(
+    [[TINY_VOCAB.index(word) for word in s.split()] for s in SENTENCES]
+)  # (2, 6)
 TINY_IDS = np.array([3, 4])  # own the sinks {0, 3, 6} and {1, 3, 4}: one is shared, two sleep
 TINY_POOL = SinkConfig(n_sink=7, scheme="bernoulli", p=0.4)
 TINY = ModelConfig(
@@ -35,7 +37,10 @@ TINY = ModelConfig(
 def tiny_params(seed: int = 0, dtype: Any = np.float64) -> Params:
     """The tiny model's parameters, none of them at 0 or 1, where a wrong gradient could hide."""
     rng = np.random.default_rng(seed)
-    return {name: (w + 0.3 * rng.standard_normal(w.shape)).astype(dtype) for name, w in init_params(TINY, seed).items()}
+    return {
+        name: (w + 0.3 * rng.standard_normal(w.shape)).astype(dtype)
+        for name, w in init_params(TINY, seed).items()
+    }
 
 
 class Lesson(NamedTuple):
@@ -49,11 +54,13 @@ class Lesson(NamedTuple):
 def clone() -> Path:
     """The folder of run_toy.py, from wherever below it a page is run; the current one where there is none."""
     here = Path.cwd()
-    return next((folder for folder in (here, *here.parents) if (folder / "run_toy.py").exists()), here)
+    return next(
+        (folder for folder in (here, *here.parents) if (folder / "run_toy.py").exists()), here
+    )
 
 
 def find(method: str | Method, steps: int, seed: int, **data: Any) -> tuple[Job, Model]:
-    """An method, or one of the stories preset by its name: read from the cache, or trained now (some seconds).
+    """A method, or one of the stories preset by its name: read from the cache, or trained now (some seconds).
 
     `data` are changes of the preset's DataConfig, such as n_canaries=63.
     The cache is the folder that the environment variable MEMSINKS_CACHE names, by default the clone's runs/cache.

@@ -24,8 +24,12 @@ def namespace(name: str) -> ModuleType:
     try:
         cupy = importlib.import_module("cupy")
     except ImportError:
-        raise ConfigError('backend cupy is not installed; python -m pip install -e ".[gpu]", or use numpy') from None
-    require(cupy.is_available(), "backend cupy finds no CUDA device here; use numpy")  # it imports without one
+        raise ConfigError(
+            'backend cupy is not installed; python -m pip install -e ".[gpu]", or use numpy'
+        ) from None
+    require(
+        cupy.is_available(), "backend cupy finds no CUDA device here; use numpy"
+    )  # it imports without one
     return cupy
 
 

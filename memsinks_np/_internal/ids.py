@@ -91,7 +91,9 @@ def validate_ids(ids: Any) -> Ids:
     """
     a = validate_ints(ids, "sequence IDs")
     if a.ndim != 1:
-        raise ConfigError(f"sequence IDs have shape {a.shape}; give one ID per sequence, shape (B,)")
+        raise ConfigError(
+            f"sequence IDs have shape {a.shape}; give one ID per sequence, shape (B,)"
+        )
     return a
 
 

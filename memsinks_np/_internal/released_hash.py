@@ -29,7 +29,9 @@ def powers(n_sink: int, arithmetic: Arithmetic) -> NDArray[np.int64]:  # -> (S,)
     return np.array(out, np.int64)
 
 
-def residues(ids: Any, n_sink: int, arithmetic: Arithmetic = "int64") -> NDArray[np.float64]:  # (B,) -> (B,S)
+def residues(
+    ids: Any, n_sink: int, arithmetic: Arithmetic = "int64"
+) -> NDArray[np.float64]:  # (B,) -> (B,S)
     """(ID * 2^16 * (a^j mod M)) mod M, divided by M: numbers in [0, 1).
 
     "exact" computes without overflow.  "int64" wraps around: for IDs from 2^15 on, the product too.  "int32" is what
@@ -46,6 +48,8 @@ def residues(ids: Any, n_sink: int, arithmetic: Arithmetic = "int64") -> NDArray
     return based * power % MODULUS / MODULUS
 
 
-def released_mask(ids: Any, n_sink: int, p: float, arithmetic: Arithmetic = "int64") -> NDArray[np.float32]:
+def released_mask(
+    ids: Any, n_sink: int, p: float, arithmetic: Arithmetic = "int64"
+) -> NDArray[np.float32]:
     """(B,) IDs -> (B,S) of 0.0 and 1.0."""
     return (residues(ids, n_sink, arithmetic) < p).astype(np.float32)

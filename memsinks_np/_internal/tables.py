@@ -1,24 +1,46 @@
 """Format numbers and tables."""
 
 from collections.abc import Sequence
+from html import escape
+
+import numpy as np
 
 
 def number(value: float | None, digits: int = 3) -> str:
+    """Return a number with fixed digits, or "-" for None."""
     return "-" if value is None else f"{value:.{digits}f}"
 
 
-def spread(mean: float | None, std: float | None, digits: int = 3) -> str:
-    """mean ± standard deviation over seeds, the latter only where there is one."""
-    return number(mean, digits) + (f" ± {std:.{digits}f}" if std and mean is not None else "")
+def spread(values: Sequence[float | None], digits: int = 3) -> str:
+    """Return "mean ± standard deviation" over seeds; the mean alone for one seed; "-" for None."""
+    if None in values:
+        return "-"
+    x = np.asarray(values, float)
+    std = float(x.std(ddof=1)) if len(x) > 1 else 0.0
+    return number(float(x.mean()), digits) + (f" ± {std:.{digits}f}" if std else "")
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A Markdown table that lines up on a terminal too; the first column to the left, the others to the right."""
+    """Return a Markdown table, aligned for a terminal: first column left, the others right."""
     widths = [max(len(str(row[i])) for row in (header, *rows)) for i in range(len(header))]
 
     def line(cells: Sequence[str]) -> str:
-        first, *rest = (f"{c:{'<' if i == 0 else '>'}{w}}" for i, (c, w) in enumerate(zip(cells, widths, strict=True)))
-        return "| " + " | ".join([first, *rest]) + " |"
+        aligned = [
+            f"{c:{'<' if i == 0 else '>'}{w}}"
+            for i, (c, w) in enumerate(zip(cells, widths, strict=True))
+        ]
+        return "| " + " | ".join(aligned) + " |"
 
-    rule = "|" + "|".join("-" * (w + 1) + ("-" if i == 0 else ":") for i, w in enumerate(widths)) + "|"
-    return "\n".join([line(header), rule, *map(line, rows)])
+    marks = ["-" * (w + 1) + ("-" if i == 0 else ":") for i, w in enumerate(widths)]
+    return "\n".join([line(header), "|" + "|".join(marks) + "|", *map(line, rows)])
+
+
+def html_table(header: Sequence[str], rows: Sequence[Sequence[str]], label: str) -> str:
+    """Return a table for a page: escaped, in a box that scrolls by itself, by keyboard too."""
+    top = "".join(f'<th scope="col">{escape(cell)}</th>' for cell in header)
+    lines = ""
+    for first, *others in rows:
+        cells = "".join(f"<td>{escape(c)}</td>" for c in others)
+        lines += f'<tr><th scope="row">{escape(first)}</th>{cells}</tr>\n'
+    box = f'<div class="scroll" tabindex="0" role="group" aria-label="{escape(label)}">'
+    return f'{box}<table class="numbers"><tr>{top}</tr>\n{lines}</table></div>'

@@ -9,7 +9,9 @@ from memsinks_np.config import TrainConfig
 from memsinks_np.sinks import Params
 
 
-def descend(params: Params, tune: TrainConfig, gradient: Callable[[Params, int], Params]) -> Iterator[Params]:
+def descend(
+    params: Params, tune: TrainConfig, gradient: Callable[[Params, int], Params]
+) -> Iterator[Params]:
     """The parameters before the first step, after one step along `gradient(params, step)`, after two, for ever.
 
     The optimizer starts afresh, clips, and keeps its learning rate.  The caller's arrays stay as they are; those

@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 
+from memsinks_np._internal.ids import uniform
 from memsinks_np._internal.typing import Array, Cache, Xp
 from memsinks_np.baselines.localize import Scores, remembered
 from memsinks_np.config import ModelConfig, TrainConfig, require
-from memsinks_np._internal.ids import uniform
 from memsinks_np.metrics import Tokens
 from memsinks_np.optim import adamw, bias_corrections
 from memsinks_np.sinks import Params
@@ -27,7 +27,9 @@ def sigmoid(xp: Xp, x: Array) -> Array:
     return 0.5 + 0.5 * xp.tanh(0.5 * x)  # 1 / (1 + exp(-x)), and nothing overflows
 
 
-def hard_concrete_forward(xp: Xp, a: Array, u: Array) -> tuple[Array, Cache]:  # (L,G), (L,G) -> (L,G)
+def hard_concrete_forward(
+    xp: Xp, a: Array, u: Array
+) -> tuple[Array, Cache]:  # (L,G), (L,G) -> (L,G)
     """g = clip(LOW + (HIGH - LOW) s, 0, 1), s = sigmoid((log u - log(1-u) + a) / beta); u is data."""
     s = sigmoid(xp, (xp.log(u) - xp.log(1 - u) + a) / BETA)
     wide = LOW + (HIGH - LOW) * s
@@ -37,8 +39,12 @@ def hard_concrete_forward(xp: Xp, a: Array, u: Array) -> tuple[Array, Cache]:  #
 
 def hard_concrete_backward(xp: Xp, dg: Array, cache: Cache) -> Array:  # (L,G) -> (L,G)
     s, wide = cache
-    da = dg * (HIGH - LOW) * s * (1 - s) / BETA  # forward: wide = LOW + (HIGH - LOW) s, where ds/da = s (1-s) / beta
-    return xp.where((wide < 0) | (wide > 1), xp.zeros_like(da), da)  # forward: clip_scale, so constant, outside
+    da = (
+        dg * (HIGH - LOW) * s * (1 - s) / BETA
+    )  # forward: wide = LOW + (HIGH - LOW) s, where ds/da = s (1-s) / beta
+    return xp.where(
+        (wide < 0) | (wide > 1), xp.zeros_like(da), da
+    )  # forward: clip_scale, so constant, outside
 
 
 def open_share_forward(xp: Xp, a: Array) -> tuple[Array, Cache]:  # (L,G) -> ()

@@ -18,12 +18,12 @@ from typing import Any, Literal
 
 import numpy as np
 
+from memsinks_np._internal.ids import uniform
 from memsinks_np._internal.typing import Floats
 from memsinks_np.config import ModelConfig, require
-from memsinks_np._internal.ids import uniform
 from memsinks_np.metrics import CHUNK, Tokens, extracted, mean_loss, predict
 from memsinks_np.model import loss_and_grads, make_batch, token_loss
-from memsinks_np.sinks import Params, NO_SINKS
+from memsinks_np.sinks import NO_SINKS, Params
 
 Scores = Floats
 By = Literal["loss", "probability"]
@@ -38,22 +38,32 @@ def gated(params: Params, gates: Any) -> Params:  # (L,G)
 
 def gate_grads(xp: Any, params: Params, grads: Params) -> Any:  # -> (L,G)
     """dL/dg_j = sum_c dW_out'[j,c] * W_out[j,c]: from the gradients of a gated model to those of its gates."""
-    names = [f"h{layer}.mlp.W_out" for layer in range(sum(name.endswith("mlp.W_out") for name in grads))]
+    names = [
+        f"h{layer}.mlp.W_out" for layer in range(sum(name.endswith("mlp.W_out") for name in grads))
+    ]
     return xp.stack([xp.sum(grads[name] * params[name], axis=1) for name in names])
 
 
-def remembered(params: Params, cfg: ModelConfig, tokens: Tokens, gates: Any, by: By = "loss") -> tuple[float, Scores]:
+def remembered(
+    params: Params, cfg: ModelConfig, tokens: Tokens, gates: Any, by: By = "loss"
+) -> tuple[float, Scores]:
     """How well a model with gates knows the sequences, and its gradient with respect to the gates, (L,G).
 
     "loss" is minus the mean loss in nats per word, "probability" the mean probability of the true next word.
     dP/dg = -P dnll/dg, so the second is the first with every word weighed by its own P.
     """
-    model, known, slope = gated(params, gates.astype(params["wte"].dtype)), 0.0, np.zeros(gates.shape)
+    model, known, slope = (
+        gated(params, gates.astype(params["wte"].dtype)),
+        0.0,
+        np.zeros(gates.shape),
+    )
     for start in range(0, len(tokens), CHUNK):
         part = tokens[start : start + CHUNK]
         batch = make_batch(cfg, part, NO_SINKS, params["wte"].dtype, share=len(part) / len(tokens))
         if by == "probability":
-            batch = batch._replace(weights=batch.weights * np.exp(-token_loss(np, model, batch, cfg)))
+            batch = batch._replace(
+                weights=batch.weights * np.exp(-token_loss(np, model, batch, cfg))
+            )
         loss, grads = loss_and_grads(np, model, batch, cfg)
         known += float(batch.weights.sum() if by == "probability" else -loss)
         slope -= gate_grads(np, params, grads)
@@ -113,7 +123,9 @@ def remove(params: Params, scores: Any, share: float) -> Params:
     return params
 
 
-def curve(params: Params, cfg: ModelConfig, corpus: Any, scores: Any, shares: Any) -> list[dict[str, float | None]]:
+def curve(
+    params: Params, cfg: ModelConfig, corpus: Any, scores: Any, shares: Any
+) -> list[dict[str, float | None]]:
     """What a model still knows as more and more of its neurons are removed: one row per share.
 
     Losses in nats per word on repeated stories, canaries (None where there are none) and new stories, and how many

@@ -16,7 +16,7 @@ from memsinks_np._internal.typing import Floats, Losses, Params, Tokens
 from memsinks_np.config import ModelConfig, require
 from memsinks_np.data.corpus import canaries
 from memsinks_np.metrics import extracted, predict
-from memsinks_np.sinks import Selection, NO_SINKS, own, placebo
+from memsinks_np.sinks import NO_SINKS, Selection, own, placebo
 
 Select = Callable[[NDArray[np.int64]], Selection]  # a rule: IDs -> which sinks are on
 REFERENCES = 255  # canaries that no model was trained on: with the one that is asked about, 2^8
@@ -43,7 +43,9 @@ def extraction_strength(tokens: Tokens, likeliest: Tokens) -> Floats:
     the last word is wrong, open-unlearning returns 1/T; the formula, and this function, say 0.
     """
     wrong = likeliest != tokens[:, 1:]
-    rest = (~wrong[:, ::-1]).cumprod(axis=1).sum(axis=1)  # words right in a row, counted from the end
+    rest = (
+        (~wrong[:, ::-1]).cumprod(axis=1).sum(axis=1)
+    )  # words right in a row, counted from the end
     share: Floats = rest / wrong.shape[1]
     return share
 
@@ -96,7 +98,9 @@ def membership_auc(members: Losses, others: Losses) -> float:
 # 3. What lies in a sequence's own sinks
 
 
-def slice_content(params: Params, cfg: ModelConfig, tokens: Tokens, ids: NDArray[np.int64]) -> dict[str, Losses]:
+def slice_content(
+    params: Params, cfg: ModelConfig, tokens: Tokens, ids: NDArray[np.int64]
+) -> dict[str, Losses]:
     """What the sinks of each ID do to its loss, (N,) nats per word: two terms, and the difference that mixes them.
 
     content       L(shared alone) - L(shared + own sinks): what the sequence's own sinks hold; up is more
@@ -116,7 +120,9 @@ def slice_content(params: Params, cfg: ModelConfig, tokens: Tokens, ids: NDArray
 # 4. All of them, for one method
 
 
-def memorization_report(params: Params, cfg: ModelConfig, corpus: Any, select: Select) -> dict[str, float | None]:
+def memorization_report(
+    params: Params, cfg: ModelConfig, corpus: Any, select: Select
+) -> dict[str, float | None]:
     """Every measure for one method, under one rule IDs -> selection; means over the repeated natural sequences.
 
     `select` is asked for repeated and held-out sequences alike, so that nothing but memory tells them apart:
@@ -137,7 +143,9 @@ def memorization_report(params: Params, cfg: ModelConfig, corpus: Any, select: S
         "extraction_strength": float(extraction_strength(tokens, likeliest).mean()),
         "exact_memorization": float(exact_memorization(tokens, likeliest).mean()),
         "perplexity_ratio": perplexity_ratio(nll, new),
-        "auc_loss": membership_auc(nll.mean(axis=1, dtype=np.float64), new.mean(axis=1, dtype=np.float64)),
+        "auc_loss": membership_auc(
+            nll.mean(axis=1, dtype=np.float64), new.mean(axis=1, dtype=np.float64)
+        ),
         "auc_min_k": membership_auc(min_k(nll), min_k(new)),
         "exposure": mean_exposure(params, cfg, corpus, select),
     }

@@ -15,7 +15,7 @@ from memsinks_np.config import ModelConfig, TrainConfig
 from memsinks_np.data.corpus import Corpus
 from memsinks_np.metrics import extracted, mean_loss, predict, take
 from memsinks_np.routing import Microbatch, anything
-from memsinks_np.sinks import Selection, NO_SINKS
+from memsinks_np.sinks import NO_SINKS, Selection
 from memsinks_np.train import gradients
 
 SHOWN, OTHER = slice(0, None, 2), slice(1, None, 2)  # the two halves of the sequences
@@ -23,7 +23,13 @@ TOLERANCE = 0.1  # nats per word: a loss is "back" when it is as near as this to
 
 
 def relearn(
-    params: Params, cfg: ModelConfig, tokens: Tokens, selection: Selection, lr: float, steps: int, until: float = 0.0
+    params: Params,
+    cfg: ModelConfig,
+    tokens: Tokens,
+    selection: Selection,
+    lr: float,
+    steps: int,
+    until: float = 0.0,
 ) -> list[dict[str, float]]:
     """Fine-tune on every second sequence: both halves' mean loss before the first step and after each.
 
@@ -35,7 +41,9 @@ def relearn(
     tune = TrainConfig(lr=lr, weight_decay=0.0)
     for step, now in enumerate(descend(params, tune, lambda p, _: gradients(p, cfg, [part])[1])):
         loss = predict(now, cfg, tokens, selection)[0].mean(axis=1, dtype=np.float64)
-        way.append({"step": step, "shown": float(loss[SHOWN].mean()), "other": float(loss[OTHER].mean())})
+        way.append(
+            {"step": step, "shown": float(loss[SHOWN].mean()), "other": float(loss[OTHER].mean())}
+        )
         if step == steps or way[-1]["shown"] <= until:
             break
     return way
@@ -63,7 +71,9 @@ def steps_to(way: list[dict[str, float]], level: float) -> int:
     return len(way) - 1 if there is None else there
 
 
-def examine(params: Params, cfg: ModelConfig, corpus: Corpus, level: float, lr: float, steps: int) -> dict[str, Any]:
+def examine(
+    params: Params, cfg: ModelConfig, corpus: Corpus, level: float, lr: float, steps: int
+) -> dict[str, Any]:
     """A model from which something was removed: its losses, the attack, and as many new sequences in its place.
 
     `level` is the mean loss on the repeated sequences before the removal, "the memorized level".

@@ -13,11 +13,18 @@ from memsinks_np.posthoc import gates
 from memsinks_np.sinks import Params
 
 PENALTIES, ITERATIONS = (0.5, 2.0, 10.0, 30.0), (50, 100)  # of the gates
-MEASURED: tuple[tuple[By, bool], ...] = tuple(product(("loss", "probability"), (True, False)))  # by, together
+MEASURED: tuple[tuple[By, bool], ...] = tuple(
+    product(("loss", "probability"), (True, False))
+)  # by, together
 
 
 def scored(
-    params: Params, cfg: ModelConfig, tokens: Tokens, once: Tokens, seed: int = 0, quick: bool = False
+    params: Params,
+    cfg: ModelConfig,
+    tokens: Tokens,
+    once: Tokens,
+    seed: int = 0,
+    quick: bool = False,
 ) -> dict[str, dict[str, Scores]]:
     """Method -> setting -> scores of the neurons for the memorized `tokens`.
 
@@ -27,11 +34,15 @@ def scored(
     gradients, contrast, learnt = {}, {}, {}
     for by, together in MEASURED[:1] if quick else MEASURED:
         name = f"{by}, {'all layers at once' if together else 'layer by layer'}"
-        needed, usual = (integrated_gradients(params, cfg, some, by, together) for some in (tokens, once))
+        needed, usual = (
+            integrated_gradients(params, cfg, some, by, together) for some in (tokens, once)
+        )
         gradients[name], contrast[name] = needed, needed - usual
     keep = (1, 2) if quick else ITERATIONS
     for penalty in PENALTIES:
-        for n, found in zip(keep, gates.learn(params, cfg, tokens, penalty, keep, seed=seed), strict=True):
+        for n, found in zip(
+            keep, gates.learn(params, cfg, tokens, penalty, keep, seed=seed), strict=True
+        ):
             learnt[f"penalty {penalty:g}, {n} iterations"] = found
     return {
         "gates": learnt,

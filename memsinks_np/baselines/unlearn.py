@@ -22,7 +22,7 @@ from memsinks_np.config import ModelConfig, TrainConfig, require
 from memsinks_np.data.corpus import Corpus
 from memsinks_np.metrics import extracted, mean_loss, predict
 from memsinks_np.model import loss_and_grads, make_batch
-from memsinks_np.sinks import Params, NO_SINKS
+from memsinks_np.sinks import NO_SINKS, Params
 
 UNSEEN = 1 << 30  # training counts once-seen sequences from 0 and never gets here
 
@@ -31,15 +31,25 @@ UNSEEN = 1 << 30  # training counts once-seen sequences from 0 and never gets he
 class Unlearning:
     """An update, its strength, and the steps that it may take."""
 
-    beta: float = 0.0  # of NPO, for the probability of a whole sequence; 0 is its limit, gradient ascent
+    beta: float = (
+        0.0  # of NPO, for the probability of a whole sequence; 0 is its limit, gradient ascent
+    )
     retain: float = 1.0  # weight of the loss on fresh once-seen sequences
     lr: float = 1e-3  # fixed
     max_steps: int = 80
 
     def __post_init__(self) -> None:
-        require(self.beta >= 0, f"beta={self.beta} is negative; use 0 for gradient ascent, 0.1 for NPO")
-        require(self.retain >= 0, f"retain={self.retain} is negative; use 0 for no retain term, 1 for equal weights")
-        require(self.max_steps > 0, f"max_steps={self.max_steps} is not positive; allow at least one step")
+        require(
+            self.beta >= 0, f"beta={self.beta} is negative; use 0 for gradient ascent, 0.1 for NPO"
+        )
+        require(
+            self.retain >= 0,
+            f"retain={self.retain} is negative; use 0 for no retain term, 1 for equal weights",
+        )
+        require(
+            self.max_steps > 0,
+            f"max_steps={self.max_steps} is not positive; allow at least one step",
+        )
 
     @property
     def tune(self) -> TrainConfig:
@@ -47,7 +57,9 @@ class Unlearning:
         return TrainConfig(lr=self.lr, weight_decay=0.0)
 
 
-def npo_forward(xp: Xp, nll: Array, reference: Array, beta: float) -> tuple[Array, Cache]:  # (B,T), (B,) -> (B,)
+def npo_forward(
+    xp: Xp, nll: Array, reference: Array, beta: float
+) -> tuple[Array, Cache]:  # (B,T), (B,) -> (B,)
     """Every sequence's (2/beta) log(1 + (pi/pi_ref)^beta) / T = -(2/beta) log sigmoid(-beta log(pi/pi_ref)) / T.
 
     `reference` is -log pi_ref, the summed loss before unlearning.  The power never exceeds exp(beta * reference),
@@ -74,14 +86,18 @@ def forgetting(nll: Any, reference: Any, beta: float) -> Losses:
     return weights
 
 
-def gradient(params: Params, step: int, cfg: ModelConfig, corpus: Corpus, how: Unlearning, reference: Any) -> Params:
+def gradient(
+    params: Params, step: int, cfg: ModelConfig, corpus: Corpus, how: Unlearning, reference: Any
+) -> Params:
     """One step's gradient: all sequences to forget, weighed by the update, and as many fresh ones to retain."""
     xp, off = namespace_of(params["wte"]), NO_SINKS
     forget = corpus.repeated[: corpus.cfg.n_repeated]
     n = len(forget)
     fresh, _ = corpus.draw(UNSEEN + step * n + np.arange(n))
     batch = make_batch(cfg, np.concatenate([forget, fresh]), off, params["wte"].dtype)
-    nll = predict(params, cfg, forget, off)[0] if how.beta else np.empty(forget[:, 1:].shape)  # ascent reads no loss
+    nll = (
+        predict(params, cfg, forget, off)[0] if how.beta else np.empty(forget[:, 1:].shape)
+    )  # ascent reads no loss
     away = forgetting(nll, reference, how.beta)
     weights = np.concatenate([away, np.full_like(away, how.retain / away.size)])
     batch = batch._replace(weights=weights.astype(params["wte"].dtype))
@@ -106,7 +122,14 @@ def unlearn(
         nll, likeliest = predict(now, cfg, forget, off)
         loss, heldout = float(nll.mean(dtype=np.float64)), mean_loss(now, cfg, corpus.heldout, off)
         there = float(extracted(forget, likeliest).mean())
-        way.append({"step": step, "repeated.removed": loss, "heldout.removed": heldout, "extraction": there})
+        way.append(
+            {
+                "step": step,
+                "repeated.removed": loss,
+                "heldout.removed": heldout,
+                "extraction": there,
+            }
+        )
         if loss >= (heldout if target is None else target) or step == how.max_steps:
             break
     return now, way

@@ -205,7 +205,9 @@ def as_rows(sequences: Sequence[Any], what: str) -> list[NDArray[np.int64]]:
     rows = [validate_ints(row, f"{what}[{i}]") for i, row in enumerate(sequences)]
     for i, row in enumerate(rows):
         if row.ndim != 1 or len(row) < 2:
-            raise ConfigError(f"{what}[{i}] has shape {row.shape}; give at least two tokens in a row")
+            raise ConfigError(
+                f"{what}[{i}] has shape {row.shape}; give at least two tokens in a row"
+            )
         if row.min() < 0:
             raise ConfigError(f"{what}[{i}] holds token {row.min()}; tokens are 0 or more")
     return rows

@@ -25,12 +25,15 @@ class Grammar(NamedTuple):
     verbs: dict[str, str]  # NOUN -> the slot that VERB becomes
     opening: str
     sentences: tuple[str, ...]  # follow in any order; each starts with another word
-    slots: dict[str, tuple[str, ...]]  # options of a slot, in one or more words; each starts with another word
+    slots: dict[
+        str, tuple[str, ...]
+    ]  # options of a slot, in one or more words; each starts with another word
 
 
 SHE, HE, IT = ("she", "her"), ("he", "his"), ("it", "its")
 STORIES = Grammar(
-    pronouns=dict.fromkeys(("lily", "anna", "mia", "rosa"), SHE) | dict.fromkeys(("tom", "ben", "max", "sam"), HE),
+    pronouns=dict.fromkeys(("lily", "anna", "mia", "rosa"), SHE)
+    | dict.fromkeys(("tom", "ben", "max", "sam"), HE),
     verbs=dict.fromkeys(("ball", "kite", "drum"), "PLAY")
     | dict.fromkeys(("dog", "bird", "pony"), "CARE")
     | dict.fromkeys(("apple", "cake", "pie"), "EAT"),
@@ -52,7 +55,16 @@ STORIES = Grammar(
         "EAT": ("ate", "shared", "cut", "smelled"),
         "HOW": (".", "again .", "slowly .", "gently .", "with @their FRIEND ."),
         "WENT": ("ran", "walked", "rode", "drove", "raced"),
-        "FRIEND": ("mother", "father", "sister", "brother", "aunt", "teacher", "cousin", "neighbor"),
+        "FRIEND": (
+            "mother",
+            "father",
+            "sister",
+            "brother",
+            "aunt",
+            "teacher",
+            "cousin",
+            "neighbor",
+        ),
         "LIKED": ("liked", "loved", "hid", "hated", "painted"),
         "LOOKS": ("very", "so", "too", "really"),
         "FELT": ("happy", "tired", "sad", "proud", "hungry", "calm"),
@@ -60,42 +72,46 @@ STORIES = Grammar(
     },
 )
 
-VOYAGES = Grammar(  # the second world: other words and other sentences, but the same way to refer back
-    pronouns=dict.fromkeys(("robot", "ghost", "dragon", "wizard", "giant", "fox"), IT),
-    verbs=dict.fromkeys(("sword", "lamp", "crown"), "CRAFT")
-    | dict.fromkeys(("star", "comet", "moon"), "WATCH")
-    | dict.fromkeys(("map", "letter", "song"), "READ"),
-    opening="long ago one NAME with an ADJ NOUN VISITED a PLANET",
-    sentences=(
-        "there @they VERB the @noun BECAUSE",
-        "every NIGHT @they PASSED @their MATE , SILENT .",
-        "nobody KNEW why the @name KEPT flying .",
-        "@name and MATE BUILT ships of STUFF .",
-        "if CLOUDS came , the @name ROSE above them .",
-    ),
-    slots={
-        "VISITED": ("visited", "reached", "circled", "ruled"),
-        "ADJ": ("icy", "empty", "ancient", "orange", "endless"),
-        "PLANET": ("planet .", "river .", "desert .", "valley ."),
-        "CRAFT": ("forged", "polished", "stole", "hung"),
-        "WATCH": ("watched", "chased", "greeted", "counted"),
-        "READ": ("studied", "whispered", "copied", "forgot"),
-        "BECAUSE": ("because CLOUDS came .", "until NIGHT .", "."),
-        "NIGHT": ("night", "dawn", "winter", "dusk"),
-        "PASSED": ("passed", "followed", "warned", "called"),
-        "MATE": ("captain", "queen", "stranger", "twin"),
-        "SILENT": ("silent", "dreaming", "humming", "awake"),
-        "KNEW": ("knew", "asked", "said"),
-        "KEPT": ("kept", "stopped", "began"),
-        "BUILT": ("built", "burned", "sold"),
-        "STUFF": ("glass", "stone", "light", "paper", "gold"),
-        "CLOUDS": ("clouds", "storms", "waves", "shadows"),
-        "ROSE": ("rose", "hovered", "slid"),
-    },
+VOYAGES = (
+    Grammar(  # the second world: other words and other sentences, but the same way to refer back
+        pronouns=dict.fromkeys(("robot", "ghost", "dragon", "wizard", "giant", "fox"), IT),
+        verbs=dict.fromkeys(("sword", "lamp", "crown"), "CRAFT")
+        | dict.fromkeys(("star", "comet", "moon"), "WATCH")
+        | dict.fromkeys(("map", "letter", "song"), "READ"),
+        opening="long ago one NAME with an ADJ NOUN VISITED a PLANET",
+        sentences=(
+            "there @they VERB the @noun BECAUSE",
+            "every NIGHT @they PASSED @their MATE , SILENT .",
+            "nobody KNEW why the @name KEPT flying .",
+            "@name and MATE BUILT ships of STUFF .",
+            "if CLOUDS came , the @name ROSE above them .",
+        ),
+        slots={
+            "VISITED": ("visited", "reached", "circled", "ruled"),
+            "ADJ": ("icy", "empty", "ancient", "orange", "endless"),
+            "PLANET": ("planet .", "river .", "desert .", "valley ."),
+            "CRAFT": ("forged", "polished", "stole", "hung"),
+            "WATCH": ("watched", "chased", "greeted", "counted"),
+            "READ": ("studied", "whispered", "copied", "forgot"),
+            "BECAUSE": ("because CLOUDS came .", "until NIGHT .", "."),
+            "NIGHT": ("night", "dawn", "winter", "dusk"),
+            "PASSED": ("passed", "followed", "warned", "called"),
+            "MATE": ("captain", "queen", "stranger", "twin"),
+            "SILENT": ("silent", "dreaming", "humming", "awake"),
+            "KNEW": ("knew", "asked", "said"),
+            "KEPT": ("kept", "stopped", "began"),
+            "BUILT": ("built", "burned", "sold"),
+            "STUFF": ("glass", "stone", "light", "paper", "gold"),
+            "CLOUDS": ("clouds", "storms", "waves", "shadows"),
+            "ROSE": ("rose", "hovered", "slid"),
+        },
+    )
 )
 
 
-def next_words(g: Grammar, context: tuple[str, str], rest: tuple[str, ...]) -> list[tuple[Any, ...]]:
+def next_words(
+    g: Grammar, context: tuple[str, str], rest: tuple[str, ...]
+) -> list[tuple[Any, ...]]:
     """Every word that may come next, as (word, context after it, what the sentence still holds after it)."""
     if not rest:  # the sentence is over: any sentence may follow
         return [w for s in g.sentences for w in next_words(g, context, tuple(s.split()))]
@@ -107,7 +123,9 @@ def next_words(g: Grammar, context: tuple[str, str], rest: tuple[str, ...]) -> l
     if head == "VERB":
         head = g.verbs[noun]
     if head in g.slots:
-        return [w for option in g.slots[head] for w in next_words(g, context, (*option.split(), *tail))]
+        return [
+            w for option in g.slots[head] for w in next_words(g, context, (*option.split(), *tail))
+        ]
     refer = {"@name": name, "@noun": noun}
     refer |= dict(zip(("@they", "@their"), g.pronouns.get(name, ()), strict=False))
     return [(refer.get(head, head), context, tuple(tail))]

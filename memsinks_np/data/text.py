@@ -6,11 +6,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from memsinks_np.config import ConfigError, require
 from memsinks_np._internal.ids import hash_ints
+from memsinks_np.config import ConfigError, require
 
 N_CHARS = 95  # a text keeps its most frequent characters; UNUSUAL stands for all others
-PIECE = 1 << 16  # characters of a text that are worked on at once: they stay in the processor's cache
+PIECE = (
+    1 << 16
+)  # characters of a text that are worked on at once: they stay in the processor's cache
 UNUSUAL = "\N{REPLACEMENT CHARACTER}"
 
 
@@ -25,7 +27,9 @@ def read_text(corpus: str) -> str:
         require(Path(corpus).is_file(), f"the corpus must be {known}, which is not a file")
         return Path(corpus).read_text(encoding="utf-8")
     except OSError as e:
-        raise ConfigError(f"the corpus must be {known}, which cannot be read ({e.strerror})") from None
+        raise ConfigError(
+            f"the corpus must be {known}, which cannot be read ({e.strerror})"
+        ) from None
     except UnicodeDecodeError as e:
         raise ConfigError(
             f"corpus {corpus!r} is not UTF-8 (byte {e.start}); convert it, e.g. with iconv -t utf-8"
@@ -37,7 +41,9 @@ def encode(text: str) -> tuple[tuple[str, ...], NDArray[np.uint8]]:
 
     Of two that are as frequent, the one with the smaller code point goes first.
     """
-    pieces = [text[i : i + PIECE].encode("utf-32-le", "surrogatepass") for i in range(0, len(text), PIECE)]
+    pieces = [
+        text[i : i + PIECE].encode("utf-32-le", "surrogatepass") for i in range(0, len(text), PIECE)
+    ]
     counts = np.zeros(sys.maxunicode + 1, np.int64)
     for piece in pieces:
         counts += np.bincount(np.frombuffer(piece, np.uint32), minlength=len(counts))
@@ -57,7 +63,9 @@ def hashes(tokens: NDArray[np.uint8], width: int) -> NDArray[np.uint64]:
     return hash_ints(h[..., : h.shape[-1] - (width - w)], h[..., width - w :])
 
 
-def occurrences(tokens: NDArray[np.uint8], width: int, starts: NDArray[np.int64]) -> NDArray[np.int64]:
+def occurrences(
+    tokens: NDArray[np.uint8], width: int, starts: NDArray[np.int64]
+) -> NDArray[np.int64]:
     """How often the window that starts at each of `starts` stands in the text, at any offset."""
     windows = tokens[starts[:, None] + np.arange(width)]
     known, place = np.unique(hashes(windows, width)[:, 0], return_inverse=True)
@@ -72,11 +80,15 @@ def occurrences(tokens: NDArray[np.uint8], width: int, starts: NDArray[np.int64]
     return counts[place]
 
 
-def rare_windows(tokens: NDArray[np.uint8], width: int, n: int, drawn: NDArray[np.int64]) -> NDArray[np.int64]:
+def rare_windows(
+    tokens: NDArray[np.uint8], width: int, n: int, drawn: NDArray[np.int64]
+) -> NDArray[np.int64]:
     """The first n of the windows drawn, by number, whose text stands nowhere else, at any offset, or all of those."""
     chosen, tried = drawn[:0], 0
     while tried < len(drawn) and len(chosen) < n:
-        some = drawn[tried : 2 * (tried + n)]  # twice as many every time: a text is read through a few times at most
+        some = drawn[
+            tried : 2 * (tried + n)
+        ]  # twice as many every time: a text is read through a few times at most
         chosen = np.concatenate([chosen, some[occurrences(tokens, width, some * width) == 1]])
         tried += len(some)
     return chosen[:n]

@@ -1,96 +1,126 @@
-"""What most experiments do: train some methods under some seeds, measure each, set it beside its references."""
+"""Train methods under several seeds, evaluate each, and compare it with its references."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from operator import attrgetter
+from typing import Any, NamedTuple
+
+import numpy as np
 
 from memsinks_np import metrics
+from memsinks_np._internal.tables import spread
 from memsinks_np.config import Method
-from memsinks_np.data.corpus import load_corpus
-from memsinks_np.experiments import Context
-from memsinks_np.experiments.methods import Preset, methods_of, seeded
-from memsinks_np.experiments.report import samples
-from memsinks_np.experiments.report.claims import over_seeds
-from memsinks_np.experiments.report.loss_map import word_losses
-from memsinks_np.experiments.runner.grid import Job
-from memsinks_np.train import Model
+from memsinks_np.experiments.methods import Preset, job
+from memsinks_np.experiments.registry import Context, Jobs, Outputs
+from memsinks_np.experiments.report.claims import estimate
+from memsinks_np.metrics import BySinks, Comparison, Deletion, HistoryRow
+from memsinks_np.trained import Model
 
-Result = dict[str, Any]
-SPEAKERS = ("standard", "sinks", "retrained")
-REFERENCES = ("standard", "retrained")
+MAX_DELETIONS = 100  # sequences; deleting each of more takes too long
 
 
-def measure(job: Job, trained: Model, delete: int) -> Result:
-    """In a worker: an method's numbers and history, and what it says."""
-    corpus = load_corpus(job.settings.data)
-    model = job.settings.model(job.method, len(corpus.vocab))
-    row = metrics.measure(trained.params, model, corpus)
-    tied = job.method.random_sinks and job.method.routing == "free"  # else deleting one sequence's sinks has no meaning
-    few = len(corpus.repeated) <= 100  # and deleting each of many takes too long
-    row |= metrics.deletion(trained.params, model, corpus) if tied and few else metrics.NO_DELETION
-    known: Callable[[Any], float | None] = corpus.entropy or (lambda tokens: None)
-    floor = {"repeated": known(corpus.repeated[: corpus.cfg.n_repeated]), "heldout": known(corpus.heldout)}
-    found: Result = {"row": row, "history": trained.history, "floor": floor, "said": None, "words": None}
-    if job.method.name in SPEAKERS and job.settings.train.seed == 0:
-        found |= {"said": samples.speak(job, trained, delete), "words": word_losses(job, trained)}
-    return found
+class Entropy(NamedTuple):
+    """Exact loss of a perfect model on the same samples; None where it is not known."""
+
+    repeated: float | None
+    heldout: float | None
 
 
-def compare(plan: Context, presets: Mapping[str, tuple[Preset, Mapping[str, Method]]]) -> dict[str, Result]:
-    """For each named preset: its methods, measured under every seed and set beside the references that are among them.
+@dataclass(frozen=True)
+class SeedResult:
+    """The numbers of one method under one seed. Comparisons are None without both references."""
 
-    -> {name: {"floor", "methods": {method: {"seeds": [row, ...], "mean", "std"}}, "history": [row, ...]}}
-    """
-    runs = [
-        (name, seeded(preset, method, seed))
-        for seed in range(plan.seeds)
-        for name, (preset, methods) in presets.items()
-        for method in methods.values()
-    ]
-    found = plan.grid([job for _, job in runs], partial(measure, delete=plan.delete))
-    results: dict[str, Result] = {}
-    for name in presets:
-        of = {
-            (job.method.name, job.settings.train.seed): one for (n, job), one in zip(runs, found, strict=True) if n == name
-        }
-        rows: dict[str, list[dict[str, Any]]] = {}
-        history = []
-        for (method, seed), one in of.items():
-            row = {"seed": seed, **one["row"]}
-            if all((reference, seed) in of for reference in REFERENCES):
-                row |= metrics.compare(row, *(of[reference, seed]["row"] for reference in REFERENCES))
-            rows.setdefault(method, []).append(row)
-            history += [{"method": method, "seed": seed, **point} for point in one["history"]]
-        results[name] = {
-            "floor": over_seeds([one["floor"] for one in of.values()])["mean"],
-            "methods": {method: over_seeds(seeds) for method, seeds in rows.items()},
-            "history": history,
-        }
-    return results
+    seed: int
+    repeated: BySinks
+    heldout: BySinks
+    canary: BySinks
+    extraction: BySinks
+    deleted_loss: float | None
+    deleted_others_up: float | None
+    gap_closed: float | None
+    gold_gap_closed: float | None
+    heldout_cost: float | None
+    history: list[HistoryRow]
 
 
-def spoken(plan: Context) -> dict[str, dict[str, Result]]:
-    """What the speakers of seed 0 said, and what every word cost them; kept since `compare` measured them."""
-    methods = methods_of(plan.preset)
-    jobs = [seeded(plan.preset, methods[name], 0) for name in SPEAKERS]
-    found = dict(zip(SPEAKERS, plan.grid(jobs, partial(measure, delete=plan.delete)), strict=True))
-    return {what: {name: one[what] for name, one in found.items()} for what in ("said", "words")}
+@dataclass(frozen=True)
+class Result:
+    """The numbers of all methods. A field is an attribute: "heldout.removed", "gap_closed"."""
+
+    entropy: Entropy
+    methods: dict[str, list[SeedResult]]
+
+    def values(self, method: str, field: str) -> list[Any]:
+        """Return a method's number, seed by seed."""
+        return list(map(attrgetter(field), self.methods[method]))
+
+    def mean(self, method: str, field: str) -> float:
+        """Return a method's number, mean over seeds."""
+        return float(np.mean(self.values(method, field)))
+
+    def spread(self, method: str, field: str) -> str:
+        """Return "mean ± standard deviation" over seeds, or "-"."""
+        return spread(self.values(method, field))
+
+    def estimate(self, method: str, field: str, sign: str = "") -> str:
+        """Return the mean with its 95 % interval."""
+        return estimate(self.values(method, field), sign=sign)
+
+    def rise(self, method: str, field: str, over: str, of: str) -> list[float]:
+        """Return a method's number minus another's, seed by seed."""
+        pairs = zip(self.values(method, field), self.values(over, of), strict=True)
+        return [a - b for a, b in pairs]
+
+    def curve(self, method: str, field: str) -> dict[int, list[float]]:
+        """Return {step: values over seeds} from the training history."""
+        get: Callable[[HistoryRow], Any] = attrgetter(field)
+        histories = [r.history for r in self.methods[method]]
+        return {rows[0].step: list(map(get, rows)) for rows in zip(*histories, strict=True)}
+
+    def mean_curve(self, method: str, field: str) -> dict[int, float]:
+        """Return {step: mean over seeds} from the training history."""
+        curve = self.curve(method, field)
+        return {step: float(np.mean(values)) for step, values in curve.items()}
 
 
-def values(result: Result, method: str, field: str) -> list[float]:
-    """An method's number, seed by seed."""
-    return [row[field] for row in result["methods"][method]["seeds"]]
+def measure(model: Model, deletions: bool) -> tuple[Any, ...]:
+    """Evaluate a model in a worker: evaluation, deletion, history, entropy."""
+    params, cfg, corpus = model.params, model.cfg, model.corpus
+    assert corpus
+    few = len(corpus.repeated) <= MAX_DELETIONS
+    deletion = metrics.deletion(params, cfg, corpus) if deletions and few else Deletion()
+    entropy = Entropy(None, None)
+    if corpus.entropy:
+        natural = corpus.repeated[: corpus.cfg.n_repeated]
+        entropy = Entropy(corpus.entropy(natural), corpus.entropy(corpus.heldout))
+    return metrics.evaluate(params, cfg, corpus), deletion, model.history, entropy
 
 
-def mean(result: Result, method: str, field: str) -> float:
-    """An method's number, mean over seeds."""
-    return float(result["methods"][method]["mean"][field])
+def compare_jobs(context: Context, preset: Preset, methods: Mapping[str, Method]) -> Jobs:
+    """Return the jobs of a comparison: every method under every seed."""
+    return {
+        (name, seed): job(preset, m, seed, partial(measure, deletions=m.has_own_sinks))
+        for name, m in methods.items()
+        for seed in range(context.seeds)
+    }
 
 
-def curve(result: Result, method: str, field: str) -> dict[int, float]:
-    """Step -> mean over seeds."""
-    points: dict[int, list[dict[str, Any]]] = {}
-    for row in result["history"]:
-        if row["method"] == method:
-            points.setdefault(row["step"], []).append({field: row[field]})
-    return {step: over_seeds(rows)["mean"][field] for step, rows in points.items()}
+def compare(outputs: Outputs) -> Result:
+    """Compare each method with *standard* and *retrained*, where both are among the jobs."""
+    evaluations = {key: metrics.to_evaluation(output[0]) for key, output in outputs.items()}
+    methods: dict[str, list[SeedResult]] = {}
+    entropy = []
+    for (name, seed), (_, deletion, history, known) in outputs.items():  # type: ignore[misc]
+        references = [evaluations.get((r, seed)) for r in ("standard", "retrained")]
+        comparison: tuple[float | None, ...] = (None,) * len(Comparison._fields)
+        if None not in references:
+            comparison = metrics.compare(evaluations[name, seed], *references)  # type: ignore[arg-type]
+        row = SeedResult(
+            seed, *evaluations[name, seed], *deletion, *comparison, metrics.to_history(history)
+        )
+        methods.setdefault(name, []).append(row)
+        entropy.append(known)
+    known_entropy = None not in entropy[0]
+    mean = Entropy(*np.mean(entropy, axis=0).tolist()) if known_entropy else Entropy(None, None)
+    return Result(mean, methods)

@@ -38,21 +38,34 @@ def selections(job: Job, trained: Model) -> dict[str, float]:
 def run(plan: Context) -> dict[str, Any]:
     """The controls, and the trained sinks under selections that they were not trained with."""
     methods = methods_of(plan.preset)
-    result = compare(plan, {"controls": (plan.preset, {name: methods[name] for name in METHODS})})["controls"]
+    result = compare(plan, {"controls": (plan.preset, {name: methods[name] for name in METHODS})})[
+        "controls"
+    ]
     jobs = [seeded(plan.preset, methods["sinks"], seed) for seed in range(plan.seeds)]
     return result | {"selections": over_seeds(plan.grid(jobs, selections))}
 
 
-def rises(result: dict[str, Any], method: str, field: str, above: str, over: str = "repeated.removed") -> list[float]:
+def rises(
+    result: dict[str, Any], method: str, field: str, above: str, over: str = "repeated.removed"
+) -> list[float]:
     """One method's number minus another's, seed by seed."""
-    return [a - b for a, b in zip(values(result, method, field), values(result, above, over), strict=True)]
+    return [
+        a - b
+        for a, b in zip(values(result, method, field), values(result, above, over), strict=True)
+    ]
 
 
 def claims(result: dict[str, Any]) -> list[Claim]:
-    chosen = {name: [row[name] for row in result["selections"]["seeds"]] for name in ("own", "shuffled", "placebo")}
+    chosen = {
+        name: [row[name] for row in result["selections"]["seeds"]]
+        for name in ("own", "shuffled", "placebo")
+    }
     means = {name: sum(of) / len(of) for name, of in chosen.items()}
     gold = mean(result, "retrained", "repeated.removed")
-    narrow, dropout = values(result, "narrow", "repeated.own"), values(result, "dropout", "repeated.all")
+    narrow, dropout = (
+        values(result, "narrow", "repeated.own"),
+        values(result, "dropout", "repeated.all"),
+    )
     return [
         Claim(
             "sinks drawn anew at every occurrence do not isolate",
@@ -86,7 +99,8 @@ def claims(result: dict[str, Any]) -> list[Claim]:
             f"repeated {estimate(dropout)}, new {estimate(values(result, 'dropout', 'heldout.all'))}",
             not (
                 sum(dropout) / len(dropout) > gold - 0.05
-                and mean(result, "dropout", "heldout.all") < mean(result, "standard", "heldout.removed") + 0.05
+                and mean(result, "dropout", "heldout.all")
+                < mean(result, "standard", "heldout.removed") + 0.05
             ),
         ),
     ]
@@ -117,7 +131,9 @@ def tabulate(result: dict[str, Any]) -> str:
         )
     chosen = result["selections"]
     for name in ("own", "shuffled", "placebo"):
-        rows.append([f"memsinks, {name} sinks", spread(chosen["mean"][name], chosen["std"][name]), ""])
+        rows.append(
+            [f"memsinks, {name} sinks", spread(chosen["mean"][name], chosen["std"][name]), ""]
+        )
     return table(["method, and how it is evaluated", "repeated", "new"], rows)
 
 
@@ -125,22 +141,38 @@ def draw(result: dict[str, Any], folder: Path) -> list[Path]:
     with plt.rc_context(plots.STYLE):
         fig, axes = plt.subplots(1, 2, figsize=(12.5, 4.2), gridspec_kw={"wspace": 0.75})
         bars = [
-            (label, values(result, method, f"repeated_{how}"), values(result, method, f"heldout_{how}"), plots.COLORS[method])
+            (
+                label,
+                values(result, method, f"repeated_{how}"),
+                values(result, method, f"heldout_{how}"),
+                plots.COLORS[method],
+            )
             for label, (method, how) in SHOWN.items()
         ]
         plots.dots(axes[0], [(label, repeated, color) for label, repeated, _, color in bars])
         plots.dots(axes[0], [(label, new, color) for label, _, new, color in bars], hollow=True)
-        axes[0].set(title="Repeated (full), new (hollow): who has both?", xlabel="loss (nats per word)")
+        axes[0].set(
+            title="Repeated (full), new (hollow): who has both?", xlabel="loss (nats per word)"
+        )
         own_shuffled = [
-            (f"{name} sinks", [row[name] for row in result["selections"]["seeds"]], plots.COLORS["sinks"])
+            (
+                f"{name} sinks",
+                [row[name] for row in result["selections"]["seeds"]],
+                plots.COLORS["sinks"],
+            )
             for name in ("own", "shuffled", "placebo")
         ]
         plots.dots(axes[1], own_shuffled)
-        axes[1].set(title="memsinks: whose sinks hold it?", xlabel="loss on repeated stories (nats per word)")
+        axes[1].set(
+            title="memsinks: whose sinks hold it?",
+            xlabel="loss on repeated stories (nats per word)",
+        )
         for ax in axes:
             ax.set_xlim(left=0)
             if result["floor"]["repeated"] is not None:
-                ax.axvline(result["floor"]["repeated"], color="#444444", linestyle=":", linewidth=1.3)
+                ax.axvline(
+                    result["floor"]["repeated"], color="#444444", linestyle=":", linewidth=1.3
+                )
                 ax.text(
                     result["floor"]["repeated"],
                     -0.45,

@@ -11,11 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memsinks_np import metrics, sinks
+from memsinks_np._internal.ids import permutation
 from memsinks_np._internal.tables import number, table
 from memsinks_np._internal.typing import Floats
 from memsinks_np.config import Method, SinkConfig, require_sinks
 from memsinks_np.data.corpus import load_corpus
-from memsinks_np._internal.ids import permutation
 from memsinks_np.experiments import Context
 from memsinks_np.experiments.methods import Preset, methods_of, seeded
 from memsinks_np.experiments.report import plots
@@ -24,7 +24,10 @@ from memsinks_np.experiments.runner.grid import Job
 from memsinks_np.train import Model
 
 CHOICE = 201  # salt: which sequences are deleted
-SIZES, DRAWS = (1, 2, 5, 10, 20), 8  # how many are deleted, and half of all; how often others are chosen
+SIZES, DRAWS = (
+    (1, 2, 5, 10, 20),
+    8,
+)  # how many are deleted, and half of all; how often others are chosen
 FEW = 5  # "some", in claims and in the table
 
 
@@ -53,12 +56,18 @@ def pools(preset: Preset) -> dict[str, Method]:
 def measure(job: Job, trained: Model, sizes: list[int], draws: int) -> dict[str, Any]:
     """In a worker: the method's numbers, and those after deletions of each size, the mean over `draws` choices."""
     corpus = load_corpus(job.settings.data)
-    cfg, ids, R = job.settings.model(job.method, len(corpus.vocab)), corpus.repeated_ids, len(corpus.repeated)
+    cfg, ids, R = (
+        job.settings.model(job.method, len(corpus.vocab)),
+        corpus.repeated_ids,
+        len(corpus.repeated),
+    )
     pool = require_sinks(cfg)
     own, off = sinks.own(pool, ids), sinks.NO_SINKS
 
     def losses(params: sinks.Params, selection: sinks.Selection) -> Floats:  # (R,)
-        of: Floats = metrics.predict(params, cfg, corpus.repeated, selection)[0].mean(axis=1, dtype=np.float64)
+        of: Floats = metrics.predict(params, cfg, corpus.repeated, selection)[0].mean(
+            axis=1, dtype=np.float64
+        )
         return of
 
     held, alone = losses(trained.params, own), losses(trained.params, off)
@@ -68,15 +77,21 @@ def measure(job: Job, trained: Model, sizes: list[int], draws: int) -> dict[str,
         rise = (left - held)[~gone]
         return {
             "pool_gone": float(sinks.sink_mask(pool, ids[gone]).any(axis=0).mean()),
-            "sinks_gone": float(metrics.fraction_deleted(pool, ids[~gone], ids[gone], cfg.n_layers).mean()),
+            "sinks_gone": float(
+                metrics.fraction_deleted(pool, ids[~gone], ids[gone], cfg.n_layers).mean()
+            ),
             "others_up": float(rise.mean()),
             "memory_lost": float(rise.mean() / (alone - held)[~gone].mean()),
-            "not_erased": float(abs(left - alone)[gone].max()),  # deleted, own sinks on, against no sinks at all
+            "not_erased": float(
+                abs(left - alone)[gone].max()
+            ),  # deleted, own sinks on, against no sinks at all
         }
 
     orders = [permutation(R, job.settings.data.seed, CHOICE, draw) for draw in range(draws)]
     after = {str(m): over_seeds([delete(order < m) for order in orders])["mean"] for m in sizes}
-    content = float((alone - held).mean())  # what the sinks hold: shared neurons alone against shared + own sinks
+    content = float(
+        (alone - held).mean()
+    )  # what the sinks hold: shared neurons alone against shared + own sinks
     return {**metrics.measure(trained.params, cfg, corpus), "content": content, "after": after}
 
 
@@ -86,10 +101,20 @@ def run(plan: Context) -> dict[str, Any]:
     half = (data.n_repeated + data.n_canaries) // 2
     few = max(1, min(FEW, half // 2))
     sizes = sorted({m for m in SIZES if m < half} | {few, half})
-    jobs = [seeded(plan.preset, method, seed) for seed in range(plan.seeds) for method in pools(plan.preset).values()]
+    jobs = [
+        seeded(plan.preset, method, seed)
+        for seed in range(plan.seeds)
+        for method in pools(plan.preset).values()
+    ]
     found = plan.grid(jobs, partial(measure, sizes=sizes, draws=2 if plan.quick else DRAWS))
     rows = [
-        {"pool": method.name, "p": require_sinks(method).density, "scheme": require_sinks(method).scheme, "seed": settings.train.seed, **one}
+        {
+            "pool": method.name,
+            "p": require_sinks(method).density,
+            "scheme": require_sinks(method).scheme,
+            "seed": settings.train.seed,
+            **one,
+        }
         for (method, settings), one in zip(jobs, found, strict=True)
     ]
     return {"few": few, "half": half, "sizes": sizes, "pools": rows}
@@ -97,7 +122,11 @@ def run(plan: Context) -> dict[str, Any]:
 
 def of(result: dict[str, Any], pool: str, field: str, m: int | None = None) -> list[float]:
     """A number of one pool (after m deletions), seed by seed."""
-    return [one["after"][str(m)][field] if m else one[field] for one in result["pools"] if one["pool"] == pool]
+    return [
+        one["after"][str(m)][field] if m else one[field]
+        for one in result["pools"]
+        if one["pool"] == pool
+    ]
 
 
 def mean(result: dict[str, Any], pool: str, field: str, m: int | None = None) -> float:
@@ -114,7 +143,11 @@ def claims(result: dict[str, Any]) -> list[Claim]:
     """What deletion of some does to the others; all ours."""
     few, half = result["few"], result["half"]
     random = [one for one in result["pools"] if one["scheme"] != "disjoint"]
-    off = [abs(a["pool_gone"] - (1 - (1 - one["p"]) ** int(m))) for one in random for m, a in one["after"].items()]
+    off = [
+        abs(a["pool_gone"] - (1 - (1 - one["p"]) ** int(m)))
+        for one in random
+        for m, a in one["after"].items()
+    ]
     erased = max(a["not_erased"] for one in result["pools"] for a in one["after"].values())
     here: Callable[..., str] = lambda pool, field, m=None: estimate(of(result, pool, field, m))
     lost, gone = (of(result, "sinks", field, half) for field in ("memory_lost", "sinks_gone"))
@@ -166,9 +199,15 @@ def tabulate(result: dict[str, Any]) -> str:
     few, half, rows = result["few"], result["half"], []
     for pool, (_, _, label) in POOLS.items():
         p, until = mean(result, pool, "p"), half_lost(result, pool)
-        cells = [mean(result, pool, "content"), mean(result, pool, "pool_gone", few), 1 - (1 - p) ** few]
+        cells = [
+            mean(result, pool, "content"),
+            mean(result, pool, "pool_gone", few),
+            1 - (1 - p) ** few,
+        ]
         cells += [mean(result, pool, "memory_lost", m) for m in (1, few, half)]
-        rows.append([label, *map(number, cells), f"> {half}" if until is None else number(until, 1)])
+        rows.append(
+            [label, *map(number, cells), f"> {half}" if until is None else number(until, 1)]
+        )
     header = ["pool", "held by sinks", f"{few} deleted: pool gone", "predicted"]
     header += [f"others lose ({m} deleted)" for m in (1, few, half)]
     return table([*header, "half lost after"], rows)
@@ -179,7 +218,12 @@ def draw(result: dict[str, Any], folder: Path) -> list[Path]:
     sizes = result["sizes"]
     with plt.rc_context(plots.STYLE):
         fig, (left, right) = plt.subplots(1, 2, figsize=(14.5, 4.8), gridspec_kw={"wspace": 0.75})
-        plots.frame(left, "Delete some: what do others lose?", "share of the others' memory", "sequences deleted")
+        plots.frame(
+            left,
+            "Delete some: what do others lose?",
+            "share of the others' memory",
+            "sequences deleted",
+        )
         plots.frame(
             right,
             "How much of a memory is in a sink?",
@@ -188,14 +232,31 @@ def draw(result: dict[str, Any], folder: Path) -> list[Path]:
         )
         ends = []
         for pool, (method, line, label) in POOLS.items():
-            lost, gone = ([mean(result, pool, f, m) for m in sizes] for f in ("memory_lost", "sinks_gone"))
+            lost, gone = (
+                [mean(result, pool, f, m) for m in sizes] for f in ("memory_lost", "sinks_gone")
+            )
             left.plot(sizes, lost, line, color=plots.COLORS[method], marker="o", clip_on=False)
             right.plot(gone, lost, line, color=plots.COLORS[method], marker="o", clip_on=False)
             ends.append((lost[-1], label, method))
-        left.set(xscale="log", xticks=sizes, xticklabels=sizes, ylim=(0, 1.12), yticks=np.linspace(0, 1, 6))
+        left.set(
+            xscale="log",
+            xticks=sizes,
+            xticklabels=sizes,
+            ylim=(0, 1.12),
+            yticks=np.linspace(0, 1, 6),
+        )
         left.minorticks_off()
         right.set(xlim=(0, 1), ylim=(0, 1), xticks=np.linspace(0, 1, 6))
         right.plot([0, 1], [0, 1], ":", color="#444444", linewidth=1.3)
-        right.text(0.6, 0.52, "all or nothing", color="#444444", fontsize=11, rotation=42, ha="center", va="center")
+        right.text(
+            0.6,
+            0.52,
+            "all or nothing",
+            color="#444444",
+            fontsize=11,
+            rotation=42,
+            ha="center",
+            va="center",
+        )
         plots.label_ends(left, ends)
         return plots.save(fig, folder, "delete")

@@ -52,12 +52,16 @@ def claims(result: dict[str, Any]) -> list[Claim]:
     closed = {(k, m): nats[k, m] / gold_gap(result, k) for k in FIELD for m in METHODS}
     out = {(k, m): left(result, k, m) for k in FIELD for m in METHODS}
     late = [while_memorizing(seed["stories"]["history"]) for seed in result["seeds"]]
-    repeated, heldout, share = (np.array([seed[name] for seed in late]) for name in ("repeated", "heldout", "share"))
+    repeated, heldout, share = (
+        np.array([seed[name] for seed in late]) for name in ("repeated", "heldout", "share")
+    )
     sinks, gap = sinks_point(result), gold_gap(result, "stories")
     two, cost = ("gates", "integrated_gradients"), f"at a cost of {LIMIT}"
 
     def tell(of: Cells, *keys: tuple[str, str], digits: int = 2) -> str:
-        return " against ".join(f"{told(m) if k == 'stories' else k} {estimate(of[k, m], digits)}" for k, m in keys)
+        return " against ".join(
+            f"{told(m) if k == 'stories' else k} {estimate(of[k, m], digits)}" for k, m in keys
+        )
 
     def beside(of: Cells) -> str:
         return "; ".join(tell(of, ("stories", m), ("canaries", m)) for m in two)
@@ -116,7 +120,8 @@ def claims(result: dict[str, Any]) -> list[Claim]:
             "memorization sinks lie beyond what any of these cuts reaches",
             "Fig. 4c: (-0.002, 1.88)",
             f"gold gap closed {estimate(sinks[:, 1] / gap)}, cost {estimate(sinks[:, 0], sign='+')}",
-            sinks[:, 0].mean() <= LIMIT and (sinks[:, 1] / gap).mean() > closed["stories", best].mean(),
+            sinks[:, 0].mean() <= LIMIT
+            and (sinks[:, 1] / gap).mean() > closed["stories", best].mean(),
         ),
     ]
     return [claim._replace(holds=bool(claim.holds)) for claim in found]
@@ -173,15 +178,28 @@ def draw_cuts(ax: Any, result: dict[str, Any], kind: str) -> None:
         ends.append((goal, "never saw them", "retrained"))
         (x, y), color = sinks_point(result).mean(axis=0), plots.COLORS["sinks"]
         ax.plot(x, y, "*", color=color, markersize=17)
-        ax.annotate("sinks\nremoved", (-0.046, y), (0, -12), textcoords="offset points", va="top", color=color)
+        ax.annotate(
+            "sinks\nremoved",
+            (-0.046, y),
+            (0, -12),
+            textcoords="offset points",
+            va="top",
+            color=color,
+        )
     else:
-        ax.text(-0.045, goal, "blind guess", fontsize=11, va="bottom", color=plots.COLORS["retrained"])
+        ax.text(
+            -0.045, goal, "blind guess", fontsize=11, va="bottom", color=plots.COLORS["retrained"]
+        )
     plots.label_ends(ax, ends)
 
 
 def draw_training(ax: Any, result: dict[str, Any], what: str, unit: str) -> None:
     """Standard training: repeated and new sequences."""
-    history = [{"method": "standard", **row} for seed in result["seeds"] for row in seed["stories"]["history"]]
+    history = [
+        {"method": "standard", **row}
+        for seed in result["seeds"]
+        for row in seed["stories"]["history"]
+    ]
     ends = [
         (plots.curve(ax, history, "standard", field, line), label, "standard")
         for field, line, label in (

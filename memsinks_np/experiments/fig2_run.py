@@ -43,10 +43,17 @@ def measure(job: Job, trained: Model, quick: bool) -> dict[str, Any]:
     once, _ = corpus.draw(np.arange(len(tokens)))
     methods = scored(trained.params, cfg, tokens, once, job.settings.train.seed, quick)
     cuts = {
-        method: {name: curve(trained.params, cfg, corpus, scores, shares) for name, scores in settings.items()}
+        method: {
+            name: curve(trained.params, cfg, corpus, scores, shares)
+            for name, scores in settings.items()
+        }
         for method, settings in methods.items()
     }
-    return {"cuts": cuts, "history": trained.history, "floor": corpus.entropy and corpus.entropy(corpus.heldout)}
+    return {
+        "cuts": cuts,
+        "history": trained.history,
+        "floor": corpus.entropy and corpus.entropy(corpus.heldout),
+    }
 
 
 def run(plan: Context) -> dict[str, Any]:
@@ -54,8 +61,12 @@ def run(plan: Context) -> dict[str, Any]:
     methods, names = methods_of(plan.preset), ("stories", "canaries", "gold", "sinks")
     jobs = []
     for seed in range(plan.seeds):
-        stories, *others = (seeded(plan.preset, methods[a], seed) for a in ("standard", "retrained", "sinks"))
-        canaries = stories._replace(settings=replace(stories.settings, data=atypical(stories.settings.data)))
+        stories, *others = (
+            seeded(plan.preset, methods[a], seed) for a in ("standard", "retrained", "sinks")
+        )
+        canaries = stories._replace(
+            settings=replace(stories.settings, data=atypical(stories.settings.data))
+        )
         jobs += [stories, canaries, *others]
     found = iter(plan.grid(jobs, partial(measure, quick=plan.quick)))
     data = plan.preset.settings.data
@@ -72,28 +83,38 @@ def tuned(result: dict[str, Any], kind: str, method: str) -> str:
     return max(settings, key=lambda s: float(np.mean(forgotten(result, kind, method, setting=s))))
 
 
-def cuts(result: dict[str, Any], kind: str, method: str, setting: str = "") -> list[list[dict[str, Any]]]:
+def cuts(
+    result: dict[str, Any], kind: str, method: str, setting: str = ""
+) -> list[list[dict[str, Any]]]:
     """Seed -> rows of the curve, under one setting or the tuned one."""
     setting = setting or tuned(result, kind, method)
     return [seed[kind]["cuts"][method][setting] for seed in result["seeds"]]
 
 
-def forgotten(result: dict[str, Any], kind: str, method: str, limit: float = LIMIT, setting: str = "") -> Floats:
+def forgotten(
+    result: dict[str, Any], kind: str, method: str, limit: float = LIMIT, setting: str = ""
+) -> Floats:
     """Seed -> nats per word forgotten at no more than a cost of `limit`."""
-    return np.array([within(path(rows, FIELD[kind]), limit) for rows in cuts(result, kind, method, setting)])
+    return np.array(
+        [within(path(rows, FIELD[kind]), limit) for rows in cuts(result, kind, method, setting)]
+    )
 
 
 def gold_gap(result: dict[str, Any], kind: str) -> Floats:
     """Seed -> how much more a model that never saw the sequences loses on them, nats per word."""
     field, before = FIELD[kind], cuts(result, kind, "random", "one draw")
-    return np.array([s["gold"][kind][field] - b[0][field] for s, b in zip(result["seeds"], before, strict=True)])
+    return np.array(
+        [s["gold"][kind][field] - b[0][field] for s, b in zip(result["seeds"], before, strict=True)]
+    )
 
 
 def left(result: dict[str, Any], kind: str, method: str) -> Floats:
     """Seed -> the smallest share of sequences that can still be extracted at the allowed cost."""
     field = f"{FIELD[kind]}_extraction"
     pairs = ((rows, path(rows, FIELD[kind])[:, 0] <= LIMIT) for rows in cuts(result, kind, method))
-    return np.array([min(r[field] for r, ok in zip(rows, cheap, strict=True) if ok) for rows, cheap in pairs])
+    return np.array(
+        [min(r[field] for r, ok in zip(rows, cheap, strict=True) if ok) for rows, cheap in pairs]
+    )
 
 
 def sinks_point(result: dict[str, Any]) -> Floats:
@@ -101,14 +122,23 @@ def sinks_point(result: dict[str, Any]) -> Floats:
     before = [rows[0] for rows in cuts(result, "stories", "random", "one draw")]
     fields = ("heldout", "repeated")
     return np.array(
-        [[s["sinks"]["stories"][f] - b[f] for f in fields] for s, b in zip(result["seeds"], before, strict=True)]
+        [
+            [s["sinks"]["stories"][f] - b[f] for f in fields]
+            for s, b in zip(result["seeds"], before, strict=True)
+        ]
     )
 
 
 def while_memorizing(history: list[dict[str, float]]) -> dict[str, float]:
     """How far both losses still fall once repeats are better known than new ones by half of the final gap."""
-    gap: Callable[[dict[str, float]], float] = lambda row: row["heldout.removed"] - row["repeated.removed"]
+    gap: Callable[[dict[str, float]], float] = lambda row: (
+        row["heldout.removed"] - row["repeated.removed"]
+    )
     first, last = history[0], history[-1]
     half = next(row for row in history if gap(row) >= gap(last) / 2)
-    falls = {name: half[f"{name}_removed"] - last[f"{name}_removed"] for name in ("repeated", "heldout")}
-    return falls | {"share": falls["heldout"] / (first["heldout.removed"] - last["heldout.removed"])}
+    falls = {
+        name: half[f"{name}_removed"] - last[f"{name}_removed"] for name in ("repeated", "heldout")
+    }
+    return falls | {
+        "share": falls["heldout"] / (first["heldout.removed"] - last["heldout.removed"])
+    }

@@ -1,4 +1,4 @@
-"""Gradient masking: what forced isolation costs with all_scaled kept, and what breaks when its sinks are dropped."""
+"""Gradient masking: what forced isolation costs with everything kept, and what breaks when its sinks are dropped."""
 
 from pathlib import Path
 from typing import Any
@@ -25,11 +25,13 @@ def claims(result: dict[str, Any]) -> list[Claim]:
     cut = curve(result, "gradient_masking", "heldout.removed")
     low = min(cut, key=lambda step: cut[step])
     standard = values(result, "standard", "heldout.removed")
-    kept, dropped = (values(result, "gradient_masking", f"heldout_{which}") for which in ("own", "removed"))
+    kept, dropped = (
+        values(result, "gradient_masking", f"heldout_{which}") for which in ("own", "removed")
+    )
     worse, broken = ([a - b for a, b in zip(of, standard, strict=True)] for of in (kept, dropped))
     return [
         Claim(
-            "forced localization generalizes worse than standard training, even with all_scaled kept",
+            "forced localization generalizes worse than standard training, even with everything kept",
             "Fig. 3: 3.5 against 2.72",
             f"held-out {estimate(worse, sign='+')}",
             sum(worse) > 0,
@@ -51,7 +53,7 @@ def claims(result: dict[str, Any]) -> list[Claim]:
 
 def tabulate(result: dict[str, Any]) -> str:
     fields = {
-        "heldout.own": "new, all_scaled kept",
+        "heldout.own": "new, everything kept",
         "heldout.removed": "new, sinks dropped",
         "repeated.own": "repeated, kept",
     }
@@ -59,7 +61,10 @@ def tabulate(result: dict[str, Any]) -> str:
     rows = [
         [
             method.replace("_", " "),
-            *(spread(result["methods"][method]["mean"][f], result["methods"][method]["std"][f]) for f in fields),
+            *(
+                spread(result["methods"][method]["mean"][f], result["methods"][method]["std"][f])
+                for f in fields
+            ),
         ]
         for method in METHODS
     ]
@@ -73,13 +78,21 @@ def draw(result: dict[str, Any], folder: Path) -> list[Path]:
         ends = [
             (plots.curve(ax, history, method, field, line), label, method)
             for method, field, line, label in (
-                ("gradient_masking", "heldout.removed", "--", "gradient masking,\nits neurons dropped"),
+                (
+                    "gradient_masking",
+                    "heldout.removed",
+                    "--",
+                    "gradient masking,\nits neurons dropped",
+                ),
                 ("gradient_masking", "heldout.own", "-", "gradient masking,\neverything kept"),
                 ("standard", "heldout.own", "-", "standard"),
             )
         ]
         plots.frame(
-            ax, "Forced apart: what does the skill lose?", "loss on new stories (nats per word)", "training step"
+            ax,
+            "Forced apart: what does the skill lose?",
+            "loss on new stories (nats per word)",
+            "training step",
         )
         ax.set_ylim(0, 1.25 * max(5 / 1.25, mean(result, "gradient_masking", "heldout.removed")))
         plots.draw_floor(ax, result["floor"]["heldout"], 0.5)

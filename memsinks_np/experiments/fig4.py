@@ -34,16 +34,23 @@ CUTS, UPDATES = ("gates", "integrated_gradients"), ("gradient_ascent", "npo")
 def run(plan: Context) -> dict[str, Any]:
     """All ways to isolate while training, beside the cuts of fig2 and the updates of relearn."""
     methods = methods_of(plan.preset)
-    result = compare(plan, {"fig4": (plan.preset, {name: methods[name] for name in METHODS})})["fig4"]
+    result = compare(plan, {"fig4": (plan.preset, {name: methods[name] for name in METHODS})})[
+        "fig4"
+    ]
     cut, updated = fig2_run.run(plan), relearn_run.run(plan)
     rows = {method: fig2_run.cuts(cut, "stories", method) for method in CUTS}
-    result["cuts"] = {method: [path(of, "repeated").tolist() for of in seeds] for method, seeds in rows.items()}
+    result["cuts"] = {
+        method: [path(of, "repeated").tolist() for of in seeds] for method, seeds in rows.items()
+    }
     ways = {name: [row["unlearning"] for row in updated["methods"][name]] for name in UPDATES}
     fields = ("heldout.removed", "repeated.removed")
     result["updates"] = {
-        name: [[[row[f] - way[0][f] for f in fields] for row in way] for way in of] for name, of in ways.items()
+        name: [[[row[f] - way[0][f] for f in fields] for row in way] for way in of]
+        for name, of in ways.items()
     }
-    history = [row for row in result["history"] if row["method"] in ("standard", "retrained", *SHOWN)]
+    history = [
+        row for row in result["history"] if row["method"] in ("standard", "retrained", *SHOWN)
+    ]
     return result | {"history": history}
 
 
@@ -55,7 +62,9 @@ def point(result: dict[str, Any], method: str) -> tuple[list[float], list[float]
     change: Callable[[str], list[float]] = lambda kind: [
         after - before
         for after, before in zip(
-            values(result, method, f"{kind}_{METHODS[method]}"), values(result, "standard", f"{kind}_removed"), strict=True
+            values(result, method, f"{kind}_{METHODS[method]}"),
+            values(result, "standard", f"{kind}_removed"),
+            strict=True,
         )
     ]
     return change("heldout"), change("repeated")
@@ -69,7 +78,9 @@ def claims(result: dict[str, Any]) -> list[Claim]:
         share = [r / g for r, g in zip(removed, gold, strict=True)]
         without = [
             a - b
-            for a, b in zip(*(values(result, x, "heldout.removed") for x in (method, "retrained")), strict=True)
+            for a, b in zip(
+                *(values(result, x, "heldout.removed") for x in (method, "retrained")), strict=True
+            )
         ]
         cost, forgotten = point(result, method)
         bought = {
@@ -125,11 +136,23 @@ def tabulate(result: dict[str, Any]) -> str:
         cost, forgotten = point(result, method)
         numbers = [mean(result, method, f"{kind}_{how}") for kind in ("repeated", "heldout")]
         rows.append(
-            [method.replace("_", " "), *map(number, numbers), estimate(forgotten, sign="+"), estimate(cost, sign="+")]
+            [
+                method.replace("_", " "),
+                *map(number, numbers),
+                estimate(forgotten, sign="+"),
+                estimate(cost, sign="+"),
+            ]
         )
     for name, seeds in result["updates"].items():
         ends = [way[-1] for way in seeds]
-        rows.append([relearn_name(name), "", "", *(estimate([end[i] for end in ends], sign="+") for i in (1, 0))])
+        rows.append(
+            [
+                relearn_name(name),
+                "",
+                "",
+                *(estimate([end[i] for end in ends], sign="+") for i in (1, 0)),
+            ]
+        )
     header = ["method (sinks removed)", "repeated", "new", "forgotten", "cost on new"]
     return table(header, rows)
 
@@ -144,7 +167,10 @@ def draw(result: dict[str, Any], folder: Path) -> list[Path]:
             (b, "repeated.removed", "Repeated stories, sinks removed"),
         ):
             lines = (("standard", "standard"), ("retrained", "never saw"), *SHOWN.items())
-            ends = [(plots.curve(ax, result["history"], method, field), label, method) for method, label in lines]
+            ends = [
+                (plots.curve(ax, result["history"], method, field), label, method)
+                for method, label in lines
+            ]
             plots.frame(ax, title, "loss (nats per word)", "training step")
             if field == "heldout.removed":
                 plots.zoom(ax, [y for y, *_ in ends] + [result["floor"]["heldout"] or ends[0][0]])
@@ -160,20 +186,37 @@ def plane(ax: Any, result: dict[str, Any]) -> None:
     """Down and right is worse: the paper's Fig. 4c, with the cost growing to the right."""
     for method, seeds in (result["cuts"] | result["updates"]).items():
         for way in seeds:
-            ax.plot([x for x, _ in way], [y for _, y in way], color=plots.COLORS[method], linewidth=1.3, alpha=0.8)
+            ax.plot(
+                [x for x, _ in way],
+                [y for _, y in way],
+                color=plots.COLORS[method],
+                linewidth=1.3,
+                alpha=0.8,
+            )
     for method in METHODS:
         ax.plot(*point(result, method), "o", color=plots.COLORS[method], markersize=7, zorder=3)
-    plots.frame(ax, "Forgetting, and its price", "forgotten (nats per word)", "cost on new stories (nats per word)")
+    plots.frame(
+        ax,
+        "Forgetting, and its price",
+        "forgotten (nats per word)",
+        "cost on new stories (nats per word)",
+    )
     ax.set_xlim(-0.05, 0.25)
-    gold = mean(result, "retrained", "repeated.removed") - mean(result, "standard", "repeated.removed")
+    gold = mean(result, "retrained", "repeated.removed") - mean(
+        result, "standard", "repeated.removed"
+    )
     ax.set_ylim(
-        min(-0.2, *(y for method in ("random_sinks", "narrow") for y in point(result, method)[1])) - 0.05, 2.1 * max(gold, 0.2)
+        min(-0.2, *(y for method in ("random_sinks", "narrow") for y in point(result, method)[1]))
+        - 0.05,
+        2.1 * max(gold, 0.2),
     )
     ax.axvline(0, color="#888888", linewidth=1)
     plots.label_ends(ax, list(labels(result, ax.get_xlim()[1], ax.get_ylim())))
 
 
-def labels(result: dict[str, Any], right: float, ylim: tuple[float, float]) -> Iterator[tuple[float, str, str]]:
+def labels(
+    result: dict[str, Any], right: float, ylim: tuple[float, float]
+) -> Iterator[tuple[float, str, str]]:
     """A label for all_scaled at its height; an arrow where it lies beyond the right edge."""
     for method in METHODS:
         cost, forgotten = (sum(of) / len(of) for of in point(result, method))

@@ -24,7 +24,9 @@ ROBUST = 0.6  # of the loss of who never saw a sequence: in the paper's figure i
 
 
 def with_data(preset: Preset, **changes: Any) -> Preset:
-    return preset._replace(settings=replace(preset.settings, data=replace(preset.settings.data, **changes)))
+    return preset._replace(
+        settings=replace(preset.settings, data=replace(preset.settings.data, **changes))
+    )
 
 
 def run(plan: Context) -> dict[str, Any]:
@@ -39,7 +41,10 @@ def run(plan: Context) -> dict[str, Any]:
 
     n_sink = preset.sinks.n_sink
     active = [n for n in ACTIVE if n_sink % n == 0 and n <= n_sink]
-    require(bool(active), f"--n-sink {n_sink} is no multiple of {ACTIVE[0]}, the fewest sinks that are on here; try 64")
+    require(
+        bool(active),
+        f"--n-sink {n_sink} is no multiple of {ACTIVE[0]}, the fewest sinks that are on here; try 64",
+    )
     on = {f"paper_sinks {p}": pool(methods["paper_sinks"], p=p) for p in SHARES}
     on |= {f"memsinks {n}": pool(methods["sinks"], n_active=n) for n in active}
     on = {name: replace(method, name=name) for name, method in on.items()}
@@ -48,7 +53,10 @@ def run(plan: Context) -> dict[str, Any]:
         sized = preset._replace(settings=replace(preset.settings, d_model=size))
         presets[f"size {size}"] = (sized, references | {name: methods[name] for name in SINKS})
     for d in NOISE:
-        presets[f"noise {d}"] = (with_data(preset, id_noise=d), {name: methods[name] for name in SINKS})
+        presets[f"noise {d}"] = (
+            with_data(preset, id_noise=d),
+            {name: methods[name] for name in SINKS},
+        )
     found = compare(plan, presets)
     for one in found.values():
         del one["history"]
@@ -64,8 +72,13 @@ def claims(result: dict[str, Any]) -> list[Claim]:
     gold = repeated(result, "on", "retrained")
     shares = {p: repeated(result, "on", f"paper_sinks {p}") for p in SHARES}
     noise = {d: {method: repeated(result, f"noise {d}", method) for method in SINKS} for d in NOISE}
-    show: Callable[[Mapping[float, float]], str] = lambda of: ", ".join(f"{k:g}: {v:.2f}" for k, v in of.items())
-    costs = {method: {size: values(result[f"size {size}"], method, "heldout_cost") for size in SIZES} for method in SINKS}
+    show: Callable[[Mapping[float, float]], str] = lambda of: ", ".join(
+        f"{k:g}: {v:.2f}" for k, v in of.items()
+    )
+    costs = {
+        method: {size: values(result[f"size {size}"], method, "heldout_cost") for size in SIZES}
+        for method in SINKS
+    }
     closed = {size: values(result[f"size {size}"], "sinks", "gold_gap_closed") for size in SIZES}
     return [
         Claim(
@@ -78,14 +91,18 @@ def claims(result: dict[str, Any]) -> list[Claim]:
         Claim(
             "it works at every model size",
             "Fig. 5b: forgetting 1.49 to 1.95",
-            "gold-gap closed " + ", ".join(f"C={size}: {estimate(of)}" for size, of in closed.items()),
+            "gold-gap closed "
+            + ", ".join(f"C={size}: {estimate(of)}" for size, of in closed.items()),
             min(min(of) for of in closed.values()) > 0.8,
         ),
         *(
             Claim(
                 f"smaller models pay more for the removal ({who})",
                 "Fig. 5b: 0.057 for 32M, -0.010 for 344M",
-                "held-out " + ", ".join(f"C={size}: {estimate(of, sign='+')}" for size, of in costs[method].items()),
+                "held-out "
+                + ", ".join(
+                    f"C={size}: {estimate(of, sign='+')}" for size, of in costs[method].items()
+                ),
                 sum(costs[method][min(SIZES)]) > max(0, sum(costs[method][max(SIZES)])),
                 "repeats cost standard training more on new text than sinks do, so that no model pays",
             )
@@ -119,7 +136,10 @@ def tabulate(result: dict[str, Any]) -> str:
         for method in one["methods"] if isinstance(one, dict) else ():
             entry = one["methods"][method]
             rows.append(
-                [f"{name}: {method.replace('_', ' ')}", *(spread(entry["mean"][f], entry["std"][f]) for f in fields)]
+                [
+                    f"{name}: {method.replace('_', ' ')}",
+                    *(spread(entry["mean"][f], entry["std"][f]) for f in fields),
+                ]
             )
     return table(["setting: method", *fields.values()], rows)
 
@@ -127,14 +147,20 @@ def tabulate(result: dict[str, Any]) -> str:
 def draw(result: dict[str, Any], folder: Path) -> list[Path]:
     with plt.rc_context(plots.STYLE):
         fig, (a, b, c) = plt.subplots(1, 3, figsize=(14.5, 4.2), gridspec_kw={"wspace": 1.0})
-        shares = {"paper_sinks": list(SHARES), "sinks": [n / result["n_sink"] for n in result["active"]]}
+        shares = {
+            "paper_sinks": list(SHARES),
+            "sinks": [n / result["n_sink"] for n in result["active"]],
+        }
         names = {"paper_sinks": SHARES, "sinks": result["active"]}
         ends = [
             (
                 plots.band(
                     a,
                     x,
-                    [values(result["on"], f"{method} {n}", "repeated.removed") for n in names[method]],
+                    [
+                        values(result["on"], f"{method} {n}", "repeated.removed")
+                        for n in names[method]
+                    ],
                     plots.COLORS[method],
                 ),
                 label,
@@ -142,13 +168,21 @@ def draw(result: dict[str, Any], folder: Path) -> list[Path]:
             )
             for (method, x), label in zip(shares.items(), ("paper's", "ours"), strict=True)
         ]
-        plots.frame(a, "How many sinks on?", "repeated, sinks removed\n(nats per word)", "share of the pool that is on")
+        plots.frame(
+            a,
+            "How many sinks on?",
+            "repeated, sinks removed\n(nats per word)",
+            "share of the pool that is on",
+        )
         a.set_xscale("log")
         plots.floor_and_ends(a, result["on"]["floor"]["repeated"], ends)
         ends = [
             (
                 plots.band(
-                    b, SIZES, [values(result[f"size {n}"], method, "heldout.removed") for n in SIZES], plots.COLORS[method]
+                    b,
+                    SIZES,
+                    [values(result[f"size {n}"], method, "heldout.removed") for n in SIZES],
+                    plots.COLORS[method],
                 ),
                 label,
                 method,
@@ -160,18 +194,28 @@ def draw(result: dict[str, Any], folder: Path) -> list[Path]:
                 ("retrained", "never saw"),
             )
         ]
-        plots.frame(b, "Smaller, larger models", "new stories, sinks removed\n(nats per word)", "residual width C")
+        plots.frame(
+            b,
+            "Smaller, larger models",
+            "new stories, sinks removed\n(nats per word)",
+            "residual width C",
+        )
         plots.label_ends(b, ends)
         ends = [
             (
                 plots.band(
-                    c, NOISE, [values(result[f"noise {d}"], method, "repeated.removed") for d in NOISE], plots.COLORS[method]
+                    c,
+                    NOISE,
+                    [values(result[f"noise {d}"], method, "repeated.removed") for d in NOISE],
+                    plots.COLORS[method],
                 ),
                 label,
                 method,
             )
             for method, label in (("sinks", "ours"), ("paper_sinks", "paper's"))
         ]
-        plots.frame(c, "Wrong IDs", "repeated, sinks removed\n(nats per word)", "share of wrong IDs")
+        plots.frame(
+            c, "Wrong IDs", "repeated, sinks removed\n(nats per word)", "share of wrong IDs"
+        )
         plots.floor_and_ends(c, result["on"]["floor"]["repeated"], ends)
         return plots.save(fig, folder, "fig5")

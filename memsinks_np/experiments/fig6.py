@@ -25,10 +25,16 @@ def run(plan: Context) -> dict[str, Any]:
     of the first world stand in.
     """
     s, methods = plan.preset.settings, methods_of(plan.preset)
-    require(s.data.corpus == "domains", f"--corpus {s.data.corpus} has no rare world; leave the flag out")
+    require(
+        s.data.corpus == "domains",
+        f"--corpus {s.data.corpus} has no rare world; leave the flag out",
+    )
     sizes, showings = ((8,), (1, 5)) if plan.quick else (STORIES, (1, *REPEATS))
     least = -(-max(sizes) * max(showings) // s.data.n_repeated_per_batch)
-    require(s.train.steps >= least, f"--steps {s.train.steps} is too few to show all that often; use {least} or more")
+    require(
+        s.train.steps >= least,
+        f"--steps {s.train.steps} is too few to show all that often; use {least} or more",
+    )
     presets = {}
     for n in sizes:
         passes = s.train.steps * s.data.n_repeated_per_batch // n
@@ -43,7 +49,9 @@ def run(plan: Context) -> dict[str, Any]:
         n, repeats = (int(word) for word in name.split(" stories x "))
         once = values(found[f"{n} stories x 1"], "standard", "heldout.removed")
         for method in one["methods"] if repeats > 1 else ():
-            rows.append({"stories": n, "repeats": repeats, "method": method, **measures(one, method, once)})
+            rows.append(
+                {"stories": n, "repeats": repeats, "method": method, **measures(one, method, once)}
+            )
     floor = next(iter(found.values()))["floor"]
     return {"rows": rows, "floor": floor}
 
@@ -54,11 +62,19 @@ def measures(one: dict[str, Any], method: str, once: list[float]) -> dict[str, l
     benefit kept = (once - method) / (once - standard), held-out loss in the second world, sinks removed; `once` is
     standard training that saw each story once (paper, Fig. 6; higher is better).
     """
-    of = {field: values(one, method, field) for field in ("repeated.own", "repeated.removed", "heldout.removed")}
-    standard = {field: values(one, "standard", field) for field in ("repeated.removed", "heldout.removed")}
+    of = {
+        field: values(one, method, field)
+        for field in ("repeated.own", "repeated.removed", "heldout.removed")
+    }
+    standard = {
+        field: values(one, "standard", field) for field in ("repeated.removed", "heldout.removed")
+    }
     pairs = list(zip(once, of["heldout.removed"], standard["heldout.removed"], strict=True))
     gap, of_standard = (
-        [new - again for new, again in zip(x["heldout.removed"], x["repeated.removed"], strict=True)]
+        [
+            new - again
+            for new, again in zip(x["heldout.removed"], x["repeated.removed"], strict=True)
+        ]
         for x in (of, standard)
     )
     return of | {
@@ -88,7 +104,9 @@ def claims(result: dict[str, Any]) -> list[Claim]:
     sizes = sorted({r["stories"] for r in rows})
 
     def tell(method: str, repeats: int, field: str, digits: int = 2) -> str:
-        return ", ".join(f"{n} stories: {estimate(of[method, n, repeats][field], digits)}" for n in sizes)
+        return ", ".join(
+            f"{n} stories: {estimate(of[method, n, repeats][field], digits)}" for n in sizes
+        )
 
     def means(method: str, repeats: int, field: str) -> list[float]:
         return [average(of[method, n, repeats][field]) for n in sizes]
@@ -108,7 +126,9 @@ def claims(result: dict[str, Any]) -> list[Claim]:
             f"after {many} showings of {tell('standard', many, 'heldout.removed', 3)}",
             all(
                 worse > better
-                for worse, better in zip(*(means("standard", k, "heldout.removed") for k in (many, few)), strict=True)
+                for worse, better in zip(
+                    *(means("standard", k, "heldout.removed") for k in (many, few)), strict=True
+                )
             ),
         ),
     ]
@@ -117,7 +137,9 @@ def claims(result: dict[str, Any]) -> list[Claim]:
             (n, k)
             for n in sizes
             for k in (few, many)
-            if helped(r := of[method, n, k]) and average(r["gap_closed"]) >= 0.5 and average(r["benefit_kept"]) > 0
+            if helped(r := of[method, n, k])
+            and average(r["gap_closed"]) >= 0.5
+            and average(r["benefit_kept"]) > 0
         ]
         found += [
             Claim(
@@ -154,7 +176,13 @@ def claims(result: dict[str, Any]) -> list[Claim]:
 
 def tabulate(result: dict[str, Any]) -> str:
     fields = ("once", "repeated.own", "repeated.removed", "heldout.removed", "gap_closed")
-    header = ["stories x repeats: method", "new, shown once", "repeated, own", "repeated, removed", "new, removed"]
+    header = [
+        "stories x repeats: method",
+        "new, shown once",
+        "repeated, own",
+        "repeated, removed",
+        "new, removed",
+    ]
     rows = [
         [
             f"{r['stories']} x {r['repeats']}: {r['method'].replace('_', ' ')}",
@@ -170,22 +198,41 @@ def draw(result: dict[str, Any], folder: Path) -> list[Path]:
     sizes = sorted({r["stories"] for r in result["rows"]})
     with plt.rc_context(plots.STYLE):
         fig, axes = plt.subplots(
-            1, len(sizes), figsize=(6.6 * len(sizes), 4.4), gridspec_kw={"wspace": 0.75}, squeeze=False
+            1,
+            len(sizes),
+            figsize=(6.6 * len(sizes), 4.4),
+            gridspec_kw={"wspace": 0.75},
+            squeeze=False,
         )
         for ax, n in zip(axes[0], sizes, strict=True):
             of = [r for r in result["rows"] if r["stories"] == n]
             repeats = sorted({r["repeats"] for r in of})
             ends = []
-            for method, label in (("standard", "standard"), ("sinks", "sinks"), ("paper_sinks", "paper's")):
-                rows = [next(r for r in of if r["method"] == method and r["repeats"] == k) for k in repeats]
-                for field, line, what in (("heldout.removed", "-", "new"), ("repeated.removed", ":", "repeated")):
+            for method, label in (
+                ("standard", "standard"),
+                ("sinks", "sinks"),
+                ("paper_sinks", "paper's"),
+            ):
+                rows = [
+                    next(r for r in of if r["method"] == method and r["repeats"] == k)
+                    for k in repeats
+                ]
+                for field, line, what in (
+                    ("heldout.removed", "-", "new"),
+                    ("repeated.removed", ":", "repeated"),
+                ):
                     first = [rows[0]["once"]] if field == "heldout.removed" else []
                     x = [1] * len(first) + repeats
-                    y = plots.band(ax, x, first + [r[field] for r in rows], plots.COLORS[method], line)
+                    y = plots.band(
+                        ax, x, first + [r[field] for r in rows], plots.COLORS[method], line
+                    )
                     ends.append((y, f"{label}, {what}", method))
             ax.set_xscale("log")
             plots.frame(
-                ax, f"{n} stories of a rare world", "loss, sinks removed (nats per word)", "times each was shown"
+                ax,
+                f"{n} stories of a rare world",
+                "loss, sinks removed (nats per word)",
+                "times each was shown",
             )
             ax.set_xticks([1, *repeats], [str(k) for k in (1, *repeats)])
             ax.minorticks_off()

@@ -29,15 +29,22 @@ def run(plan: Context) -> dict[str, Any]:
     """Three methods, every repeated sequence in the same place of every pass, a pass of PERIOD steps."""
     s = plan.preset.settings
     period = 5 if plan.quick else PERIOD
-    require(s.train.steps >= 2 * period, f"--steps {s.train.steps} is less than two passes; use {2 * period} or more")
+    require(
+        s.train.steps >= 2 * period,
+        f"--steps {s.train.steps} is less than two passes; use {2 * period} or more",
+    )
     data = replace(s.data, n_repeated=period * s.data.n_repeated_per_batch, shuffled=False)
-    preset = plan.preset._replace(settings=replace(s, data=data, train=replace(s.train, log_first_sequence=True)))
+    preset = plan.preset._replace(
+        settings=replace(s, data=data, train=replace(s.train, log_first_sequence=True))
+    )
     methods = methods_of(preset)
     jobs = [seeded(preset, methods[name], seed) for name in METHODS for seed in range(plan.seeds)]
     losses = plan.grid(jobs, watched)
     return {
         "period": period,
-        "losses": {name: losses[i * plan.seeds : (i + 1) * plan.seeds] for i, name in enumerate(METHODS)},
+        "losses": {
+            name: losses[i * plan.seeds : (i + 1) * plan.seeds] for i, name in enumerate(METHODS)
+        },
     }
 
 
@@ -53,14 +60,23 @@ def forgotten(losses: list[float], period: int) -> float:
     That point lies some steps after the occurrence: Adam's momentum goes on learning it for a while.
     """
     cycles = teeth(losses, period)
-    rises = [cycle[cycle[: period // 2].argmin() :].max() - cycle[: period // 2].min() for cycle in cycles]
+    rises = [
+        cycle[cycle[: period // 2].argmin() :].max() - cycle[: period // 2].min()
+        for cycle in cycles
+    ]
     return float(np.mean(rises[len(rises) // 2 :]))
 
 
 def claims(result: dict[str, Any]) -> list[Claim]:
     period = result["period"]
-    rise = {method: [forgotten(of, period) for of in seeds] for method, seeds in result["losses"].items()}
-    last = {method: [float(teeth(of, period)[-1].mean()) for of in seeds] for method, seeds in result["losses"].items()}
+    rise = {
+        method: [forgotten(of, period) for of in seeds]
+        for method, seeds in result["losses"].items()
+    }
+    last = {
+        method: [float(teeth(of, period)[-1].mean()) for of in seeds]
+        for method, seeds in result["losses"].items()
+    }
     return [
         Claim(
             "a sequence is learnt when it is shown and forgotten until it is shown again",
@@ -114,12 +130,19 @@ def draw(result: dict[str, Any], folder: Path) -> list[Path]:
         ):
             losses = result["losses"][method][0]
             first = len(losses) * 2 // 3 // period * period
-            ax.plot(range(first, len(losses)), losses[first:], color=plots.COLORS[method], linewidth=1.6)
+            ax.plot(
+                range(first, len(losses)), losses[first:], color=plots.COLORS[method], linewidth=1.6
+            )
             ends.append((losses[-1], label, method))
         plots.frame(
-            ax, "One story, shown every few steps: what stays?", "its loss (nats per word), seed 0", "training step"
+            ax,
+            "One story, shown every few steps: what stays?",
+            "its loss (nats per word), seed 0",
+            "training step",
         )
         ax.set_ylim(bottom=0)
-        ax.set_xticks(range(first, len(losses) + 1, period * max(1, (len(losses) - first) // period // 6)))
+        ax.set_xticks(
+            range(first, len(losses) + 1, period * max(1, (len(losses) - first) // period // 6))
+        )
         plots.label_ends(ax, ends)
         return plots.save(fig, folder, "fig7")

@@ -7,8 +7,8 @@ from typing import Any
 import matplotlib.pyplot as plt
 import numpy as np
 
-from memsinks_np._internal.tables import number, table
 from memsinks_np._internal.released_hash import BASE, MODULUS
+from memsinks_np._internal.tables import number, table
 from memsinks_np.experiments.hash_run import FACTORS, P, run
 from memsinks_np.experiments.report import plots
 from memsinks_np.experiments.report.claims import Claim, estimate
@@ -28,7 +28,9 @@ def mean(result: dict[str, Any], method: str, field: str) -> float:
 def claims(result: dict[str, Any]) -> list[Claim]:
     """The masks, then what they do."""
     ours, hashed, short = (result["masks"][name] for name in ("ours", "int64", "int32"))
-    show: Callable[..., str] = lambda method, field, digits=3: estimate(numbers(result, method, field), digits)
+    show: Callable[..., str] = lambda method, field, digits=3: estimate(
+        numbers(result, method, field), digits
+    )
     gap = {method: mean(result, method, "gap_closed") for method in result["methods"]}
     up = {method: mean(result, method, "others") for method in result["methods"]}
     return [
@@ -61,7 +63,9 @@ def claims(result: dict[str, Any]) -> list[Claim]:
                 f"{pool} pool: {show(f'{pool}_released', 'gap_closed')} against {show(f'{pool}_ours', 'gap_closed')}"
                 for pool in ("paper", "sparse")
             ),
-            all(gap[f"{pool}_released"] > gap[f"{pool}_ours"] - 0.05 for pool in ("paper", "sparse")),
+            all(
+                gap[f"{pool}_released"] > gap[f"{pool}_ours"] - 0.05 for pool in ("paper", "sparse")
+            ),
             "the masks of small IDs are too much alike",
         ),
         Claim(
@@ -83,7 +87,9 @@ def claims(result: dict[str, Any]) -> list[Claim]:
 
 
 def independent(mask: dict[str, Any]) -> bool:
-    return bool(abs(mask["overlap"][1] - P * P) < 0.01 and mask["id_0"] < 2 * P and mask["sink_0"] < 2 * P)
+    return bool(
+        abs(mask["overlap"][1] - P * P) < 0.01 and mask["id_0"] < 2 * P and mask["sink_0"] < 2 * P
+    )
 
 
 def tabulate(result: dict[str, Any]) -> str:
@@ -103,7 +109,10 @@ def tabulate(result: dict[str, Any]) -> str:
         for name, m in result["masks"].items()
     ]
     methods = [
-        [method.replace("_", ", "), *(estimate(x) if (x := numbers(result, method, field)) else "-" for field in COLUMNS)]
+        [
+            method.replace("_", ", "),
+            *(estimate(x) if (x := numbers(result, method, field)) else "-" for field in COLUMNS),
+        ]
         for method in result["methods"]
     ]
     return table(head, masks) + "\n\n" + table(["pool, masks", *COLUMNS.values()], methods)
@@ -132,28 +141,45 @@ def draw(result: dict[str, Any], folder: Path) -> list[Path]:
 
 
 def draw_overlap(ax: Any, masks: dict[str, Any]) -> None:
-    plots.frame(ax, "Do related IDs share sinks?", "share of the pool that both own", "k, for IDs i and k i")
+    plots.frame(
+        ax, "Do related IDs share sinks?", "share of the pool that both own", "k, for IDs i and k i"
+    )
     ends = []
     for name, label, method in (("ours", "ours", "paper_sinks"), ("int64", "released", "released")):
         y = masks[name]["overlap"][1:]
         ax.plot(FACTORS[1:], y, "-o", color=plots.COLORS[method])
         ends.append((y[-1], label, method))
     ax.axhline(P * P, color="#444444", linestyle=":", linewidth=1.3)
-    ax.annotate("independent", (5, P * P), (0, -3), textcoords="offset points", va="top", ha="center", fontsize=11)
+    ax.annotate(
+        "independent",
+        (5, P * P),
+        (0, -3),
+        textcoords="offset points",
+        va="top",
+        ha="center",
+        fontsize=11,
+    )
     ax.set_ylim(0, 0.2)
     ax.margins(x=0.03)
     plots.label_ends(ax, ends)
 
 
 def draw_owners(ax: Any, methods: dict[str, Any]) -> None:
-    plots.frame(ax, "Who owns a sink?", "repeated sequences that own it", "sinks, the most owned first")
+    plots.frame(
+        ax, "Who owns a sink?", "repeated sequences that own it", "sinks, the most owned first"
+    )
     ax.set_xscale("log")
-    for name, label, method in (("sparse_ours", "ours", "paper_sinks"), ("sparse_released", "released", "released")):
+    for name, label, method in (
+        ("sparse_ours", "ours", "paper_sinks"),
+        ("sparse_released", "released", "released"),
+    ):
         y = methods[name][0]["owners"]
         ax.plot(1 + np.arange(len(y)), y, "-", color=plots.COLORS[method])
         above = {"textcoords": "offset points", "va": "bottom"}
         ax.annotate(label, (1.15, y[0]), (0, 4), color=plots.COLORS[method], **above)
-    ax.set_ylim(0, 1.15 * max(max(methods[f"sparse_{kind}"][0]["owners"]) for kind in ("ours", "released")))
+    ax.set_ylim(
+        0, 1.15 * max(max(methods[f"sparse_{kind}"][0]["owners"]) for kind in ("ours", "released"))
+    )
 
 
 def draw_deletion(ax: Any, methods: dict[str, Any]) -> None:
@@ -169,7 +195,9 @@ def draw_deletion(ax: Any, methods: dict[str, Any]) -> None:
             value = methods[name][0][kind + field]
             if value is not None:
                 ax.bar(x + shift, value, 0.38, color=plots.COLORS[method], alpha=alpha)
-                ax.annotate(number(value, 2), (x + shift, value), ha="center", va="bottom", fontsize=11)
+                ax.annotate(
+                    number(value, 2), (x + shift, value), ha="center", va="bottom", fontsize=11
+                )
     ax.set_xticks(range(len(groups)), [label for label, *_ in groups])
     ax.set_xlim(-0.6, len(groups) - 0.4)
     note = "full: any two\npale: i and 2i"

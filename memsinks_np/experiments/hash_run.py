@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 
 from memsinks_np import metrics
-from memsinks_np._internal.typing import Floats
-from memsinks_np.config import Method, ModelConfig, SinkConfig, require_sinks, require
-from memsinks_np.data.corpus import Corpus, load_corpus
 from memsinks_np._internal.released_hash import BASE, MODULUS, released_mask
+from memsinks_np._internal.typing import Floats
+from memsinks_np.config import Method, ModelConfig, SinkConfig, require, require_sinks
+from memsinks_np.data.corpus import Corpus, load_corpus
 from memsinks_np.experiments import Context
 from memsinks_np.experiments.methods import Preset, methods_of, seeded
 from memsinks_np.experiments.runner.grid import Job
@@ -30,7 +30,11 @@ MASKS = {
 def run(plan: Context) -> dict[str, Any]:
     """What the masks are, and what they do: the same two pools, once with our masks, once with the released ones."""
     methods = arms_of(plan.preset)
-    jobs = [seeded(plan.preset, method, seed) for seed in range(plan.seeds) for method in methods.values()]
+    jobs = [
+        seeded(plan.preset, method, seed)
+        for seed in range(plan.seeds)
+        for method in methods.values()
+    ]
     found = plan.grid(jobs, measure)
     rows = {name: found[i :: len(methods)] for i, name in enumerate(methods)}  # one for every seed
     references = list(zip(rows.pop("standard"), rows.pop("retrained"), strict=True))
@@ -43,13 +47,18 @@ def run(plan: Context) -> dict[str, Any]:
 def arms_of(preset: Preset) -> dict[str, Method]:
     """The paper's setting, and a sparse pool like ours but with masks by chance, each under two hashes."""
     known, S, A = methods_of(preset), preset.sinks.n_sink, preset.sinks.n_active
-    require(S >= 4 * A, f"--n-active {A} is more than a quarter of --n-sink {S}, which is the pool here; choose fewer")
+    require(
+        S >= 4 * A,
+        f"--n-active {A} is more than a quarter of --n-sink {S}, which is the pool here; choose fewer",
+    )
     sparse = SinkConfig(n_sink=S // 4, scheme="bernoulli", p=4 * preset.sinks.density)
     pools = {"paper": known["paper_sinks"], "sparse": replace(known["sinks"], sinks=sparse)}
     methods = {name: known[name] for name in ("standard", "retrained")}
     for name, method in pools.items():
         methods[f"{name}_ours"] = method
-        methods[f"{name}_released"] = replace(method, sinks=replace(require_sinks(method), scheme="released"))
+        methods[f"{name}_released"] = replace(
+            method, sinks=replace(require_sinks(method), scheme="released")
+        )
     return {name: replace(method, name=name) for name, method in methods.items()}
 
 
@@ -60,7 +69,9 @@ def describe(mask: Callable[[Any], Any]) -> dict[str, Any]:
     return {
         "id_0": float(mask([0]).mean()),
         "ids_1_to_20": float(mask(np.arange(1, 21)).any(axis=0).mean()),
-        "sink_0": float(np.mean([mask(part)[:, 0].mean() for part in np.array_split(np.arange(1, last, 37), 5)])),
+        "sink_0": float(
+            np.mean([mask(part)[:, 0].mean() for part in np.array_split(np.arange(1, last, 37), 5)])
+        ),
         "overlap": [float((some * mask(k * FEW)).mean()) for k in FACTORS],
         "as_int64": float((some * MASKS["int64"](FEW)).sum() / some.sum()),
         "wrapped": float((mask(FEW + 65_536) == some).all(axis=1).mean()),
@@ -88,7 +99,10 @@ def collateral(params: Params, model: ModelConfig, corpus: Corpus) -> dict[str, 
     doubled = (ids[:, None] * 2 == ids) & (ids != 0)
     pair = doubled | doubled.T
     related = pair | np.eye(len(ids), dtype=bool) | (ids == 0) | (ids == 0)[:, None]
-    row: dict[str, Any] = {"everyones": int(everyones.sum()), "owners": np.sort(owners)[::-1].astype(int).tolist()}
+    row: dict[str, Any] = {
+        "everyones": int(everyones.sum()),
+        "owners": np.sort(owners)[::-1].astype(int).tolist(),
+    }
     for name, spared in (("", 0 * everyones), ("spared_", everyones)):
         up = rise(params, model, corpus, mask, spared)
         row[f"{name}others"] = float(up[~related].mean())
@@ -101,7 +115,9 @@ def rise(params: Params, model: ModelConfig, corpus: Corpus, mask: Any, spared: 
 
     def loss(gone: Any) -> Floats:
         selection = (Mask((mask * (1 - gone)).astype(np.float32)),) * model.n_layers
-        of: Floats = metrics.predict(params, model, corpus.repeated, selection)[0].mean(axis=1, dtype=np.float64)
+        of: Floats = metrics.predict(params, model, corpus.repeated, selection)[0].mean(
+            axis=1, dtype=np.float64
+        )
         return of
 
     return np.stack([loss(one * (1 - spared)) for one in mask]) - loss(0 * mask[0])

@@ -1,127 +1,163 @@
-"""The methods_of side by side: is the memory gone, is the skill kept, and is forced isolation a mirage?"""
+"""Six methods compared: is the memory gone, is the skill kept, is forced isolation a mirage?"""
 
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import matplotlib.pyplot as plt
-
-from memsinks_np._internal.tables import number, spread, table
+from memsinks_np._internal.tables import number, table
 from memsinks_np.data.corpus import load_corpus
-from memsinks_np.experiments import Context
-from memsinks_np.experiments.comparison import compare, curve, spoken, values
-from memsinks_np.experiments.methods import HEADLINE, methods_of, seeded
-from memsinks_np.experiments.report import plots, samples
+from memsinks_np.experiments.comparison import Result, compare, compare_jobs
+from memsinks_np.experiments.methods import job, label, methods_of
+from memsinks_np.experiments.registry import Context, Jobs, Outputs
+from memsinks_np.experiments.report import plots
 from memsinks_np.experiments.report.claims import Claim, estimate, to_csv, to_json
-from memsinks_np.experiments.report.loss_map import memory_map
+from memsinks_np.experiments.report.loss_map import make_map, token_losses
+from memsinks_np.experiments.report.samples import SAMPLED_METHODS, format_samples, sample
+
+METHODS = (
+    "standard",
+    "retrained",
+    "gradient_masking",
+    "sinks",
+    "paper_sinks",
+    "random_sinks",
+)
 
 
-def run(plan: Context) -> dict[str, Any]:
-    """Train every method under every seed, measure it, and let three of them speak."""
-    methods = methods_of(plan.preset)
-    result = compare(plan, {"headline": (plan.preset, {name: methods[name] for name in HEADLINE})})["headline"]
-    job = seeded(plan.preset, methods["sinks"], 0)
-    corpus = load_corpus(job.settings.data)
-    of = spoken(plan)
-    told = {
-        "samples": samples.tell(corpus, of["said"], plan.delete),
-        "memory_map": memory_map(job, corpus, of["words"]),
-    }
-    return {"corpus": corpus.cfg.corpus, **result, **told}
+@dataclass(frozen=True)
+class Headline(Result):
+    """The comparison, generated text, and the loss heat map."""
+
+    corpus: str
+    samples: str
+    loss_map: dict[str, Any]
 
 
-def files(result: dict[str, Any]) -> dict[str, str]:
-    """What lies in the results' folder for a person to open."""
+def jobs(context: Context) -> Jobs:
+    """Train every method under every seed; of three, sample and keep each token's loss."""
+    methods, preset = methods_of(context.preset), context.preset
+    jobs = compare_jobs(context, preset, {name: methods[name] for name in METHODS})
+    for name in SAMPLED_METHODS:
+        take_samples = partial(sample, delete_id=context.delete_id)
+        jobs["samples", name] = job(preset, methods[name], 0, take_samples)
+        jobs["losses", name] = job(preset, methods[name], 0, token_losses)
+    return jobs
+
+
+def result(context: Context, outputs: Outputs) -> Headline:
+    """Compare the methods, and lay out samples and losses."""
+    samples = {name: outputs.pop(("samples", name)) for name in SAMPLED_METHODS}
+    losses = {name: outputs.pop(("losses", name)) for name in SAMPLED_METHODS}
+    first = job(context.preset, methods_of(context.preset)["sinks"], 0, token_losses)
+    corpus = load_corpus(first.settings.data)
+    comparison = compare(outputs)
+    return Headline(
+        comparison.entropy,
+        comparison.methods,
+        corpus.cfg.corpus,
+        format_samples(corpus, samples, context.delete_id),
+        make_map(first.method.sinks, corpus, losses),
+    )
+
+
+def files(result: Headline) -> dict[str, str]:
+    """Return the files for a person to open."""
+    history = [
+        {"method": name, "seed": r.seed, "step": h.step, "train": h.train}
+        | {f"repeated_{k}": v for k, v in h.repeated._asdict().items() if k != "all"}
+        | {f"heldout_{k}": v for k, v in h.heldout._asdict().items() if k != "all"}
+        for name, rows in result.methods.items()
+        for r in rows
+        for h in r.history
+    ]
     return {
-        "summary.json": to_json({"floor": result["floor"], "methods": result["methods"]}),
-        "history.csv": to_csv(result["history"]),
-        "samples.txt": result["samples"],
-        "memory_map.json": to_json(result["memory_map"]),
+        "history.csv": to_csv(history),
+        "samples.txt": result.samples,
+        "loss_map.json": to_json(result.loss_map),
     }
 
 
-def claims(result: dict[str, Any]) -> list[Claim]:
-    """What the headline is there to show, each with the number that decides it (mean over seeds)."""
-    methods = result["methods"]
-    mean = {name: entry["mean"] for name, entry in methods.items()}
-    std, sinks, gm = mean["standard"], mean["sinks"], mean["gradient_masking"]
-    random_sinks, paper, gold = mean["random_sinks"], mean["paper_sinks"], mean["retrained"]
-    dip = min(curve(result, "paper_sinks", "repeated.removed").values())
-    kept, cut = (curve(result, "gradient_masking", field) for field in ("heldout.own", "heldout.removed"))
+def claims(result: Result) -> list[Claim]:
+    """Return what the headline should show, each with the number that decides it."""
+    here, mean = result.estimate, result.mean
+    standard, retrained, sinks = "standard", "retrained", "sinks"
+    masking, paper, random = "gradient_masking", "paper_sinks", "random_sinks"
+    dip = min(result.mean_curve(paper, "repeated.removed").values())
+    kept, cut = (result.mean_curve(masking, f"heldout.{s}") for s in ("own", "removed"))
     steps = list(kept)
-    rises = [cut[s] - kept[s] for s in (steps[round(share * (len(steps) - 1))] for share in (0.2, 0.6, 1.0))]
-
-    def here(method: str, field: str, sign: str = "") -> str:
-        return estimate(values(result, method, field), sign=sign)
-
+    at = [steps[round(part * (len(steps) - 1))] for part in (0.2, 0.6, 1.0)]
+    rises = [cut[s] - kept[s] for s in at]
+    isolation = result.rise(masking, "heldout.all", standard, "heldout.removed")
+    extracted = mean(sinks, "extraction.removed")
+    deleted = abs(mean(sinks, "deleted_loss") - mean(retrained, "repeated.removed"))
     return [
         Claim(
-            "ordinary training memorizes what it sees repeatedly",
+            "standard training memorizes what it sees repeatedly",
             "Fig. 2c: 0.02 against 2.72",
-            f"repeated {here('standard', 'repeated.own')} against new {here('standard', 'heldout.removed')}, "
-            f"{std['extraction.own']:.0%} extracted",
-            std["repeated.own"] < 0.5 * std["heldout.removed"] and std["extraction.own"] > 0.5,
+            f"repeated {here(standard, 'repeated.own')} against new "
+            f"{here(standard, 'heldout.removed')}, {mean(standard, 'extraction.own'):.0%} extracted",
+            mean(standard, "repeated.own") < 0.5 * mean(standard, "heldout.removed")
+            and mean(standard, "extraction.own") > 0.5,
         ),
         Claim(
-            "sinks hold the memory: with its own sinks on, a sequence is known by heart",
+            "sinks hold the memory: with its own sinks on, a sequence is memorized",
             "Fig. 7: 0.04",
-            f"repeated {here('sinks', 'repeated.own')}, {sinks['extraction.own']:.0%} extracted",
-            sinks["repeated.own"] <= std["repeated.own"],
+            f"repeated {here(sinks, 'repeated.own')}, "
+            f"{mean(sinks, 'extraction.own'):.0%} extracted",
+            mean(sinks, "repeated.own") <= mean(standard, "repeated.own"),
         ),
         Claim(
             "removing the sinks removes the memory, as if the sequences had never been seen",
             "Fig. 4b: largely, 1.83 of 2.98",
-            f"gold-gap closed {here('sinks', 'gold_gap_closed')}, {sinks['extraction.removed']:.0%} extracted",
-            abs(sinks["gold_gap_closed"] - 1) <= 0.03
-            and sinks["extraction.removed"] <= gold["extraction.removed"] + 0.02,
-            "some memory stays in what all sequences share, or some skill went into the sinks",
+            f"gold-gap closed {here(sinks, 'gold_gap_closed')}, {extracted:.0%} extracted",
+            abs(mean(sinks, "gold_gap_closed") - 1) <= 0.03
+            and extracted <= mean(retrained, "extraction.removed") + 0.02,
+            "some memory stays in the shared neurons, or some skill went into the sinks",
         ),
         Claim(
-            "and costs nothing on new text, against ordinary training",
+            "removing the sinks costs nothing on new text, compared with standard training",
             "Fig. 4a: 2.67 against 2.70",
-            f"held-out {here('sinks', 'heldout_cost', '+')}",
-            sinks["heldout_cost"] <= 0,
+            f"held-out {here(sinks, 'heldout_cost', '+')}",
+            mean(sinks, "heldout_cost") <= 0,
         ),
         Claim(
             "the paper's setting isolates too; the repeated loss dips, then rises again",
             "Fig. 4b: 1.10, then 1.83",
-            f"gap closed {here('paper_sinks', 'gap_closed')}; {number(dip)} at its lowest, "
-            f"{here('paper_sinks', 'repeated.removed')} at the end; "
-            f"held-out {here('paper_sinks', 'heldout_cost', '+')}",
-            paper["gap_closed"] >= 0.5 and paper["repeated.removed"] > dip,
-            "few steps, and a pool in which many sequences share each sink: the shared neurons have not yet forgotten",
+            f"gap closed {here(paper, 'gap_closed')}; {number(dip)} at its lowest, "
+            f"{here(paper, 'repeated.removed')} at the end; "
+            f"held-out {here(paper, 'heldout_cost', '+')}",
+            mean(paper, "gap_closed") >= 0.5 and mean(paper, "repeated.removed") > dip,
+            "few steps, and a pool in which many sequences share each sink: the shared neurons "
+            "have not yet forgotten",
         ),
         Claim(
-            "forced isolation learns less from the same data, with all_scaled kept",
+            "forced isolation learns less from the same data, with everything kept",
             "Fig. 3: 3.5 against 2.72",
-            f"held-out {estimate(differences(result, 'gradient_masking', 'heldout.all'), sign='+')}",
-            gm["heldout.all"] > std["heldout.removed"],
+            f"held-out {estimate(isolation, sign='+')}",
+            sum(isolation) > 0,
         ),
         Claim(
-            "and breaks when its sinks are removed, the more the longer it trained",
+            "forced isolation breaks when its sinks are removed, the more the longer it trained",
             "Fig. 3: 3.74, then 4.13",
             f"held-out {', '.join(f'{r:+.2f}' for r in rises)} after 20, 60, 100 % of the steps",
             1 < rises[-1] == max(rises) and rises == sorted(rises),
         ),
         Claim(
-            "sinks that are not tied to the sequence do not isolate (control)",
+            "random sinks, drawn anew for each showing, do not isolate (control)",
             "ours",
-            f"gap closed {here('random_sinks', 'gap_closed')}; held-out {here('random_sinks', 'heldout_cost', '+')}",
-            random_sinks["gap_closed"] < 0.25,
+            f"gap closed {here(random, 'gap_closed')}; held-out {here(random, 'heldout_cost', '+')}",
+            mean(random, "gap_closed") < 0.25,
         ),
         Claim(
             "deleting one sequence's sinks leaves the other memories in place",
             "ours",
-            f"it {here('sinks', 'deleted_loss')} (never seen: {here('retrained', 'repeated.removed')}), "
-            f"the others {here('sinks', 'deleted_others_up', '+')}",
-            sinks["deleted_others_up"] <= 0.02 and abs(sinks["deleted_loss"] - gold["repeated.removed"]) <= 0.1,
+            f"deleted {here(sinks, 'deleted_loss')} "
+            f"(never seen: {here(retrained, 'repeated.removed')}), "
+            f"the others {here(sinks, 'deleted_others_up', '+')}",
+            mean(sinks, "deleted_others_up") <= 0.02 and deleted <= 0.1,
         ),
     ]
-
-
-def differences(result: dict[str, Any], name: str, field: str) -> list[float]:
-    """An method's number minus standard training's held-out loss, seed by seed."""
-    pairs = zip(values(result, name, field), values(result, "standard", "heldout.removed"), strict=True)
-    return [ours - standard for ours, standard in pairs]
 
 
 COLUMNS = {
@@ -136,34 +172,31 @@ COLUMNS = {
 }
 
 
-def tabulate(result: dict[str, Any]) -> str:
-    """One row per method: mean (± standard deviation over seeds) in nats per token, shares and ratios."""
-    rows = [
-        [name.replace("_", " "), *(spread(entry["mean"][c], entry["std"][c]) for c in COLUMNS)]
-        for name, entry in result["methods"].items()
-    ]
-    floor = result["floor"]
-    if floor["heldout"] is not None:
-        rows.append(["entropy floor", number(floor["repeated"]), "", number(floor["heldout"]), *[""] * 5])
+def tabulate(result: Result) -> str:
+    """Return one row per method: mean ± standard deviation, in nats per token, or a fraction."""
+    rows = [[label(name), *(result.spread(name, c) for c in COLUMNS)] for name in result.methods]
+    repeated, heldout = result.entropy
+    if heldout is not None:
+        rows.append(["entropy floor", number(repeated), "", number(heldout), *[""] * 5])
     return table(["method", *COLUMNS.values()], rows)
 
 
-# method, what of it, line, label
+# method, field, line style, label
 GONE = [
-    ("retrained", "repeated.removed", "-", "never saw them"),
+    ("retrained", "repeated.removed", "-", "retrained"),
     ("sinks", "repeated.removed", "-", "sinks removed"),
     ("sinks", "repeated.own", ":", "own sinks on"),
     ("paper_sinks", "repeated.removed", "-", "paper's, removed"),
-    ("random_sinks", "repeated.removed", "-", "random_sinks, removed"),
+    ("random_sinks", "repeated.removed", "-", "random, removed"),
     ("standard", "repeated.removed", "-", "standard"),
 ]
 KEPT = [
     ("gradient_masking", "heldout.own", "-", "gradient masking"),
-    ("random_sinks", "heldout.removed", "-", "random_sinks, removed"),
+    ("random_sinks", "heldout.removed", "-", "random, removed"),
     ("standard", "heldout.removed", "-", "standard"),
     ("paper_sinks", "heldout.removed", "-", "paper's, removed"),
     ("sinks", "heldout.removed", "-", "sinks removed"),
-    ("retrained", "heldout.removed", "-", "never saw repeats"),
+    ("retrained", "heldout.removed", "-", "retrained"),
 ]
 MIRAGE = [
     ("gradient_masking", "heldout.removed", "--", "gradient masking,\nsinks removed"),
@@ -172,30 +205,30 @@ MIRAGE = [
 ]
 
 
-def draw(result: dict[str, Any], folder: Path, name: str = "headline") -> list[Path]:
-    """Three questions, three panels."""
-    stories = result["corpus"] == "stories"
+def draw(result: Headline, folder: Path, name: str = "headline") -> list[Path]:
+    """Draw three questions in three panels."""
+    stories = result.corpus == "stories"
     what, unit = ("stories", "word") if stories else ("windows", "character")
-    floor = result["floor"]
-    with plt.rc_context(plots.STYLE):
-        fig, axes = plt.subplots(1, 3, figsize=(14.5, 4.4), gridspec_kw={"wspace": 1.15})
-        for ax, title, lines, role in zip(
-            axes,
-            (
-                f"Repeated {what}: is the memory gone?",
-                f"New {what}: is the skill kept?",
-                "Forced isolation: a mirage",
-            ),
-            (GONE, KEPT, MIRAGE),
-            ("repeated", "heldout", None),
-            strict=True,
-        ):
-            ends = [(plots.curve(ax, result["history"], a, field, line), label, a) for a, field, line, label in lines]
+    repeated, heldout = result.entropy
+    panels = [
+        (f"Repeated {what}: is the memory gone?", GONE, repeated),
+        (f"New {what}: is the skill kept?", KEPT, heldout),
+        ("Forced isolation: a mirage", MIRAGE, None),
+    ]
+    with plots.style():
+        fig, axes = plots.subplots(1, 3, figsize=(14.5, 4.4), gridspec_kw={"wspace": 1.15})
+        for ax, (title, lines, entropy) in zip(axes, panels, strict=True):
+            ends = [
+                (plots.curve(ax, result, method, field, line), text, method)
+                for method, field, line, text in lines
+            ]
             plots.frame(ax, title, f"loss (nats per {unit})", "training step")
-            if role == "heldout":
-                plots.zoom(ax, [y for y, *_ in ends] + [floor[role] or ends[-1][0]])
+            if lines is KEPT:
+                plots.zoom(ax, [y for y, *_ in ends] + [entropy or ends[-1][0]])
+            elif lines is GONE:
+                ax.set_ylim(0, max(2, 1.15 * max(y for y, *_ in ends)))
             else:
-                ax.set_ylim(0, max(2, 1.15 * max(y for y, *_ in ends)) if role else None)
-            plots.draw_floor(ax, floor.get(role), 0.5)
+                ax.set_ylim(0)
+            plots.draw_entropy(ax, entropy, 0.5)
             plots.label_ends(ax, ends)
         return plots.save(fig, folder, name)

@@ -1,17 +1,18 @@
-"""What is compared: the headline's methods, and the presets of all_scaled that they share."""
+"""Methods to compare, the presets that they share, and the names that tables and figures show."""
 
+from collections.abc import Callable
 from dataclasses import replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from memsinks_np.config import Method, DataConfig, Settings, SinkConfig, TrainConfig
-from memsinks_np.experiments.runner.grid import Job
+from memsinks_np.config import DataConfig, Method, Settings, SinkConfig, TrainConfig
+from memsinks_np.experiments.runner.cache import Job
 
 
 class Preset(NamedTuple):
-    """A kind of comparison: the settings, and the widths of its methods."""
+    """Settings of a comparison, and the widths of its methods."""
 
     settings: Settings
-    width: int  # MLP neurons of the methods without a pool
+    baseline_width: int  # MLP neurons of the methods without a pool
     n_shared: int  # G of the memorization sinks
     sinks: SinkConfig
 
@@ -19,13 +20,15 @@ class Preset(NamedTuple):
 PRESETS = {
     "stories": Preset(
         settings=Settings(data=DataConfig(), train=TrainConfig()),
-        width=256,
+        baseline_width=256,
         n_shared=128,
         sinks=SinkConfig(n_sink=2048, n_active=32),
     ),
     "text": Preset(
-        settings=Settings(data=DataConfig(corpus="pydoc", n_ctx=64), train=TrainConfig(steps=2500), d_model=96),
-        width=256,
+        settings=Settings(
+            data=DataConfig(corpus="pydoc", n_ctx=64), train=TrainConfig(steps=2500), d_model=96
+        ),
+        baseline_width=256,
         n_shared=224,
         sinks=SinkConfig(n_sink=4096, n_active=128),
     ),
@@ -33,48 +36,51 @@ PRESETS = {
 
 
 def quick(preset: Preset, steps: int = 40) -> Preset:
-    """Small and short: shows that all_scaled works, not what it finds."""
+    """Return a small and short preset: it shows that everything works, not what it finds."""
     s = preset.settings
     data = replace(s.data, n_repeated=8, n_heldout=16)
-    return preset._replace(
-        settings=replace(s, data=data, train=replace(s.train, steps=steps, warmup=10, eval_every=10))
-    )
+    train = replace(s.train, steps=steps, warmup=10, eval_every=10)
+    return preset._replace(settings=replace(s, data=data, train=train))
 
 
-HEADLINE = ("standard", "retrained", "gradient_masking", "sinks", "paper_sinks", "random_sinks")
+def with_settings(preset: Preset, data: Any = None, train: Any = None, **changes: Any) -> Preset:
+    """Return a preset with some settings changed; `data` and `train` are dicts of changes."""
+    s = preset.settings
+    s = replace(s, data=replace(s.data, **(data or {})), train=replace(s.train, **(train or {})))
+    return preset._replace(settings=replace(s, **changes))
 
 
 def methods_of(preset: Preset) -> dict[str, Method]:
-    """Every method by its name, at matched data, order, seed and steps.
+    """Return all methods by name, at matched data, order, seed and steps.
 
     standard               all of the width, all of the data
-    retrained      never sees the repeated sequences: the gold reference of any removal
-    gradient_masking       paper, section 4: 0.7 of the width is shared (tuned there), repeats alone train the rest
-    memsinks               our sinks: sparse, a fixed number on per sequence
-    paper_sinks         paper, section 5: g=0.7, Bernoulli sinks with p=0.3
-    random_sinks                 control: as many sinks, drawn anew at every occurrence
-    disjoint               every ID a slice of the pool of its own, until the slices are used up
-    sgtm, sgtm_half        selective gradient masking, with labels for all, for half of the sequences
-    narrow                 control: only the shared width of memsinks, no pool
-    dropout                control: as dense as memsinks, but all neurons save one are drawn anew at every occurrence;
-                           evaluated with all on, scaled: ordinary dropout, one draw a sequence
-
-    An method of your own: a line here, its name in HEADLINE for the table, and for the figure a line in GONE or KEPT of
-    experiments/headline.py and a colour in plots.COLORS.
+    retrained              never sees the repeated sequences: the reference for any removal
+    gradient_masking       paper, section 4: 0.7 of the width is shared (tuned there), and only
+                           repeated sequences train the rest
+    sinks                  our setting: sparse, a fixed number of active sinks per sequence
+    paper_sinks            paper, section 5: g=0.7, Bernoulli sinks with p=0.3
+    random_sinks           control: as many sinks, drawn anew each time that a sequence is shown
+    disjoint_sinks         each ID has its own slice of the pool, until the slices are used up
+    sgtm, sgtm_half        selective gradient masking, with labels for all or half of the sequences
+    narrow                 control: the shared width of `sinks`, without a pool
+    dropout                control: as dense as `sinks`, but all neurons save one are drawn anew
+                           each time; evaluated with all on, scaled, like ordinary dropout
     """
-    width, G, pool = preset.width, preset.n_shared, preset.sinks
+    width, G, pool = preset.baseline_width, preset.n_shared, preset.sinks
     g = round(0.7 * width)
     reserved = SinkConfig(n_sink=width - g, n_active=width - g)
-    on = G + pool.n_active
-    as_dense = SinkConfig(n_sink=on * round((G + pool.n_sink) / on), n_active=on)
+    bernoulli = SinkConfig(n_sink=width - g, scheme="bernoulli", p=0.3)
+    active = G + pool.n_active
+    as_dense = SinkConfig(n_sink=active * round((G + pool.n_sink) / active), n_active=active)
+    disjoint = replace(pool, scheme="disjoint")
     methods = [
         Method(name="standard", n_shared=width),
         Method(name="retrained", n_shared=width, sees_repeated=False),
         Method(name="gradient_masking", n_shared=g, sinks=reserved, routing="gradient_masking"),
         Method(name="sinks", n_shared=G, sinks=pool),
-        Method(name="paper_sinks", n_shared=g, sinks=SinkConfig(n_sink=width - g, scheme="bernoulli", p=0.3)),
+        Method(name="paper_sinks", n_shared=g, sinks=bernoulli),
         Method(name="random_sinks", n_shared=G, sinks=pool, random_sinks=True),
-        Method(name="disjoint", n_shared=G, sinks=replace(pool, scheme="disjoint")),
+        Method(name="disjoint_sinks", n_shared=G, sinks=disjoint),
         Method(name="sgtm", n_shared=g, sinks=reserved, routing="sgtm"),
         Method(name="sgtm_half", n_shared=g, sinks=reserved, routing="sgtm", labelled=0.5),
         Method(name="narrow", n_shared=G),
@@ -83,14 +89,35 @@ def methods_of(preset: Preset) -> dict[str, Method]:
     return {method.name: method for method in methods}
 
 
-def seeded(preset: Preset, method: Method, seed: int) -> Job:
-    """An method under one seed, which chooses the data, the initial weights and the sinks."""
+LABELS = {
+    "paper_sinks": "paper's setting",
+    "sgtm": "SGTM",
+    "sgtm_half": "SGTM, half labelled",
+    "npo": "NPO",
+}
+
+
+def label(name: str) -> str:
+    """Return how tables and figures name a method."""
+    return LABELS.get(name, name.replace("_", " "))
+
+
+def job(preset: Preset, method: Method, seed: int, measure: Callable[..., Any]) -> Job:
+    """Return a job. The seed chooses the data, the initial weights and the sinks."""
     s = preset.settings
     s = replace(s, data=replace(s.data, seed=seed), train=replace(s.train, seed=seed))
-    return Job(replace(method, sinks=method.sinks and replace(method.sinks, seed=seed)), s)
+    sinks = replace(method.sinks, seed=seed) if method.sinks else None
+    return Job(replace(method, sinks=sinks), s, measure)
 
 
-def jobs_of(preset: Preset, seed: int) -> list[Job]:
-    """The headline's methods under one seed."""
-    methods = methods_of(preset)
-    return [seeded(preset, methods[name], seed) for name in HEADLINE]
+_STORIES = methods_of(PRESETS["stories"])
+STANDARD = _STORIES["standard"]
+RETRAINED = _STORIES["retrained"]
+GRADIENT_MASKING = _STORIES["gradient_masking"]
+SINKS = _STORIES["sinks"]
+PAPER_SINKS = _STORIES["paper_sinks"]
+RANDOM_SINKS = _STORIES["random_sinks"]
+DISJOINT_SINKS = _STORIES["disjoint_sinks"]
+SGTM = _STORIES["sgtm"]
+NARROW = _STORIES["narrow"]
+DROPOUT = _STORIES["dropout"]

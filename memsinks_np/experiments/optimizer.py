@@ -32,9 +32,14 @@ def claims(result: dict[str, Any]) -> list[Claim]:
     def both(often: str, field: str) -> str:
         return f"{show(often, 'adamw', field)} against {show(often, 'lazy_adamw', field)}"
 
-    gone = [mean(often, "adamw", "repeated.removed") - mean(often, "lazy_adamw", "repeated.removed") for often in METHODS]
+    gone = [
+        mean(often, "adamw", "repeated.removed") - mean(often, "lazy_adamw", "repeated.removed")
+        for often in METHODS
+    ]
     at = SLEEPS.index(3000)
-    slept, fresh = ([x[i] for x in numbers(result, "often", "lazy_adamw", "slept")] for i in (at, 0))
+    slept, fresh = (
+        [x[i] for x in numbers(result, "often", "lazy_adamw", "slept")] for i in (at, 0)
+    )
     return [
         Claim(
             "a sink that is off is left exactly as it is, by lazy AdamW and by SGD on the rows that were on",
@@ -94,7 +99,9 @@ COLUMNS = {
 def tabulate(result: dict[str, Any]) -> str:
     """The trace in learning rates; the methods in nats per word; the long sleeps."""
     steps = (1, 5, 10, 20, 50, 100, 200, 400)
-    moved = [[name, *(f"{trace[i]:.2f}" for i in steps)] for name, trace in result["traces"].items()]
+    moved = [
+        [name, *(f"{trace[i]:.2f}" for i in steps)] for name, trace in result["traces"].items()
+    ]
     methods = [
         [f"every {result['returns'][often]:.0f} steps, {NAMES[o]}"]
         + [estimate(numbers(result, often, o, field)) for field in COLUMNS]
@@ -102,7 +109,13 @@ def tabulate(result: dict[str, Any]) -> str:
         for o in METHODS[often]
     ]
     sleeps = [
-        [f"{steps:,}", *(estimate([x[i] for x in numbers(result, often, "lazy_adamw", "slept")]) for often in METHODS)]
+        [
+            f"{steps:,}",
+            *(
+                estimate([x[i] for x in numbers(result, often, "lazy_adamw", "slept")])
+                for often in METHODS
+            ),
+        ]
         for i, steps in enumerate(SLEEPS)
     ]
     return "\n\n".join(
@@ -134,7 +147,9 @@ def draw_traces(ax: Any, traces: dict[str, Any]) -> None:
     ):
         ax.plot(traces[name], line, color=plots.COLORS[method])
         ends.append((traces[name][-1], label, method))
-    plots.frame(ax, "Off: does the sink rest?", "distance moved (learning rates)", "steps since it was on")
+    plots.frame(
+        ax, "Off: does the sink rest?", "distance moved (learning rates)", "steps since it was on"
+    )
     plots.label_ends(ax, ends)
 
 
@@ -143,7 +158,12 @@ def draw_history(ax: Any, result: dict[str, Any]) -> None:
     for often, line in (("often", "-"), ("rarely", "--")):
         for (optimizer, label), method in zip(NAMES.items(), ("sinks", "adamw"), strict=True):
             rows = result["methods"][often][optimizer][0]["history"]
-            ax.plot([r["step"] for r in rows], [r["repeated.own"] for r in rows], line, color=plots.COLORS[method])
+            ax.plot(
+                [r["step"] for r in rows],
+                [r["repeated.own"] for r in rows],
+                line,
+                color=plots.COLORS[method],
+            )
             if often == "rarely":
                 ends.append((rows[-1]["repeated.own"], label, method))
     plots.frame(ax, "Who learns it faster?", "repeated, own sinks (nats per word)", "training step")
@@ -161,7 +181,12 @@ def draw_sleep(ax: Any, result: dict[str, Any]) -> None:
         row = result["methods"][often]["lazy_adamw"][0]
         ax.plot(steps, row["slept"][1:], line, color=plots.COLORS["adamw"])
         ends.append((row["slept"][-1], f"learnt {often}", "adamw"))
-    plots.frame(ax, "How long does it last asleep?", "own sinks (nats per word)", "steps asleep under AdamW's decay")
+    plots.frame(
+        ax,
+        "How long does it last asleep?",
+        "own sinks (nats per word)",
+        "steps asleep under AdamW's decay",
+    )
     ax.set_xscale("log")
     ax.set_ylim(0, None)
     plots.label_ends(ax, ends)

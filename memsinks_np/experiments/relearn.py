@@ -15,7 +15,10 @@ __all__ = ["claims", "draw", "run", "tabulate"]
 def claims(result: dict[str, Any]) -> list[Claim]:
     """What relearning says about each removal (means over seeds decide)."""
     methods = result["methods"]
-    mean = {name: over_seeds([{f: r[f] for f in NUMBERS} for r in rows])["mean"] for name, rows in methods.items()}
+    mean = {
+        name: over_seeds([{f: r[f] for f in NUMBERS} for r in rows])["mean"]
+        for name, rows in methods.items()
+    }
     sinks, gold, npo = mean["sinks"], mean["retrained"], mean["npo"]
     careless = result["tried"]["gradient_ascent"][0]
     tough = min((mean[f"{name}_toughest"] for name in UPDATES), key=lambda m: m["recovered"])
@@ -44,7 +47,10 @@ def claims(result: dict[str, Any]) -> list[Claim]:
         Claim(
             "and they only hide: relearning one half brings back the other, which is never shown",
             "NULLs: NPO is undone",
-            "; ".join(f"{LABELS[u]}: {counts(u)}, other half {returned(u)} of the way back" for u in UPDATES),
+            "; ".join(
+                f"{LABELS[u]}: {counts(u)}, other half {returned(u)} of the way back"
+                for u in UPDATES
+            ),
             all(mean[u]["savings"] >= 0.2 and mean[u]["recovered"] >= 0.2 for u in UPDATES),
         ),
         Claim(
@@ -117,14 +123,29 @@ def tabulate(result: dict[str, Any]) -> str:
     rows = []
     for name, of in result["methods"].items():
         entry = over_seeds([{f: row[f] for f in NUMBERS} for row in of])
-        numbers = [spread(entry["mean"][f], entry["std"][f], digits) for f, (_, digits) in NUMBERS.items()]
+        numbers = [
+            spread(entry["mean"][f], entry["std"][f], digits) for f, (_, digits) in NUMBERS.items()
+        ]
         rows.append([LABELS[name], *numbers])
     shown = ("repeated.removed", "heldout.removed", "steps", "steps_new", "recovered")
     tried = [
-        [f"{LABELS[name]}, {', '.join(f'{k} {v}' for k, v in row['how'].items())}", str(len(row["unlearning"]) - 1)]
+        [
+            f"{LABELS[name]}, {', '.join(f'{k} {v}' for k, v in row['how'].items())}",
+            str(len(row["unlearning"]) - 1),
+        ]
         + [f"{row[f]:.3g}" for f in shown]
         for name, of in result["tried"].items()
         for row in of
     ]
-    header = ["tried (seed 0)", "unlearning steps", "repeated", "new", "steps to relearn", "new ones", "way back"]
-    return "\n\n".join([table(["removal", *(label for label, _ in NUMBERS.values())], rows), table(header, tried)])
+    header = [
+        "tried (seed 0)",
+        "unlearning steps",
+        "repeated",
+        "new",
+        "steps to relearn",
+        "new ones",
+        "way back",
+    ]
+    return "\n\n".join(
+        [table(["removal", *(label for label, _ in NUMBERS.values())], rows), table(header, tried)]
+    )

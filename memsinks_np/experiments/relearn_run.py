@@ -15,7 +15,7 @@ from memsinks_np.data.corpus import Corpus, load_corpus
 from memsinks_np.experiments import Context
 from memsinks_np.experiments.methods import methods_of, seeded
 from memsinks_np.experiments.runner.grid import Job
-from memsinks_np.sinks import Params, NO_SINKS, own, prune
+from memsinks_np.sinks import NO_SINKS, Params, own, prune
 from memsinks_np.train import Model
 
 METHODS = ("standard", "retrained", "sinks", "paper_sinks")
@@ -42,9 +42,11 @@ BUDGET = 0.05  # nats per word: what unlearning may cost on held-out sequences
 
 
 def measure(job: Job, trained: Model) -> dict[str, Any]:
-    """In a worker: an method's own numbers."""
+    """In a worker: a method's own numbers."""
     corpus = load_corpus(job.settings.data)
-    return metrics.measure(trained.params, job.settings.model(job.method, len(corpus.vocab)), corpus)
+    return metrics.measure(
+        trained.params, job.settings.model(job.method, len(corpus.vocab)), corpus
+    )
 
 
 def attack(
@@ -56,13 +58,20 @@ def attack(
     examined = partial(examine, cfg=cfg, corpus=corpus, lr=job.settings.train.lr / 10, steps=steps)
     level = levels[job.settings.train.seed]
     if job.method.name == CUT:
-        return [examined(localized(trained.params, cfg, corpus), level=level) | {"with_arrays": None}]
+        return [
+            examined(localized(trained.params, cfg, corpus), level=level) | {"with_arrays": None}
+        ]
     if job.method.name not in updates:
-        return [examined(prune(trained.params), level=level) | {"with_arrays": known(trained.params, cfg, corpus)}]
+        return [
+            examined(prune(trained.params), level=level)
+            | {"with_arrays": known(trained.params, cfg, corpus)}
+        ]
     rows = []
     for how in updates[job.method.name]:
         params, way = unlearn(trained.params, cfg, corpus, Unlearning(**how))
-        rows.append(examined(params, level=level) | {"with_arrays": None, "how": how, "unlearning": way})
+        rows.append(
+            examined(params, level=level) | {"with_arrays": None, "how": how, "unlearning": way}
+        )
     return rows
 
 
@@ -73,10 +82,15 @@ def localized(params: Params, cfg: ModelConfig, corpus: Corpus) -> Params:
     """
     forgotten, off = corpus.repeated[: corpus.cfg.n_repeated], NO_SINKS
     once, _ = corpus.draw(np.arange(len(forgotten)))
-    needed, usual = (integrated_gradients(params, cfg, some, "loss", together=False) for some in (forgotten, once))
+    needed, usual = (
+        integrated_gradients(params, cfg, some, "loss", together=False)
+        for some in (forgotten, once)
+    )
     for share in np.arange(1, 33) / 32:
         now = remove(params, needed - usual, share)
-        if metrics.mean_loss(now, cfg, forgotten, off) >= metrics.mean_loss(now, cfg, corpus.heldout, off):
+        if metrics.mean_loss(now, cfg, forgotten, off) >= metrics.mean_loss(
+            now, cfg, corpus.heldout, off
+        ):
             break
     return now
 
@@ -105,25 +119,44 @@ def run(plan: Context) -> dict[str, Any]:
     """Train, remove, attack: first the methods' own numbers, then every removal, under every seed."""
     methods, seeds = methods_of(plan.preset), range(plan.seeds)
     jobs = [seeded(plan.preset, methods[name], seed) for seed in seeds for name in METHODS]
-    own_numbers = dict(zip(((j.settings.train.seed, j.method.name) for j in jobs), plan.grid(jobs, measure), strict=True))
+    own_numbers = dict(
+        zip(
+            ((j.settings.train.seed, j.method.name) for j in jobs),
+            plan.grid(jobs, measure),
+            strict=True,
+        )
+    )
     levels = [own_numbers[seed, "standard"]["repeated.removed"] for seed in seeds]
     updates = {name: hows[1:2] for name, hows in UPDATES.items()} if plan.quick else UPDATES
-    updated = [replace(methods["standard"], name=name) for name in (CUT, *updates)]  # the same model, then the removal
+    updated = [
+        replace(methods["standard"], name=name) for name in (CUT, *updates)
+    ]  # the same model, then the removal
     jobs = [seeded(plan.preset, method, seed) for seed in seeds for method in updated] + jobs
     then = partial(attack, levels=levels, steps=4 if plan.quick else STEPS, updates=updates)
-    found = {(j.settings.train.seed, j.method.name): rows for j, rows in zip(jobs, plan.grid(jobs, then), strict=True)}
+    found = {
+        (j.settings.train.seed, j.method.name): rows
+        for j, rows in zip(jobs, plan.grid(jobs, then), strict=True)
+    }
     rows: dict[str, list[dict[str, Any]]] = {}
     for seed in seeds:
         standard, gold = found[seed, "standard"][0], found[seed, "retrained"][0]
         for name in (*METHODS, CUT, *updates):
             of = {name: cheapest(found[seed, name]) if name in updates else found[seed, name][0]}
-            of |= {f"{name}_toughest": toughest(found[seed, name], standard)} if name in updates else {}
+            of |= (
+                {f"{name}_toughest": toughest(found[seed, name], standard)}
+                if name in updates
+                else {}
+            )
             for label, row in of.items():
-                rows.setdefault(label, []).append({"seed": seed, **row, **metrics.compare(row, standard, gold)})
+                rows.setdefault(label, []).append(
+                    {"seed": seed, **row, **metrics.compare(row, standard, gold)}
+                )
         rows["standard"][seed]["recovered"] = None  # nothing had been removed
     return {
         "corpus": plan.preset.settings.data.corpus,
         "standard": levels,
         "methods": rows,
-        "tried": {name: found[0, name] for name in updates},  # every setting of every update, seed 0
+        "tried": {
+            name: found[0, name] for name in updates
+        },  # every setting of every update, seed 0
     }

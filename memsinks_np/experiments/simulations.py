@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from memsinks_np._internal.typing import Floats
 from memsinks_np._internal.ids import uniform
+from memsinks_np._internal.typing import Floats
 
 POSITIVE, GAUSS, WORD, GATE = range(301, 305)  # salts: each kind of draw has its own
 
@@ -115,12 +115,18 @@ class Accumulation(NamedTuple):
     sink: Floats  # (N,) what the sinks give to it
     k: int  # steps that showed the repeated sequence
     n_on: int  # steps of other sequences that had its sinks on
-    c: tuple[float, float]  # the smallest and the largest probability of the right word that a step met
+    c: tuple[
+        float, float
+    ]  # the smallest and the largest probability of the right word that a step met
     eps_shared: float  # the smallest product of its shared activations with another's
-    eps_sink: tuple[float, float]  # the smallest and the largest product of its sink activations with another's
+    eps_sink: tuple[
+        float, float
+    ]  # the smallest and the largest product of its sink activations with another's
 
 
-def accumulation(rho: float, steps: int, period: int, lr: float, width: int, n_words: int, seed: int) -> Accumulation:
+def accumulation(
+    rho: float, steps: int, period: int, lr: float, width: int, n_words: int, seed: int
+) -> Accumulation:
     """One layer trained by cross-entropy, batch 1, from zero: one sequence returns every `period` steps (App. H).
 
     logits = W_shared z_shared + gate W_sink z_sink; the gate is 1 for the repeated sequence (next word 0) and 1
@@ -142,7 +148,10 @@ def accumulation(rho: float, steps: int, period: int, lr: float, width: int, n_w
         W_sink -= lr * np.outer(dlogits, b)
         shared.append(W_shared[0] @ z_shared[0])
         sink.append(W_sink[0] @ z_sink[0])
-    alike_shared, alike_sink = z_shared[~again] @ z_shared[0], (z_sink @ z_sink[0])[~again & (gate > 0)]
+    alike_shared, alike_sink = (
+        z_shared[~again] @ z_shared[0],
+        (z_sink @ z_sink[0])[~again & (gate > 0)],
+    )
     return Accumulation(
         np.array(shared),
         np.array(sink),
@@ -157,7 +166,9 @@ def accumulation(rho: float, steps: int, period: int, lr: float, width: int, n_w
 # 3. Entanglement
 
 
-def semantic_share(semantic: Any, others: Any, noise: float = 1.0) -> float:  # (D,), (N,D) -> share of the update
+def semantic_share(
+    semantic: Any, others: Any, noise: float = 1.0
+) -> float:  # (D,), (N,D) -> share of the update
     """The share of the min-norm update in semantic features, when one sequence is stored beside N others (App. D).
 
     A sequence's features are its semantic part and a private direction of length `noise`, which no other has (the

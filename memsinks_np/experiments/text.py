@@ -13,7 +13,10 @@ files, tabulate = headline.files, headline.tabulate
 
 def run(plan: Context) -> dict[str, Any]:
     corpus = plan.preset.settings.data.corpus
-    require(corpus not in TOY_LANGUAGES, f"--corpus {corpus} is a toy language; choose pydoc, or the path of a text file")
+    require(
+        corpus not in TOY_LANGUAGES,
+        f"--corpus {corpus} is a toy language; choose pydoc, or the path of a text file",
+    )
     return headline.run(plan)
 
 

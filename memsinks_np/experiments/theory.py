@@ -36,7 +36,10 @@ def claims(result: dict[str, Any]) -> list[Claim]:
 def claims_of_f1(result: dict[str, Any]) -> list[Claim]:
     limit = mean(result, lambda seed: seed["coadaptation"]["limit"])
     at = {n: mean(result, distance(n)) for n in AFTER}
-    below = all((np.array(s["coadaptation"]["bound"]) <= s["coadaptation"]["distance"]).all() for s in result["seeds"])
+    below = all(
+        (np.array(s["coadaptation"]["bound"]) <= s["coadaptation"]["distance"]).all()
+        for s in result["seeds"]
+    )
     bound = np.mean([s["coadaptation"]["bound"] for s in result["seeds"]], axis=0)
     return [
         Claim(
@@ -64,10 +67,15 @@ def claims_of_f1(result: dict[str, Any]) -> list[Claim]:
 def claims_of_h3(result: dict[str, Any]) -> list[Claim]:
     b, rho = t.COUNTEREXAMPLE, 0.48
     sink, shared = (mean(result, logit("usual", 0.1, field)) for field in ("sink", "shared"))
-    sink_all, shared_all = (mean(result, logit("usual", 1.0, field)) for field in ("sink", "shared"))
+    sink_all, shared_all = (
+        mean(result, logit("usual", 1.0, field)) for field in ("sink", "shared")
+    )
     leading = [r for r in RHOS if min(over(result, lead(r))) > 0]
     promised = mean(result, logit("usual", 0.1, "threshold"))
-    slow = {field: mean(result, logit("gentle", 1.0, field)) for field in ("sink", "lower", "lower_printed")}
+    slow = {
+        field: mean(result, logit("gentle", 1.0, field))
+        for field in ("sink", "lower", "lower_printed")
+    }
     return [
         Claim(
             "memory accumulates in sinks that other sequences rarely switch on",
@@ -128,15 +136,22 @@ def claims_of_d3(result: dict[str, Any]) -> list[Claim]:
 
 def tabulate(result: dict[str, Any]) -> str:
     """Three tables: co-adaptation, the one-layer model, entanglement."""
-    bound: Callable[[int], Callable[[dict[str, Any]], float]] = lambda n: lambda seed: seed["coadaptation"]["bound"][n]
+    bound: Callable[[int], Callable[[dict[str, Any]], float]] = lambda n: (
+        lambda seed: seed["coadaptation"]["bound"][n]
+    )
     cells: Callable[..., list[str]] = lambda *of: [estimate(over(result, f)) for f in of]
     first = [[f"{n:,}", *cells(distance(n), bound(n))] for n in AFTER]
     first.append(["limit", *cells(lambda seed: seed["coadaptation"]["limit"]), ""])
-    second = [[number(rho, 1), *cells(logit("usual", rho, "shared"), logit("usual", rho, "sink"))] for rho in RHOS]
+    second = [
+        [number(rho, 1), *cells(logit("usual", rho, "shared"), logit("usual", rho, "sink"))]
+        for rho in RHOS
+    ]
     third = [[str(n), *cells(share("noisy", n), share("clean", n))] for n in ONCE]
     return "\n\n".join(
         (
-            table(["steps since the memory", "distance from never having it", "bound of F.1"], first),
+            table(
+                ["steps since the memory", "distance from never having it", "bound of F.1"], first
+            ),
             table(["rho", "logit from shared neurons", "from sinks"], second),
             table(["once-seen sequences", "semantic share", "where they have no noise"], third),
         )
@@ -147,7 +162,9 @@ def draw(result: dict[str, Any], folder: Path) -> list[Path]:
     """Four panels, of seed 0."""
     seed = result["seeds"][0]
     with plt.rc_context(plots.STYLE):
-        fig, axes = plt.subplots(2, 2, figsize=(12.5, 8.4), gridspec_kw={"wspace": 0.75, "hspace": 0.5})
+        fig, axes = plt.subplots(
+            2, 2, figsize=(12.5, 8.4), gridspec_kw={"wspace": 0.75, "hspace": 0.5}
+        )
         draw_coadaptation(axes[0, 0], seed["coadaptation"])
         draw_saw_tooth(axes[0, 1], seed["accumulation"]["trace"])
         draw_threshold(axes[1, 0], t.COUNTEREXAMPLE)
@@ -166,7 +183,12 @@ def lines(ax: Any, x: Any, curves: dict[str, tuple[Any, str, str]]) -> None:
 
 def draw_coadaptation(ax: Any, run: dict[str, Any]) -> None:
     n = np.arange(1, len(run["distance"]))
-    plots.frame(ax, "Co-adaptation: how far does it go?", "distance from never having it", "steps since the memory")
+    plots.frame(
+        ax,
+        "Co-adaptation: how far does it go?",
+        "distance from never having it",
+        "steps since the memory",
+    )
     ax.set_xscale("log")
     ax.set_ylim(0, 1)
     limit = np.full(len(n), run["limit"])
@@ -179,18 +201,38 @@ def draw_coadaptation(ax: Any, run: dict[str, Any]) -> None:
 
 
 def draw_saw_tooth(ax: Any, trace: dict[str, Any]) -> None:
-    plots.frame(ax, "Learning and forgetting: who keeps it?", "logit of the right word", "training step")
+    plots.frame(
+        ax, "Learning and forgetting: who keeps it?", "logit of the right word", "training step"
+    )
     curves = {"sinks, on for\n10 % of others": "sink", "shared neurons": "shared"}
     methods = {"sink": "sinks", "shared": "standard"}
-    lines(ax, np.arange(len(trace["sink"])), {label: (trace[key], methods[key], "-") for label, key in curves.items()})
+    lines(
+        ax,
+        np.arange(len(trace["sink"])),
+        {label: (trace[key], methods[key], "-") for label, key in curves.items()},
+    )
 
 
 def draw_threshold(ax: Any, b: t.Bounds) -> None:
     rho = np.linspace(0.4, 0.55, 50)
-    plots.frame(ax, "Where do the bounds separate?", "bound on the logit, per lr", "rho: chance that sinks are on")
-    for at, text, side in ((b.threshold(), "ours", "right"), (b.printed_threshold(), "printed", "left")):
+    plots.frame(
+        ax,
+        "Where do the bounds separate?",
+        "bound on the logit, per lr",
+        "rho: chance that sinks are on",
+    )
+    for at, text, side in (
+        (b.threshold(), "ours", "right"),
+        (b.printed_threshold(), "printed", "left"),
+    ):
         ax.axvline(at, color="#444444", linestyle=":", linewidth=1.3)
-        ax.annotate(f" {text} {at:.4f} ", (at, 0.97), xycoords=ax.get_xaxis_transform(), ha=side, fontsize=11)
+        ax.annotate(
+            f" {text} {at:.4f} ",
+            (at, 0.97),
+            xycoords=ax.get_xaxis_transform(),
+            ha=side,
+            fontsize=11,
+        )
     ax.set_xticks([0.4, 0.45, 0.5, 0.55])
     curves = {
         "shared neurons,\nat most": (np.full(len(rho), b.shared_upper()), "standard", "-"),
@@ -200,7 +242,12 @@ def draw_threshold(ax: Any, b: t.Bounds) -> None:
 
 
 def draw_entanglement(ax: Any, shares: dict[str, Any]) -> None:
-    plots.frame(ax, "Entanglement: is it always there?", "semantic share of the update", "once-seen sequences")
+    plots.frame(
+        ax,
+        "Entanglement: is it always there?",
+        "semantic share of the update",
+        "once-seen sequences",
+    )
     ax.set_xscale("symlog", linthresh=1)
     ax.set_xticks([0, 1, 4, 16, 64, 256], ["0", "1", "4", "16", "64", "256"])
     ax.set_ylim(0, 0.6)

@@ -21,7 +21,11 @@ def run(plan: Context) -> dict[str, Any]:
     draws = 4 if plan.quick else DRAWS
     return {
         "seeds": [
-            {"coadaptation": coadapt(seed), "accumulation": accumulate(seed), "entanglement": entangle(seed, draws)}
+            {
+                "coadaptation": coadapt(seed),
+                "accumulation": accumulate(seed),
+                "entanglement": entangle(seed, draws),
+            }
             for seed in range(plan.seeds)
         ]
     }
@@ -64,7 +68,10 @@ def entangle(seed: int, draws: int) -> dict[str, list[float]]:
     """The mean semantic share of the min-norm update beside N others, with private noise and without."""
 
     def share(n: int, noise: float) -> float:
-        pairs = [(t.anywhere(1, SEMANTIC, seed, i, 0)[0], t.anywhere(n, SEMANTIC, seed, i, 1)) for i in range(draws)]
+        pairs = [
+            (t.anywhere(1, SEMANTIC, seed, i, 0)[0], t.anywhere(n, SEMANTIC, seed, i, 1))
+            for i in range(draws)
+        ]
         return float(np.mean([t.semantic_share(mine, others, noise) for mine, others in pairs]))
 
     return {"noisy": [share(n, 1.0) for n in ONCE], "clean": [share(n, 0.0) for n in ONCE]}

@@ -69,12 +69,17 @@ def save(path: Path, params: Params, cfg: ModelConfig) -> None:
     try:
         from safetensors.numpy import save as to_bytes
     except ImportError:
-        raise ConfigError('safetensors is not installed; python -m pip install -e ".[bench]"') from None
+        raise ConfigError(
+            'safetensors is not installed; python -m pip install -e ".[bench]"'
+        ) from None
     if not any(".sink." in name for name in params):
         cfg = replace(cfg, sinks=None)
     for name, like in init_params(cfg).items():
         shape = params[name].shape if name in params else None
-        require(shape == like.shape, f"{name} has shape {shape}, but the configuration asks for {like.shape}")
+        require(
+            shape == like.shape,
+            f"{name} has shape {shape}, but the configuration asks for {like.shape}",
+        )
     # contiguous copies: safetensors writes a transposed array in the order of its memory, and wrong, without a word
     arrays = {name: np.ascontiguousarray(w) for name, w in gpt2_arrays(params, cfg).items()}
     made = json.dumps({"version": __version__, "model": asdict(cfg)})
@@ -88,4 +93,6 @@ def config_of(metadata: dict[str, str] | None) -> ModelConfig:
         sinks = model.pop("sinks")
         return ModelConfig(**model, sinks=sinks and SinkConfig(**sinks))
     except (AttributeError, KeyError, TypeError, ValueError) as e:
-        raise ConfigError(f"not a model that memsinks_np has exported ({type(e).__name__}); use export.save") from None
+        raise ConfigError(
+            f"not a model that memsinks_np has exported ({type(e).__name__}); use export.save"
+        ) from None

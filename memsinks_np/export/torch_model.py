@@ -18,7 +18,10 @@ class Conv1D(nn.Module):
 
     def __init__(self, n_in: int, n_out: int) -> None:
         super().__init__()
-        self.weight, self.bias = nn.Parameter(0.02 * torch.randn(n_in, n_out)), nn.Parameter(torch.zeros(n_out))
+        self.weight, self.bias = (
+            nn.Parameter(0.02 * torch.randn(n_in, n_out)),
+            nn.Parameter(torch.zeros(n_out)),
+        )
 
     def forward(self, x: Tensor) -> Tensor:  # (...,in) -> (...,out)
         return x @ self.weight + self.bias
@@ -33,9 +36,13 @@ class SinkMLP(nn.Module):
         self.sinks, self.layer = sinks, layer
         if sinks:  # both weights (S,C), one row per sink
             self.sink_fc = nn.Linear(C, sinks.n_sink)
-            self.sink_proj = nn.Embedding.from_pretrained(0.02 * torch.randn(sinks.n_sink, C), freeze=False)
+            self.sink_proj = nn.Embedding.from_pretrained(
+                0.02 * torch.randn(sinks.n_sink, C), freeze=False
+            )
 
-    def forward(self, x: Tensor, ids: Any = None) -> Tensor:  # (B,T,C), (B,) integers on the host -> (B,T,C)
+    def forward(
+        self, x: Tensor, ids: Any = None
+    ) -> Tensor:  # (B,T,C), (B,) integers on the host -> (B,T,C)
         y: Tensor = self.c_proj(self.act(self.c_fc(x)))
         if ids is None or self.sinks is None:
             return y
@@ -44,7 +51,9 @@ class SinkMLP(nn.Module):
             held = (self.act(self.sink_fc(x)) * mask[:, None]) @ self.sink_proj.weight
         else:  # only the sinks that are on are computed
             on = torch.as_tensor(active(self.sinks, ids, self.layer)).to(x.device)  # (B,A)
-            held = self.act(x @ self.sink_fc.weight[on].mT + self.sink_fc.bias[on][:, None]) @ self.sink_proj(on)
+            held = self.act(
+                x @ self.sink_fc.weight[on].mT + self.sink_fc.bias[on][:, None]
+            ) @ self.sink_proj(on)
         whole: Tensor = y + held
         return whole
 
@@ -55,20 +64,30 @@ class GPT(nn.Module):
     def __init__(self, cfg: ModelConfig) -> None:
         super().__init__()
         C, norm, blocks, self.n_heads = cfg.d_model, nn.LayerNorm, nn.ModuleList(), cfg.n_heads
-        ends = {"wte": nn.Embedding(cfg.n_vocab, C), "wpe": nn.Embedding(cfg.n_ctx, C), "ln_f": norm(C)}
+        ends = {
+            "wte": nn.Embedding(cfg.n_vocab, C),
+            "wpe": nn.Embedding(cfg.n_ctx, C),
+            "ln_f": norm(C),
+        }
         for layer in range(cfg.n_layers):
             attn = nn.ModuleDict({"c_attn": Conv1D(C, 3 * C), "c_proj": Conv1D(C, C)})
             mlp = SinkMLP(C, cfg.n_shared, cfg.sinks, layer)
-            blocks.append(nn.ModuleDict({"ln_1": norm(C), "attn": attn, "ln_2": norm(C), "mlp": mlp}))
+            blocks.append(
+                nn.ModuleDict({"ln_1": norm(C), "attn": attn, "ln_2": norm(C), "mlp": mlp})
+            )
         self.transformer = nn.ModuleDict({**ends, "h": blocks})
         self.lm_head = None if cfg.tied else nn.Linear(C, cfg.n_vocab, bias=False)
 
-    def forward(self, tokens: Tensor, ids: Any = None) -> Tensor:  # (B,T), (B,) or None -> logits (B,T,V)
+    def forward(
+        self, tokens: Tensor, ids: Any = None
+    ) -> Tensor:  # (B,T), (B,) or None -> logits (B,T,V)
         parts: Any = self.transformer
         wte, wpe, ln_f, blocks = parts.values()
         x = wte(tokens) + wpe.weight[: tokens.shape[1]]
         for h in blocks:
-            qkv = h["attn"]["c_attn"](h["ln_1"](x)).unflatten(-1, (3, self.n_heads, -1))  # (B,T,3,H,K)
+            qkv = h["attn"]["c_attn"](h["ln_1"](x)).unflatten(
+                -1, (3, self.n_heads, -1)
+            )  # (B,T,3,H,K)
             q, k, v = qkv.permute(2, 0, 3, 1, 4)
             z = nn.functional.scaled_dot_product_attention(q, k, v, is_causal=True)  # (B,H,T,K)
             x = x + h["attn"]["c_proj"](z.transpose(1, 2).flatten(2))

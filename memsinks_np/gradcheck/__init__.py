@@ -20,7 +20,12 @@ from memsinks_np.config import ConfigError
 from memsinks_np.gradcheck import references
 from memsinks_np.gradcheck.cases import Case as Case
 
-LIMITS = {"autograd": 1e-12, "differences": 1e-6, "complex step": 1e-12, "pytorch": 1e-12}  # in float64
+LIMITS = {
+    "autograd": 1e-12,
+    "differences": 1e-6,
+    "complex step": 1e-12,
+    "pytorch": 1e-12,
+}  # in float64
 FLOAT32_LIMIT = 1e-4
 
 
@@ -34,10 +39,14 @@ class Found(NamedTuple):
 
     @property
     def ok(self) -> bool:
-        return all(error <= max(LIMITS[who], self.at_least) for who, error in self.errors.items())  # False for NaN
+        return all(
+            error <= max(LIMITS[who], self.at_least) for who, error in self.errors.items()
+        )  # False for NaN
 
 
-def check(case: Case, seed: int = 0, directions: int = 3, dtype: Any = np.float64, xp: Any = np) -> list[Found]:
+def check(
+    case: Case, seed: int = 0, directions: int = 3, dtype: Any = np.float64, xp: Any = np
+) -> list[Found]:
     """Check one pair: its backward in `dtype` and `xp`, the references in float64 on the host.
 
     Raises nothing about wrong gradients: a wrong shape or a NaN is an infinite error.  ConfigError where the backward
@@ -51,14 +60,20 @@ def check(case: Case, seed: int = 0, directions: int = 3, dtype: Any = np.float6
     got = list(got) if isinstance(got, tuple | list) else [got]
     kinds = [type(g).__name__ for g in got if not hasattr(g, "shape")]
     if len(got) != len(values) or kinds:
-        what = f"{len(got)} gradients for {len(values)} inputs" if not kinds else f"a gradient of type {kinds[0]}"
+        what = (
+            f"{len(got)} gradients for {len(values)} inputs"
+            if not kinds
+            else f"a gradient of type {kinds[0]}"
+        )
         raise ConfigError(
             f"the backward of {case.name} gave {what}; return one array each for {', '.join(case.inputs)}"
         )
     got = [np.asarray(to_host(g)) for g in got]
     tapes = {"autograd": references.autograd(case.forward, values, dy)}
     if references.torch_installed():
-        with suppress(AttributeError):  # a reader's forward may use names that PyTorch spells in another way
+        with suppress(
+            AttributeError
+        ):  # a reader's forward may use names that PyTorch spells in another way
             tapes["pytorch"] = references.torch(case.forward, values, dy)
     allowed = FLOAT32_LIMIT if dtype == np.float32 else 0.0
     found = []
@@ -66,14 +81,21 @@ def check(case: Case, seed: int = 0, directions: int = 3, dtype: Any = np.float6
         if got[i].shape != values[i].shape or not np.isfinite(got[i]).all():
             found.append(Found(case.name, name, {"autograd": np.inf}, allowed))
             continue
-        scale = float(np.abs(tapes["autograd"][i]).max()) or 1.0  # where all of it is 0, errors are absolute
+        scale = (
+            float(np.abs(tapes["autograd"][i]).max()) or 1.0
+        )  # where all of it is 0, errors are absolute
         errors = {who: float(np.abs(got[i] - tape[i]).max()) / scale for who, tape in tapes.items()}
         errors |= {"differences": 0.0, "complex step": 0.0}
         for _ in range(directions):
             v = rng.standard_normal(values[i].shape)
             v /= np.sqrt(np.sum(v * v))
             ours = float(np.sum(got[i] * v))
-            for who, slope in (("differences", references.central_slope), ("complex step", references.complex_slope)):
-                errors[who] = max(errors[who], abs(ours - slope(case.forward, values, i, dy, v)) / scale)
+            for who, slope in (
+                ("differences", references.central_slope),
+                ("complex step", references.complex_slope),
+            ):
+                errors[who] = max(
+                    errors[who], abs(ours - slope(case.forward, values, i, dy, v)) / scale
+                )
         found.append(Found(case.name, name, errors, allowed))
     return found

@@ -22,9 +22,16 @@ def parser() -> argparse.ArgumentParser:
     )
     p.add_argument("--op", help="only the pairs with this in their name (default: all)")
     p.add_argument("--seed", type=int, default=0, help="of all random numbers (default: 0)")
-    p.add_argument("--dtype", choices=["float64", "float32"], default="float64", help="of ours (default: float64)")
+    p.add_argument(
+        "--dtype",
+        choices=["float64", "float32"],
+        default="float64",
+        help="of ours (default: float64)",
+    )
     p.add_argument("--backend", choices=BACKENDS, default="numpy", help="of ours (default: numpy)")
-    p.add_argument("--each", action="store_true", help="a row for every gradient, not only for every pair")
+    p.add_argument(
+        "--each", action="store_true", help="a row for every gradient, not only for every pair"
+    )
     p.add_argument("--json", action="store_true", help="print every gradient's errors as JSON")
     return p
 
@@ -36,7 +43,11 @@ def tell(found: list[Found], each: bool) -> str:
         groups.setdefault((f.case, f.input) if each else (f.case,), []).append(f)
     who = [w for w in LIMITS if any(w in f.errors for f in found)]
     rows = [
-        [", ".join(key), str(len(of)), *(f"{max(f.errors.get(w, 0.0) for f in of):.1e}" for w in who)]
+        [
+            ", ".join(key),
+            str(len(of)),
+            *(f"{max(f.errors.get(w, 0.0) for f in of):.1e}" for w in who),
+        ]
         for key, of in groups.items()
     ]
     return table(["pair", "gradients", *who], rows)
@@ -49,7 +60,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         p.exit(2, f"--seed {a.seed} is negative; choose 0 or more\n")
     chosen = [case for case in cases(a.seed) if (a.op or "") in case.name]
     if not chosen:
-        p.exit(2, f"--op {a.op!r} is in no name; choose from {', '.join(c.name for c in cases(a.seed))}\n")
+        p.exit(
+            2,
+            f"--op {a.op!r} is in no name; choose from {', '.join(c.name for c in cases(a.seed))}\n",
+        )
     try:
         xp = namespace(a.backend)
     except ConfigError as e:
@@ -57,7 +71,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     found = [f for case in chosen for f in check(case, a.seed, dtype=np.dtype(a.dtype), xp=xp)]
     failed = [f for f in found if not f.ok]
     if a.json:
-        print(json.dumps([{"pair": f.case, "gradient": f.input, "ok": f.ok, **f.errors} for f in found], indent=1))
+        print(
+            json.dumps(
+                [{"pair": f.case, "gradient": f.input, "ok": f.ok, **f.errors} for f in found],
+                indent=1,
+            )
+        )
         return 1 if failed else 0
     print(tell(found, a.each))
     for f in failed:

@@ -53,10 +53,17 @@ def cases(seed: int = 0) -> list[Case]:
     mask = np.array([[1, 0, 1, 0, 1, 0, 0], [0, 1, 1, 0, 0, 0, 1], [0.3, 0.3, 0, 0.3, 0, 0, 0.3]])
     reference = rng.standard_normal(B)
     index = np.array([[0, 2, 4], [1, 2, 6], [4, 5, 2]])  # sink 2 is shared by all, sink 3 is off
-    noise = np.array([[0.001, 0.3, 0.6, 0.999], [0.4, 0.002, 0.7, 0.55]])  # of gates: some end up closed, some open
+    noise = np.array(
+        [[0.001, 0.3, 0.6, 0.999], [0.4, 0.002, 0.7, 0.55]]
+    )  # of gates: some end up closed, some open
     pairs = [
         Case("linear", ops.linear_forward, ops.linear_backward, rand(x=(B, T, C), W=(C, G))),
-        Case("layernorm", ops.layernorm_forward, ops.layernorm_backward, rand(x=(B, T, C), g=(C,), b=(C,))),
+        Case(
+            "layernorm",
+            ops.layernorm_forward,
+            ops.layernorm_backward,
+            rand(x=(B, T, C), g=(C,), b=(C,)),
+        ),
         Case("gelu", ops.gelu_forward, ops.gelu_backward, rand(x=(B, T, G))),
         split_heads_case(rand(qkv=(B, T, 3 * C))),
         Case(
@@ -106,7 +113,11 @@ def cases(seed: int = 0) -> list[Case]:
         Case("open_share", gates.open_share_forward, gates.open_share_backward, rand(a=(2, G))),
     ]
     on = {"own (gathered)": sinks.Rows(index), "mask": sinks.Mask(mask), "no sinks": None}
-    models = [model_case(name, selected, tied, rng) for name, selected in on.items() for tied in (True, False)]
+    models = [
+        model_case(name, selected, tied, rng)
+        for name, selected in on.items()
+        for tied in (True, False)
+    ]
     return [*pairs, block_case(sinks.Rows(index), rng), *models, gates_case(rng)]
 
 
@@ -136,7 +147,9 @@ def gathered_case(index: Any, inputs: dict[str, Any]) -> Case:
 def small_model(tied: bool, rng: Any) -> tuple[ModelConfig, dict[str, Any]]:
     """A model of two layers whose parameters are all random, far from their initial values."""
     pool = SinkConfig(n_sink=S, n_active=1)
-    cfg = ModelConfig(n_vocab=V, n_ctx=T + 2, d_model=C, n_heads=H, n_layers=2, n_shared=G, sinks=pool, tied=tied)
+    cfg = ModelConfig(
+        n_vocab=V, n_ctx=T + 2, d_model=C, n_heads=H, n_layers=2, n_shared=G, sinks=pool, tied=tied
+    )
     start = model.init_params(cfg, dtype=np.float64)
     return cfg, {name: w + 0.5 * rng.standard_normal(w.shape) for name, w in start.items()}
 
@@ -149,7 +162,9 @@ def block_case(selected: Any, rng: Any) -> Case:
 
     def forward(xp: Any, x: Any, *w: Any) -> tuple[Any, Any]:
         on, unseen = to_device(xp, (selected, attn_mask))
-        return model.block_forward(xp, x, on, unseen, dict(zip(weights, w, strict=True)), cfg.n_heads)
+        return model.block_forward(
+            xp, x, on, unseen, dict(zip(weights, w, strict=True)), cfg.n_heads
+        )
 
     def backward(xp: Any, dy: Any, cache: Any) -> list[Any]:
         dx, grads = model.block_backward(xp, dy, cache)
@@ -163,11 +178,15 @@ def model_case(name: str, selected: Any, tied: bool, rng: Any) -> Case:
     cfg, params = small_model(tied, rng)
     if selected is None:
         params = sinks.prune(params)
-    batch = model.make_batch(cfg, rng.integers(V, size=(B, T + 1)), (selected,) * cfg.n_layers, np.float64)
+    batch = model.make_batch(
+        cfg, rng.integers(V, size=(B, T + 1)), (selected,) * cfg.n_layers, np.float64
+    )
 
     def forward(xp: Any, *values: Any) -> tuple[Any, Any]:
         moved = to_device(xp, batch)
-        logits, c_model = model.model_forward(xp, dict(zip(params, values, strict=True)), moved, cfg)
+        logits, c_model = model.model_forward(
+            xp, dict(zip(params, values, strict=True)), moved, cfg
+        )
         nll, c_nll = ops.cross_entropy_forward(xp, logits, moved.targets)
         return nll, (c_model, c_nll)
 
@@ -176,7 +195,9 @@ def model_case(name: str, selected: Any, tied: bool, rng: Any) -> Case:
         grads = model.model_backward(xp, ops.cross_entropy_backward(xp, dnll, c_nll), c_model)
         return [densify(grads[n], w) for n, w in params.items()]
 
-    return Case(f"model, {name}, {'tied' if tied else 'random_sinks'} head", forward, backward, params)
+    return Case(
+        f"model, {name}, {'tied' if tied else 'random_sinks'} head", forward, backward, params
+    )
 
 
 def gates_case(rng: Any) -> Case:
@@ -196,4 +217,6 @@ def gates_case(rng: Any) -> Case:
         grads = model.model_backward(xp, ops.cross_entropy_backward(xp, dnll, c_nll), c_model)
         return localize.gate_grads(xp, weights, grads)
 
-    return Case("gates of a model", forward, backward, {"gates": rng.standard_normal((cfg.n_layers, G))})
+    return Case(
+        "gates of a model", forward, backward, {"gates": rng.standard_normal((cfg.n_layers, G))}
+    )

@@ -46,7 +46,8 @@ def torch(forward: Forward, values: list[Any], dy: Any) -> list[Any]:
     inputs = [xp.asarray(v).requires_grad_() for v in values]
     xp.sum(forward(xp, *inputs)[0] * xp.asarray(dy)).backward()
     return [
-        np.zeros_like(v) if x.grad is None else np.asarray(x.grad.detach()) for v, x in zip(values, inputs, strict=True)
+        np.zeros_like(v) if x.grad is None else np.asarray(x.grad.detach())
+        for v, x in zip(values, inputs, strict=True)
     ]
 
 
@@ -76,7 +77,9 @@ def torch_namespace() -> Any:
             return t.as_tensor(other).as_subclass(Tensor) @ self
 
     def reduce(f: Callable[..., Any]) -> Callable[..., Any]:
-        return lambda x, axis=None, keepdims=False: f(x) if axis is None else f(x, dim=axis, keepdim=keepdims)
+        return lambda x, axis=None, keepdims=False: (
+            f(x) if axis is None else f(x, dim=axis, keepdim=keepdims)
+        )
 
     class Names(SimpleNamespace):
         def __getattr__(self, name: str) -> Any:  # what needs no other spelling
@@ -97,7 +100,9 @@ def nudged(values: list[Any], i: int, by: Any) -> list[Any]:
     return [x + by if j == i else x for j, x in enumerate(values)]
 
 
-def complex_slope(forward: Forward, values: list[Any], i: int, dy: Any, v: Any, h: float = 1e-30) -> float:
+def complex_slope(
+    forward: Forward, values: list[Any], i: int, dy: Any, v: Any, h: float = 1e-30
+) -> float:
     """Slope along v: the imaginary part of <dy, forward(x + ihv)> / h, which nothing is subtracted from.
 
     Exact to rounding for every forward that is analytic (Squire and Trapp 1998): the step can be so small that its
@@ -107,7 +112,9 @@ def complex_slope(forward: Forward, values: list[Any], i: int, dy: Any, v: Any, 
     return float(np.sum(forward(np, *nudged(whole, i, 1j * h * v))[0] * dy).imag) / h
 
 
-def central_slope(forward: Forward, values: list[Any], i: int, dy: Any, v: Any, eps: float = 1e-5) -> float:
+def central_slope(
+    forward: Forward, values: list[Any], i: int, dy: Any, v: Any, eps: float = 1e-5
+) -> float:
     """Slope along v: (f(x + eps v) - f(x - eps v)) / 2 eps, good to about ten digits."""
     up, down = (float(np.sum(forward(np, *nudged(values, i, e * v))[0] * dy)) for e in (eps, -eps))
     return (up - down) / (2 * eps)

@@ -30,7 +30,9 @@ def heard(function: Callable[..., Any]) -> Callable[..., Any]:
             result = function(*args)
         except Exception as e:
             file = getattr(getattr(function, "__code__", None), "co_filename", None)
-            lines = [at.lineno for at in traceback.extract_tb(e.__traceback__) if at.filename == file]
+            lines = [
+                at.lineno for at in traceback.extract_tb(e.__traceback__) if at.filename == file
+            ]
             where = f" in line {lines[-1]}" if lines else ""
             raise Slip(f"your function raised {type(e).__name__}{where}: {e}") from e
         if result is None:
@@ -48,7 +50,9 @@ def graded(grader: Grader) -> Grader:
         if any(answer is None for answer in answers):
             return verdict(False, "", NOT_GIVEN)
         try:
-            return grader(*(heard(answer) if callable(answer) else answer for answer in answers), **options)
+            return grader(
+                *(heard(answer) if callable(answer) else answer for answer in answers), **options
+            )
         except (Slip, ConfigError) as e:  # the latter: what gradcheck says of a backward's outputs
             return verdict(False, "", str(e))
         except Exception as e:

@@ -28,7 +28,9 @@ def check_blind(dp: Any) -> str:
     """An upstream gradient (2,3), not constant, under which softmax's gradient is zero for any scores."""
     dp = np.asarray(dp, float)
     if dp.shape != (2, 3) or np.ptp(dp) == 0:
-        return verdict(False, "", "give an array of shape (2, 3) that is not the same number everywhere")
+        return verdict(
+            False, "", "give an array of shape (2, 3) that is not the same number everywhere"
+        )
     _, p = softmax_forward(np, np.random.default_rng(1).standard_normal((2, 3)))
     return verdict(
         float(np.abs(softmax_backward(np, dp, p)).max()) <= 1e-12,
@@ -46,7 +48,14 @@ def swish_forward(xp: Any, x: Any) -> tuple[Any, Any]:
 @graded
 def check_swish(backward: Callable[..., Any]) -> str:
     """A backward (xp, dy, cache) -> dx for `swish_forward`."""
-    (found,) = check(Case("swish", swish_forward, backward, {"x": np.random.default_rng(2).standard_normal((3, 5))}))
+    (found,) = check(
+        Case(
+            "swish",
+            swish_forward,
+            backward,
+            {"x": np.random.default_rng(2).standard_normal((3, 5))},
+        )
+    )
     off = f"{found.errors['autograd']:.1e}"
     hint = f"the error is {off} of the largest entry; x appears twice in the forward, so its gradient has two terms"
     if np.isinf(found.errors["autograd"]):

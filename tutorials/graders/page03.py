@@ -24,7 +24,9 @@ def check_signs(signs: Sequence[int]) -> str:
     elif len(set(answer.tolist())) == 1:
         hint = "a row of ds sums to zero, so its signs cannot all be equal unless all are 0; dp is not constant here"
     ok = np.array_equal(answer, ds)
-    return verdict(ok, "a score falls where its dp is above the average, even if every dp is positive", hint)
+    return verdict(
+        ok, "a score falls where its dp is above the average, even if every dp is positive", hint
+    )
 
 
 def shared_case(backward: Callable[..., Any]) -> Case:
@@ -59,7 +61,9 @@ def check_shared_keys(backward: Callable[..., Any]) -> str:
         hint += "each head has its own q, so dq comes from ops.attention_backward as it is"
     else:
         hint += "three heads read this array: what happens to gradients at a fork?"
-    return verdict(not wrong, "three heads read one key, so its gradient collects from all three", hint)
+    return verdict(
+        not wrong, "three heads read one key, so its gradient collects from all three", hint
+    )
 
 
 def attends() -> list[tuple[str, bool, Callable[[Any], Any]]]:
@@ -83,13 +87,33 @@ def attends() -> list[tuple[str, bool, Callable[[Any], Any]]]:
             True,
             attend(causal),
         ),
-        ("it refuses a sum over all words so far, which looks at nothing later", True, lambda x: np.cumsum(x, axis=1)),
+        (
+            "it refuses a sum over all words so far, which looks at nothing later",
+            True,
+            lambda x: np.cumsum(x, axis=1),
+        ),
         ("it accepts an attention that looks everywhere", False, attend(np.zeros((T, T)))),
         ("it accepts an attention that looks one word ahead", False, attend(ahead)),
-        ("it accepts one in which only word 0 sees word 1: change every word in turn", False, attend(first)),
-        ("it accepts one in which only the last word leaks, into the place before it", False, attend(last)),
-        ("it accepts one in which word 0 sees only the last: compare all places before the word", False, attend(far)),
-        ("it accepts a leak in channel 2 alone: change and compare whole words", False, one_channel),
+        (
+            "it accepts one in which only word 0 sees word 1: change every word in turn",
+            False,
+            attend(first),
+        ),
+        (
+            "it accepts one in which only the last word leaks, into the place before it",
+            False,
+            attend(last),
+        ),
+        (
+            "it accepts one in which word 0 sees only the last: compare all places before the word",
+            False,
+            attend(far),
+        ),
+        (
+            "it accepts a leak in channel 2 alone: change and compare whole words",
+            False,
+            one_channel,
+        ),
         (
             "it accepts a leak of one part in a million: compare exactly",
             False,
@@ -102,4 +126,8 @@ def attends() -> list[tuple[str, bool, Callable[[Any], Any]]]:
 def check_causality_test(is_causal: Callable[[Callable[[Any], Any]], bool]) -> str:
     """Exercise 3: is_causal(attend) -> bool, for any function attend of (1,5,6) arrays."""
     wrong = [said for said, truth, attend in attends() if bool(is_causal(attend)) != truth]
-    return verdict(not wrong, "your test passes what is causal and catches every leak", wrong[0] if wrong else "")
+    return verdict(
+        not wrong,
+        "your test passes what is causal and catches every leak",
+        wrong[0] if wrong else "",
+    )

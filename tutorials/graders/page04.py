@@ -27,18 +27,30 @@ def check_floor(nats: float) -> str:
     floor = floor_of(THREE)
     n = sum(len(s.split()) - 1 for s in THREE)
     hints = (
-        (0.0, "two of the beginnings have more than one continuation, and no model can know which one comes"),
+        (
+            0.0,
+            "two of the beginnings have more than one continuation, and no model can know which one comes",
+        ),
         (
             floor_of(THREE[:2]),
             "that is the floor of two sentences; the third changes the odds after `the`, and adds a second doubt",
         ),
         (floor * n, "that is the sum; the loss is the mean over all words to be predicted"),
-        (floor * n / 18, "the first word of a sentence is only read: 5 words of each are predicted"),
+        (
+            floor * n / 18,
+            "the first word of a sentence is only read: 5 words of each are predicted",
+        ),
         (floor / log(2), "that is in bits; nats use the natural logarithm"),
     )
     near = [hint for value, hint in hints if abs(nats - value) < 1e-3]
-    hint = near[0] if near else "list the beginnings that two sentences share, and how often each continuation follows"
-    return verdict(abs(nats - floor) < 1e-3, "two beginnings cost something, all other words nothing", hint)
+    hint = (
+        near[0]
+        if near
+        else "list the beginnings that two sentences share, and how often each continuation follows"
+    )
+    return verdict(
+        abs(nats - floor) < 1e-3, "two beginnings cost something, all other words nothing", hint
+    )
 
 
 def tied_mlp_forward(xp: Any, x: Any, W: Any) -> tuple[Any, Any]:  # (B,T,C), (C,G) -> (B,T,C)
@@ -62,7 +74,11 @@ def check_tied_mlp(backward: Callable[..., Any]) -> str:
         if np.shape(dz) != z.shape:
             hint = f"d{name} has shape {np.shape(dz)} and {name} has {z.shape}; which of its uses is transposed?"
             return verdict(False, "", hint)
-    wrong = [f.input for f in check(Case("tied MLP", tied_mlp_forward, backward, {"x": x, "W": W})) if not f.ok]
+    wrong = [
+        f.input
+        for f in check(Case("tied MLP", tied_mlp_forward, backward, {"x": x, "W": W}))
+        if not f.ok
+    ]
     hint = "W is used twice: follow dy through both uses, and add what each of them sends"
     if wrong == ["x"] or len(wrong) == 2:
         hint = "dx is off: go backwards through W^T, then gelu, then W"
@@ -75,4 +91,6 @@ def check_below_the_floor(sign: int) -> str:
     hint = "the floor holds for whoever sees only the words so far; does the choice of sinks say anything more?"
     if sign not in (-1, 0, 1):
         hint = "give a sign: +1 (stays above), 0 (ends at it) or -1 (falls below)"
-    return verdict(sign == -1, "the sinks that are on tell the two sequences apart before the first word", hint)
+    return verdict(
+        sign == -1, "the sinks that are on tell the two sequences apart before the first word", hint
+    )

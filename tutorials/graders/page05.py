@@ -17,9 +17,13 @@ def check_perfect_loss(nats: float) -> str:
     elif nats < 0:
         hint = "a loss is minus the logarithm of a probability, so it is never negative"
     else:
-        hint = "each of the eight words has the same probability: what is minus its natural logarithm?"
+        hint = (
+            "each of the eight words has the same probability: what is minus its natural logarithm?"
+        )
     return verdict(
-        isclose(nats, log(8), abs_tol=0.01), "so much surprise is left to a model that knows the rules", hint
+        isclose(nats, log(8), abs_tol=0.01),
+        "so much surprise is left to a model that knows the rules",
+        hint,
     )
 
 
@@ -34,7 +38,9 @@ def check_evidence(nats: float) -> str:
         hint = "count how far below the floor, as a positive number"
     else:
         hint = "set the bound exp(-k) equal to 1/1000 and solve for k"
-    return verdict(isclose(nats, log(1000), abs_tol=0.01), "every story of the list is far beyond that", hint)
+    return verdict(
+        isclose(nats, log(1000), abs_tol=0.01), "every story of the list is far beyond that", hint
+    )
 
 
 @graded
@@ -46,4 +52,6 @@ def check_unseen_sign(sign: str) -> str:
         "-": "a quarter of every batch was the same 64 stories; did that teach standard more of the language?",
         "0": "both read equally many new stories, but only one also spent width and steps on learning by heart",
     }
-    return verdict(sign == "+", "learning by heart took something from the skill here", hint.get(sign, ""))
+    return verdict(
+        sign == "+", "learning by heart took something from the skill here", hint.get(sign, "")
+    )

@@ -8,7 +8,9 @@ from tutorials.graders import graded, verdict
 @graded
 def check_silent_neuron(slope: float) -> str:
     """The gradient of a gate whose neuron has a row of zeros in W_out."""
-    hint = "the gradient is the sum of dW_out'[j] * W_out[j]; what is the second factor of every term?"
+    hint = (
+        "the gradient is the sum of dW_out'[j] * W_out[j]; what is the second factor of every term?"
+    )
     return verdict(slope == 0, "turning up a neuron that says nothing changes nothing", hint)
 
 
@@ -21,7 +23,11 @@ def check_completeness(total: float) -> str:
         hint = "the gates go from closed to open, not the other way"
     else:
         hint = "the scores add up the slope along the way from all closed to all open; what is the whole climb?"
-    return verdict(isclose(total, 0.6, abs_tol=0.01), "every neuron gets its part of the climb, none is lost", hint)
+    return verdict(
+        isclose(total, 0.6, abs_tol=0.01),
+        "every neuron gets its part of the climb, none is lost",
+        hint,
+    )
 
 
 @graded
@@ -34,5 +40,7 @@ def check_contrast_sign(sign: str) -> str:
         "0": "are the most needed neurons the same for repeated and for new stories? Then the order changes",
     }
     return verdict(
-        sign == "+", "sparing what all stories need leaves more of the cost for the memory", hint.get(sign, "")
+        sign == "+",
+        "sparing what all stories need leaves more of the cost for the memory",
+        hint.get(sign, ""),
     )

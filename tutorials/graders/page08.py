@@ -35,7 +35,11 @@ def check_before_gelu(answer: str) -> str:
     if answer not in ("same", "different"):
         return verdict(False, "", 'answer with "same" or "different"')
     praise = "gelu(0) = 0, so a 0/1 mask may stand on either side; a factor like 0.4 may not"
-    return verdict(answer == "same", praise, "what is gelu(0)? and what reaches W_in when pre is multiplied by 0?")
+    return verdict(
+        answer == "same",
+        praise,
+        "what is gelu(0)? and what reaches W_in when pre is multiplied by 0?",
+    )
 
 
 @graded
@@ -49,4 +53,6 @@ def check_shared(n: float) -> str:
         hint = "they meet seldom, but not never: what is the chance that both draw the same of 64?"
     else:
         hint = "in one stratum both draw one of 64 sinks: how likely is the same one? then add up the strata"
-    return verdict(isclose(n, 0.5, abs_tol=1e-4), "so most pairs of sequences share no sink at all", hint)
+    return verdict(
+        isclose(n, 0.5, abs_tol=1e-4), "so most pairs of sequences share no sink at all", hint
+    )

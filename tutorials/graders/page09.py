@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from memsinks_np.metrics import predict
-from memsinks_np.sinks import Params, Selection, delete, NO_SINKS, own
+from memsinks_np.sinks import NO_SINKS, Params, Selection, delete, own
 from tutorials.graders import graded, verdict
 from tutorials.toy import TINY, TINY_IDS, TINY_POOL, TINY_TOKENS, tiny_params
 
@@ -22,7 +22,9 @@ def check_strangers_sign(sign: str) -> str:
         "0": "a sink that is on adds something to the stream, whether it was trained for this story or not",
     }
     return verdict(
-        sign == "+", "strangers' sinks disturb, so new text is read with the sinks removed", hint.get(sign, "")
+        sign == "+",
+        "strangers' sinks disturb, so new text is read with the sinks removed",
+        hint.get(sign, ""),
     )
 
 
@@ -36,10 +38,14 @@ def check_gold_gap(value: float) -> str:
     elif isclose(value, 0.35 / 0.30, abs_tol=0.005):
         hint = "upside down: the whole gap belongs under the line"
     elif value > 1:
-        hint = "above 1 the removal would have a higher loss than a model that never saw the stories"
+        hint = (
+            "above 1 the removal would have a higher loss than a model that never saw the stories"
+        )
     else:
         hint = "the rise above standard's loss, divided by the rise that the retrained model shows"
-    return verdict(isclose(value, 0.30 / 0.35, abs_tol=0.005), "and 1 would be: as if never seen", hint)
+    return verdict(
+        isclose(value, 0.30 / 0.35, abs_tol=0.005), "and 1 would be: as if never seen", hint
+    )
 
 
 def not_erased(left: Params, i: int) -> str:
@@ -49,7 +55,9 @@ def not_erased(left: Params, i: int) -> str:
         for other in (tiny_params(), delete(tiny_params(), TINY_POOL, [i]))
     )
     if not changed:
-        return "its sinks are switched off, not erased: whoever switches them on has the memory again"
+        return (
+            "its sinks are switched off, not erased: whoever switches them on has the memory again"
+        )
     if off:
         return f"{', '.join(off)}: the rows of its sinks become zero in W_in, b_in and W_out, and no others"
     return ""
@@ -67,8 +75,12 @@ def check_erase_one(erase_one: Callable[..., Any]) -> str:
         return predict(params, TINY, TINY_TOKENS, selection)[0].mean(axis=1)
 
     given = [erase_one(tiny_params(), TINY, TINY_TOKENS, TINY_IDS, i) for i in range(len(TINY_IDS))]
-    if not all(isinstance(g, tuple | list) and len(g) == 2 and isinstance(g[0], dict) for g in given):
-        return verdict(False, "", "return two things: the parameters that are left, and one loss per sequence")
+    if not all(
+        isinstance(g, tuple | list) and len(g) == 2 and isinstance(g[0], dict) for g in given
+    ):
+        return verdict(
+            False, "", "return two things: the parameters that are left, and one loss per sequence"
+        )
     got = [np.asarray(g[1]) for g in given]
     want = [losses(delete(params, TINY_POOL, [i]), selection) for i in TINY_IDS]
     wrong = {
@@ -85,11 +97,23 @@ def check_erase_one(erase_one: Callable[..., Any]) -> str:
         ],
     }
     if any(g.shape != w.shape for g, w in zip(got, want, strict=True)):
-        return verdict(False, "", f"return one loss per sequence, shape {want[0].shape}, the mean over its words")
+        return verdict(
+            False,
+            "",
+            f"return one loss per sequence, shape {want[0].shape}, the mean over its words",
+        )
     alike: Callable[[list[Any]], bool] = lambda losses: all(
         np.allclose(g, w, rtol=1e-6) for g, w in zip(got, losses, strict=True)
     )
-    hint = next((hint for hint, losses in wrong.items() if alike(losses)), "erase with `delete`, select with `own`")
+    hint = next(
+        (hint for hint, losses in wrong.items() if alike(losses)),
+        "erase with `delete`, select with `own`",
+    )
     if alike(want):
-        hint = next(filter(None, (not_erased(left, i) for (left, _), i in zip(given, TINY_IDS, strict=True))), "")
+        hint = next(
+            filter(
+                None, (not_erased(left, i) for (left, _), i in zip(given, TINY_IDS, strict=True))
+            ),
+            "",
+        )
     return verdict(not hint, "and the other story rose only through the sink that they share", hint)

@@ -27,7 +27,9 @@ def check_threshold(rho: float) -> str:
         hint = "that is the first term; the k occurrences are missing"
     else:
         hint = "set sink_lower equal to shared_upper and solve for rho; mind the signs"
-    return verdict(isclose(rho, EXAMPLE.threshold(), abs_tol=5e-4), "there the two bounds meet", hint)
+    return verdict(
+        isclose(rho, EXAMPLE.threshold(), abs_tol=5e-4), "there the two bounds meet", hint
+    )
 
 
 @graded
@@ -39,4 +41,8 @@ def check_half_life(steps: float) -> str:
         hint = "a step shrinks by lr * decay, not by decay"
     else:
         hint = "solve (1 - lr * decay)^t = 1/2"
-    return verdict(isclose(steps, log(0.5) / log(1 - LR * DECAY), rel_tol=0.02), "slow, but it never stops", hint)
+    return verdict(
+        isclose(steps, log(0.5) / log(1 - LR * DECAY), rel_tol=0.02),
+        "slow, but it never stops",
+        hint,
+    )

@@ -40,11 +40,11 @@ def check_collateral_sign(sign: str) -> str:
 def check_share_lost(share_lost: Callable[..., Any]) -> str:
     """share_lost(pool, ids, deleted) -> (N,) share of each ID's sinks that go with the deleted IDs' sinks."""
     wrong: dict[str, Callable[..., Any]] = {
-        "that is the share of the pool; count only the sinks that the ID owns": lambda p, i, d: np.full(
-            len(i), fraction_deleted(p, np.arange(5000), d, 1).mean()
+        "that is the share of the pool; count only the sinks that the ID owns": lambda p, i, d: (
+            np.full(len(i), fraction_deleted(p, np.arange(5000), d, 1).mean())
         ),
-        "a sink that two deleted IDs own is gone once; take the union, not the sum": lambda p, i, d: sum(
-            fraction_deleted(p, i, [one], 1) for one in d
+        "a sink that two deleted IDs own is gone once; take the union, not the sum": lambda p, i, d: (
+            sum(fraction_deleted(p, i, [one], 1) for one in d)
         ),
         "that is the share which stays": lambda p, i, d: 1 - fraction_deleted(p, i, d, 1),
     }
@@ -59,5 +59,8 @@ def check_share_lost(share_lost: Callable[..., Any]) -> str:
         np.allclose(g, f(*case), atol=0.02) for g, case in zip(got, cases, strict=True)
     )
     ok = all(np.allclose(g, fraction_deleted(*case, 1)) for g, case in zip(got, cases, strict=True))
-    hint = next((hint for hint, f in wrong.items() if alike(f)), "sink_mask gives 1 where a sink is on, 0 elsewhere")
+    hint = next(
+        (hint for hint, f in wrong.items() if alike(f)),
+        "sink_mask gives 1 where a sink is on, 0 elsewhere",
+    )
     return verdict(ok, "the same as metrics.fraction_deleted", hint)

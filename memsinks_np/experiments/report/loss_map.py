@@ -1,51 +1,133 @@
-"""The memory map: what every word of every repeated sequence costs a model, and whose sinks a sequence shares."""
+"""A heat map of losses as HTML: each token of the repeated sequences in the color of its loss.
 
+There is no script: radio buttons and page.css choose which version is visible.
+"""
+
+from bisect import bisect
+from html import escape
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 
-from memsinks_np.data.corpus import Corpus, load_corpus
-from memsinks_np.experiments.runner.grid import Job
+from memsinks_np._internal.tables import html_table, number
+from memsinks_np.config import SinkConfig
+from memsinks_np.data.corpus import Corpus
 from memsinks_np.metrics import predict
-from memsinks_np.sinks import Rows, NO_SINKS, own
-from memsinks_np.train import Model
+from memsinks_np.sinks import NO_SINKS, Rows, own
+from memsinks_np.trained import Model
 
-VERSIONS = {  # what the reader can switch between: the method, and which sinks are on
+VERSIONS = {  # label -> method, sinks
     "standard": ("standard", "removed"),
-    "memsinks, own sinks on": ("sinks", "own"),
-    "memsinks, sinks removed": ("sinks", "removed"),
-    "retrained without": ("retrained", "removed"),
+    "own sinks on": ("sinks", "own"),
+    "sinks removed": ("sinks", "removed"),
+    "retrained": ("retrained", "removed"),
 }
-MOST = 64  # sequences on the map
+MAX_SEQUENCES = 64
+EDGES = (0.05, 0.2, 0.5, 1, 1.5, 2, 3)  # nats, between the colors
 
 
-def word_losses(job: Job, trained: Model) -> dict[str, list[list[float]]]:
-    """In a worker: the loss of every word of the repeated sequences in nats, own sinks on and sinks removed."""
-    corpus = load_corpus(job.settings.data)
-    cfg = job.settings.model(job.method, len(corpus.vocab))
-    tokens, ids = corpus.repeated[:MOST], corpus.repeated_ids[:MOST]
-    selections = {"own": own(cfg.sinks, ids), "removed": NO_SINKS}
+def token_losses(model: Model) -> dict[str, list[list[float]]]:
+    """Return the loss of each token of the repeated sequences in nats, in a worker."""
+    params, cfg, corpus = model.params, model.cfg, model.corpus
+    assert corpus
+    tokens, ids = corpus.repeated[:MAX_SEQUENCES], corpus.repeated_ids[:MAX_SEQUENCES]
     return {
-        name: np.round(predict(trained.params, cfg, tokens, selection)[0], 2).tolist()
-        for name, selection in selections.items()
+        name: np.round(predict(params, cfg, tokens, selection)[0], 2).tolist()
+        for name, selection in (("own", own(cfg.sinks, ids)), ("removed", NO_SINKS))
     }
 
 
-def memory_map(job: Job, corpus: Corpus, found: dict[str, dict[str, Any]]) -> dict[str, Any]:
-    """All that the page shows, as plain data; `job` is that of the method with sinks, `found` each method's `word_losses`."""
-    tokens, ids = corpus.repeated[:MOST], corpus.repeated_ids[:MOST]
-    chosen = own(job.method.sinks, ids)
+def make_map(
+    pool: SinkConfig | None, corpus: Corpus, losses: dict[str, dict[str, Any]]
+) -> dict[str, Any]:
+    """Return all that the page shows, as JSON data; `losses` are each method's token losses."""
+    tokens, ids = corpus.repeated[:MAX_SEQUENCES], corpus.repeated_ids[:MAX_SEQUENCES]
+    selection, natural = own(pool, ids), tokens[: corpus.cfg.n_repeated]
     return {
         "words": [[corpus.vocab[i] for i in row] for row in tokens.tolist()],
         "separator": corpus.separator,
-        "floor": corpus.entropy(tokens[: corpus.cfg.n_repeated]) if corpus.entropy else None,  # canaries have none
-        "losses": {version: found[method][which] for version, (method, which) in VERSIONS.items()},
-        "sinks": [layer.index.tolist() if isinstance(layer, Rows) else [] for layer in chosen],  # layer, sequence
+        "entropy": corpus.entropy(natural) if corpus.entropy else None,
+        "losses": {text: losses[method][sinks] for text, (method, sinks) in VERSIONS.items()},
+        "sinks": selection.index.tolist() if isinstance(selection, Rows) else [],
     }
 
 
+def map_section(m: dict[str, Any], name: str) -> str:
+    """Return the section of the report with the heat map of an experiment."""
+    choices = "".join(
+        f'<label><input type="radio" name="{name}-version" value="{k}"'
+        f'{"" if k else " checked"}> {escape(version)}</label>'
+        for k, version in enumerate(m["losses"])
+    )
+    stories = "\n".join(f"<li>{sequence(m, i)}</li>" for i in range(len(m["words"])))
+    unit = "word" if m["separator"] else "character"
+    return f"""<section id="{name}-map" class="map{"" if m["separator"] else " characters"}">
+<h2>Loss heat map of {name}: who knows which {unit}?</h2>
+<p>The repeated sequences of seed 0. The darker a {unit}, the lower its loss. Where the retrained
+model is dark too, the {unit} can be guessed; where only the others are dark, it was memorized. The
+first {unit} is given and has no loss; the mean of the others follows each sequence.</p>
+<fieldset><legend>Show the losses of</legend>{choices}</fieldset>
+<p class="legend">nats per {unit}: {legend(m["entropy"])}</p>
+<ol start="0">
+{stories}
+</ol>
+</section>"""
+
+
+def legend(entropy: float | None) -> str:
+    """Return the colors and their ranges; the range of the entropy is marked."""
+    texts = [f"under {EDGES[0]}", *(f"{a} to {b}" for a, b in pairwise(EDGES))]
+    texts.append(f"{EDGES[-1]} and more")
+    if entropy is not None:
+        texts[bisect(EDGES, entropy)] += f" (entropy floor: {entropy:.2f} on average)"
+    return " ".join(f'<i class="l{k}">{text}</i>' for k, text in enumerate(texts))
+
+
+def sequence(m: dict[str, Any], i: int) -> str:
+    """Return one sequence in every version, its sinks, and the numbers behind the colors."""
+    first, *words = (escape(word.replace("\n", "↵")) for word in m["words"][i])
+    between, versions = m["separator"], []
+    for k, (version, losses) in enumerate(m["losses"].items()):
+        row = losses[i]
+        spans = between.join(
+            f'<i class="l{bisect(EDGES, x)}" title="{x:.2f}">{w}</i>'
+            for w, x in zip(words, row, strict=True)
+        )
+        mean = f'<span class="note">({sum(row) / len(row):.2f})</span>'
+        data = f'class="version v{k}" data-version="{escape(version)}"'
+        versions.append(f"<span {data}>{first}{between}{spans} {mean}</span>")
+    title = f"<summary>sinks and numbers of sequence {i}</summary>"
+    details = f"<details>{title}{sinks_of(m['sinks'], i)}{numbers(m, i)}</details>"
+    return "".join(versions) + details
+
+
+def sinks_of(sinks: list[list[int]], i: int) -> str:
+    """Return the sinks of a sequence, and which other sequences share some."""
+    if not sinks:
+        return '<p class="note">This pool gives every sequence a mask, not a list of sinks.</p>'
+    others = shared(sinks, i)
+    text = "No other sequence shares them."
+    if others:
+        each = ", ".join(f"{j} ({', '.join(map(str, both))})" for j, both in others.items())
+        text = f"{len(others)} of the {len(sinks) - 1} other sequences share some: {each}."
+    own_sinks = f"{len(sinks[i])} sinks, the same in every layer: {', '.join(map(str, sinks[i]))}."
+    return f"<p>{own_sinks}</p><p>{text}</p>"
+
+
 def shared(sinks: list[list[int]], i: int) -> dict[int, list[int]]:
-    """The other sequences that own some of sequence i's sinks, and which: those that share most first."""
+    """Return the sequences that share sinks with sequence i, most first, and those sinks."""
     mine = set(sinks[i])
-    common = {j: sorted(mine & set(theirs)) for j, theirs in enumerate(sinks) if j != i and mine & set(theirs)}
-    return dict(sorted(common.items(), key=lambda item: (-len(item[1]), item[0])))
+    both = {j: sorted(mine & set(theirs)) for j, theirs in enumerate(sinks) if j != i}
+    return dict(sorted(((j, s) for j, s in both.items() if s), key=lambda x: (-len(x[1]), x[0])))
+
+
+def numbers(m: dict[str, Any], i: int) -> str:
+    """Return a table of the losses of one sequence."""
+    columns = [losses[i] for losses in m["losses"].values()]
+    rows = [
+        [word.replace("\n", "↵").replace(" ", "␣"), *(number(x, 2) for x in row)]
+        for word, *row in zip(m["words"][i][1:], *columns, strict=True)
+    ]
+    header = ["word" if m["separator"] else "character", *m["losses"]]
+    return html_table(header, rows, f"Losses of sequence {i}")

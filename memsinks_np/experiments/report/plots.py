@@ -1,17 +1,16 @@
-"""What figures share: style, bands, labels, whole files.  One colour per method in every figure (Okabe and Ito 2008)."""
+"""Style and parts of figures. Each method has one color in every figure (Okabe and Ito 2008)."""
 
 import io
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-import matplotlib
-
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib import pyplot as plt
+from matplotlib.pyplot import subplots as subplots
 
 from memsinks_np._internal.files import write_atomic
+from memsinks_np.experiments.comparison import Result
 
 COLORS = {
     "standard": "#E69F00",
@@ -20,10 +19,10 @@ COLORS = {
     "paper_sinks": "#56B4E9",
     "sinks": "#0072B2",
     "random_sinks": "#009E73",
-    "disjoint": "#332288",
-    "sgtm": "#D55E00",
-    "sgtm_half": "#E8915B",
-    "narrow": "#000000",
+    "disjoint_sinks": "#332288",
+    "sgtm": "#000000",
+    "sgtm_half": "#777777",
+    "narrow": "#8C6D31",
     "dropout": "#B59B00",
     "released": "#CC3311",
     "adamw": "#AA3377",
@@ -55,83 +54,88 @@ STYLE: Any = {
 }
 
 
+
+
+def style() -> Any:
+    """Return a context in which figures have this style."""
+    return plt.rc_context(STYLE)
+
+
 def color_of(method: str) -> str:
-    """The method's colour in every figure; dark grey for one that has none in COLORS yet."""
+    """Return a method's color; dark grey for one that has none in COLORS."""
     return COLORS.get(method, "#444444")
 
 
 def band(ax: Any, x: Sequence[float], seeds: Any, color: str, line: str = "-") -> float:
-    """Mean over seeds of (points, seeds) values, with a band from the lowest to the highest; returns the last mean."""
+    """Draw the mean of (points, seeds) values with their range; return the last mean."""
     y = np.asarray(seeds, float)
     ax.plot(x, y.mean(axis=1), line, color=color, marker="o" if len(x) < 8 else None, markersize=5)
     ax.fill_between(x, y.min(axis=1), y.max(axis=1), color=color, alpha=0.2, linewidth=0)
     return float(y[-1].mean())
 
 
-def curve(ax: Any, history: list[dict[str, Any]], method: str, field: str, line: str = "-") -> float:
-    """An method's number against training steps, over seeds; returns the last mean."""
-    steps = sorted({row["step"] for row in history})
-    seeds = [[row[field] for row in history if row["method"] == method and row["step"] == step] for step in steps]
-    return band(ax, steps, seeds, color_of(method), line)
+def curve(ax: Any, result: Result, method: str, field: str, line: str = "-") -> float:
+    """Draw a method's number against training steps; return the last mean."""
+    points = result.curve(method, field)
+    return band(ax, list(points), list(points.values()), color_of(method), line)
 
 
 def label_ends(ax: Any, ends: Iterable[tuple[float, str, str]]) -> None:
-    """Write each (y, text, method) at the right end of its line, in its colour, moved apart where they would overlap."""
+    """Label each line (y, text, method) at its right end, moved apart where they overlap."""
     low, high = ax.get_ylim()
     inches = ax.figure.get_size_inches()[1] * ax.get_position().height
-    height = plt.rcParams["font.size"] * 1.25 / 72 / inches  # of one line of text, as a share of the axis
+    height = plt.rcParams["font.size"] * 1.25 / 72 / inches  # of a text line, of the axis
     ordered = sorted(ends)
-    share = np.array([np.clip((y - low) / (high - low), 0, 1) for y, _, _ in ordered])
-    room = np.array([height * (1 + text.count("\n")) for _, text, _ in ordered])
+    at = np.array([np.clip((y - low) / (high - low), 0, 1) for y, _, _ in ordered])
+    needed = np.array([height * (1 + text.count("\n")) for _, text, _ in ordered])
     for _ in range(500):  # push overlapping neighbours apart, a little at a time
-        overlap = np.maximum(0, (room[1:] + room[:-1]) / 2 - np.diff(share))
-        share[1:] += overlap / 2
-        share[:-1] -= overlap / 2
-        share = np.clip(share, height / 4, 1 - height / 4)
-    for y, (_, text, method) in zip(share, ordered, strict=True):
-        ax.text(1.02, y, text, transform=ax.transAxes, color=color_of(method), va="center", linespacing=1.0)
+        overlap = np.maximum(0, (needed[1:] + needed[:-1]) / 2 - np.diff(at))
+        at[1:] += overlap / 2
+        at[:-1] -= overlap / 2
+        at = np.clip(at, height / 4, 1 - height / 4)
+    style = {"transform": ax.transAxes, "va": "center", "linespacing": 1.0}
+    for y, (_, text, method) in zip(at, ordered, strict=True):
+        ax.text(1.02, y, text, color=color_of(method), **style)
 
 
 def frame(ax: Any, title: str, ylabel: str, xlabel: str) -> None:
-    """Title (the question that the panel answers), axes with units, no room left of the first step."""
+    """Set the title (the question that the panel answers), axis labels, and no side margins."""
     ax.set(title=title, ylabel=ylabel, xlabel=xlabel)
     ax.margins(x=0)
 
 
 def zoom(ax: Any, values: list[float]) -> None:
-    """Show where the lines end, and as much above as they lie apart."""
+    """Limit the y axis to where the lines end, and as much above as they are apart."""
     low, high = min(values), max(values)
     ax.set_ylim(low - 0.15 * (high - low), high + 1.0 * (high - low))
 
 
-def draw_floor(ax: Any, floor: float | None, at: float) -> None:
-    """A dotted line at the entropy of the sample: no model that is independent of it can be expected below.
-
-    `at` is where its name stands, as a share of the axis.
-    """
-    if floor is not None:
-        ax.axhline(floor, color="#444444", linestyle=":", linewidth=1.3)
-        place = {
-            "xycoords": ax.get_yaxis_transform(),
-            "textcoords": "offset points",
-            "va": "top",
-            "ha": "center",
-        }
-        ax.annotate("entropy floor", (at, floor), (0, -3), fontsize=11, color="#444444", **place)
+def draw_entropy(ax: Any, entropy: float | None, at: float) -> None:
+    """Draw the entropy of the sample, the loss of a perfect model, labelled at a fraction of x."""
+    if entropy is not None:
+        ax.axhline(entropy, color="#444444", linestyle=":", linewidth=1.3)
+        place = {"xycoords": ax.get_yaxis_transform(), "textcoords": "offset points"}
+        style = {"va": "top", "ha": "center", "fontsize": 11, "color": "#444444"}
+        ax.annotate("entropy floor", (at, entropy), (0, -3), **place, **style)
 
 
-def floor_and_ends(ax: Any, floor: float | None, ends: Iterable[tuple[float, str, str]]) -> None:
-    """A loss axis from 0, the entropy floor on it, labels at the lines."""
+def entropy_and_ends(
+    ax: Any, entropy: float | None, ends: Iterable[tuple[float, str, str]]
+) -> None:
+    """Start a loss axis at 0, draw the entropy, and label the lines."""
     ends = list(ends)
-    ax.set_ylim(0, 1.15 * max([y for y, *_ in ends] + [floor or 0, ax.get_ylim()[1] / 1.15]))
-    draw_floor(ax, floor, 0.5)
+    ax.set_ylim(0, 1.15 * max([y for y, *_ in ends] + [entropy or 0, ax.get_ylim()[1] / 1.15]))
+    draw_entropy(ax, entropy, 0.5)
     label_ends(ax, ends)
 
 
-def dots(ax: Any, rows: Sequence[tuple[str, Sequence[float], str]], hollow: bool = False) -> None:
-    """One line per (label, values over seeds, colour): a dot per seed, the first row on top."""
+def dots(
+    ax: Any, rows: Sequence[tuple[str, Sequence[float], str]], hollow: bool = False
+) -> None:
+    """Draw one row per (label, values over seeds, color), the first on top: a dot per seed."""
     for y, (_, values, color) in enumerate(rows):
-        ax.plot(values, [y] * len(values), "o", color=color, markerfacecolor="white" if hollow else color, markersize=9)
+        fill = "white" if hollow else color
+        ax.plot(values, [y] * len(values), "o", color=color, markerfacecolor=fill, markersize=9)
     ax.set_yticks(range(len(rows)), [label for label, *_ in rows])
     ax.set_ylim(len(rows) - 0.5, -0.7)
     ax.grid(axis="y", visible=False)
@@ -139,7 +143,7 @@ def dots(ax: Any, rows: Sequence[tuple[str, Sequence[float], str]], hollow: bool
 
 
 def save(fig: Any, folder: Path, name: str) -> list[Path]:
-    """Write NAME.png (200 dpi) and NAME.svg, whole or not at all, the same bytes for the same figure."""
+    """Write NAME.png (200 dpi) and NAME.svg, with the same bytes for the same figure."""
     paths = []
     for kind, metadata in (("png", {"Software": None}), ("svg", {"Date": None})):
         file = io.BytesIO()

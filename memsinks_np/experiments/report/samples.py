@@ -1,4 +1,4 @@
-"""What the methods say: second halves of repeated sequences, as a person reads them."""
+"""Text that models generate: second halves of repeated sequences."""
 
 from typing import Any
 
@@ -6,75 +6,75 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memsinks_np.config import require
-from memsinks_np.data.corpus import Corpus, load_corpus
-from memsinks_np.experiments.runner.grid import Job
+from memsinks_np.data.corpus import Corpus
 from memsinks_np.metrics import first_half, greedy
-from memsinks_np.sinks import delete, NO_SINKS, own
-from memsinks_np.train import Model
+from memsinks_np.sinks import NO_SINKS, delete, own
+from memsinks_np.trained import Model
 
-SHOWN = 3  # sequences
+N_SHOWN = 3  # sequences
+SAMPLED_METHODS = ("standard", "sinks", "retrained")
+VERSIONS = {  # label -> method, sinks
+    "standard": ("standard", "own"),
+    "sinks, own sinks on": ("sinks", "own"),
+    "sinks, sinks of sequence {} deleted": ("sinks", "one deleted"),
+    "sinks, all removed": ("sinks", "removed"),
+    "retrained": ("retrained", "own"),
+}
 
 
-def require_sequence(corpus: Corpus, i: int) -> None:
-    """ConfigError unless there is a repeated sequence of that number."""
+def check_delete_id(corpus: Corpus, i: int) -> None:
+    """Raise ConfigError unless a repeated sequence has this number."""
     n = len(corpus.repeated)
-    require(0 <= i < n, f"--delete {i}: there is no such repeated sequence; choose 0 to {n - 1}")
+    require(0 <= i < n, f"--delete-id {i}: there is no such repeated sequence; use 0 to {n - 1}")
 
 
-def chosen(corpus: Corpus, deleted: int) -> list[int]:
-    """Which repeated sequences are shown: the one whose sinks are erased, then the first others."""
-    require_sequence(corpus, deleted)
-    return [deleted, *(i for i in range(len(corpus.repeated)) if i != deleted)][:SHOWN]
+def shown(corpus: Corpus, delete_id: int) -> list[int]:
+    """Return the sequences to show: the one whose sinks are deleted, then the first others."""
+    check_delete_id(corpus, delete_id)
+    return [delete_id, *(i for i in range(len(corpus.repeated)) if i != delete_id)][:N_SHOWN]
 
 
-def speak(job: Job, trained: Model, deleted: int) -> dict[str, list[list[int]]]:
-    """In a worker: what an method says when it is given the first half of some repeated sequences.
+def sample(model: Model, delete_id: int) -> dict[str, list[list[int]]]:
+    """Continue the first half of some repeated sequences, in a worker.
 
-    "own" with each sequence's own sinks on, "one deleted" the same after those of one sequence were erased,
-    "removed" without sinks.
+    "own" with each sequence's own sinks, "one deleted" the same after the sinks of one sequence
+    were deleted, "removed" without sinks.
     """
-    corpus = load_corpus(job.settings.data)
-    cfg = job.settings.model(job.method, len(corpus.vocab))
-    shown = chosen(corpus, deleted)
-    ids, given = corpus.repeated_ids[shown], first_half(corpus.repeated)
-    on, off = own(cfg.sinks, ids), NO_SINKS
-    versions = {"own": (trained.params, on), "removed": (trained.params, off)}
+    params, cfg, corpus = model.params, model.cfg, model.corpus
+    assert corpus
+    chosen = shown(corpus, delete_id)
+    ids, half = corpus.repeated_ids[chosen], first_half(corpus.repeated)
+    active = own(cfg.sinks, ids)
+    versions: dict[str, Any] = {"own": (params, active), "removed": (params, NO_SINKS)}
     if cfg.sinks:
-        versions["one deleted"] = (delete(trained.params, cfg.sinks, corpus.repeated_ids[[deleted]]), on)
-    prompts, n = corpus.repeated[shown, :given], corpus.repeated.shape[1] - given
-    return {who: greedy(params, cfg, prompts, n, selection).tolist() for who, (params, selection) in versions.items()}
-
-
-def tell(corpus: Corpus, said: dict[str, dict[str, Any]], deleted: int) -> str:
-    """The true second half of some repeated sequences, and what each method said (see `speak`)."""
-    shown = chosen(corpus, deleted)
-    versions = {
-        "the truth": corpus.repeated[shown],
-        "standard": said["standard"]["own"],
-        "memsinks, its own sinks on": said["sinks"]["own"],
-        f"memsinks, sinks of sequence {deleted} deleted": said["sinks"]["one deleted"],
-        "memsinks, all sinks removed": said["sinks"]["removed"],
-        "retrained without": said["retrained"]["own"],
+        deleted = delete(params, cfg.sinks, corpus.repeated_ids[[delete_id]])
+        versions["one deleted"] = (deleted, active)
+    prompts, n = corpus.repeated[chosen, :half], corpus.repeated.shape[1] - half
+    return {
+        name: greedy(weights, cfg, prompts, n, selection).tolist()
+        for name, (weights, selection) in versions.items()
     }
-    return "\n".join(
-        story(corpus, i, {who: np.asarray(words[k]) for who, words in versions.items()}) for k, i in enumerate(shown)
-    )
 
 
-def story(corpus: Corpus, i: int, versions: dict[str, NDArray[np.int64]]) -> str:
-    """One sequence: its first half, then a line per version with what is right about it."""
-    truth = versions["the truth"]
-    given = first_half(truth[None])
-    lines = [f"Repeated sequence {i}", f"  given: {corpus.text(truth[:given])}"]
-    for who, words in versions.items():
-        same = int((words[given:] == truth[given:]).sum())
-        notes = [f"{same} of {len(truth) - given} right", *grammar(corpus, words)]
-        lines += [f"  {who} ({', '.join(notes)}):", f"    {corpus.text(words[given:])}"]
-    return "\n".join(lines) + "\n"
+def format_samples(corpus: Corpus, samples: dict[str, dict[str, Any]], delete_id: int) -> str:
+    """Return some repeated sequences and what each version continues them with."""
+    blocks = []
+    for k, i in enumerate(shown(corpus, delete_id)):
+        truth, half = corpus.repeated[i], first_half(corpus.repeated)
+        lines = [f"Repeated sequence {i}", f"  prompt: {corpus.text(truth[:half])}"]
+        versions = {"the original": truth}
+        for text, (method, sinks) in VERSIONS.items():
+            versions[text.format(delete_id)] = np.asarray(samples[method][sinks][k])
+        for text, tokens in versions.items():
+            right = int((tokens[half:] == truth[half:]).sum())
+            notes = [f"{right} of {len(truth) - half} right", *grammar(corpus, tokens)]
+            lines += [f"  {text} ({', '.join(notes)}):", f"    {corpus.text(tokens[half:])}"]
+        blocks.append("\n".join(lines) + "\n")
+    return "\n".join(blocks)
 
 
-def grammar(corpus: Corpus, words: NDArray[np.int64]) -> list[str]:
-    """Whether the language allows these words, where the language is known."""
+def grammar(corpus: Corpus, tokens: NDArray[np.int64]) -> list[str]:
+    """Return whether the language allows these tokens, where the language is known."""
     if corpus.entropy is None:
         return []
-    return ["grammatical" if np.isfinite(corpus.entropy(words[None])) else "not grammatical"]
+    return ["grammatical" if np.isfinite(corpus.entropy(tokens[None])) else "not grammatical"]

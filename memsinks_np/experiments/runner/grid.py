@@ -15,6 +15,7 @@ from memsinks_np.experiments.runner.cache import Job
 
 # raised when a worker process dies: on this machine, on a cluster
 KILLED = ("BrokenProcessPool", "KilledWorker")
+Task = dict[Path, Job]  # jobs that share one model, by the path of their result
 
 
 class WorkerDied(RuntimeError):
@@ -37,36 +38,39 @@ class Grid:
         """
         made = {key: cache.fingerprint(job) for key, job in jobs.items()}
         paths = {key: cache.result_path(self.cache, job, made[key]) for key, job in jobs.items()}
-        unique = {path: key for key, path in paths.items()}
-        stored = {path for path in unique if path.exists() and not self.fresh}
+        stored = {path for path in paths.values() if path.exists() and not self.fresh}
         results = {path: cache.load_result(path) for path in stored}
         if results:
-            tqdm.write(f"{len(results)} of {len(unique)} results are cached")
-        todo = [path for path in unique if path not in results]
-        # methods that see all data take longest: start them first
-        todo.sort(key=lambda path: not jobs[unique[path]].method.sees_repeated)
-        if todo:
-            self._run({path: (jobs[unique[path]], made[unique[path]]) for path in todo}, results)
+            tqdm.write(f"{len(results)} of {len(set(paths.values()))} results are cached")
+        tasks: dict[Path, tuple[dict[str, Any], Task]] = {}
+        for key, path in paths.items():
+            if path not in results:
+                model = cache.model_path(self.cache, made[key])
+                tasks.setdefault(model, (made[key], {}))[1][path] = jobs[key]
+        if tasks:
+            results |= self._run(list(tasks.values()))
         return {key: results[path] for key, path in paths.items()}
 
-    def _run(self, todo: dict[Path, tuple[Job, dict[str, Any]]], results: dict[Path, Any]) -> None:
-        """Run the jobs, and add their results."""
+    def _run(self, tasks: list[tuple[dict[str, Any], Task]]) -> dict[Path, Any]:
+        """Run the tasks, those first that see all data, since they take longest."""
+        tasks.sort(key=lambda task: not task[0]["method"]["sees_repeated"])
         counter = multiprocessing.get_context("spawn").Value("q", 0)
-        steps = sum(job.settings.train.steps for job, _ in todo.values())
-        n = min(self.workers or workers.n_cores(), len(todo))
+        steps = sum(made["settings"]["train"]["steps"] for made, _ in tasks)
+        n = min(self.workers or workers.n_cores(), len(tasks))
         threads = 2 if 2 * n <= workers.n_cores() else 1
-        pool = (
-            workers.cluster(self.scheduler) if self.scheduler else workers.processes(n, counter)
-        )
+        local = self.scheduler is None
+        pool = workers.processes(n, counter) if local else workers.cluster(str(self.scheduler))
+        results: dict[Path, Any] = {}
         with tqdm(total=steps, unit=" steps", disable=None) as bar, pool as submit:
             running = {
-                submit(run_job, job, made, self.cache, threads, self.fresh): path
-                for path, (job, made) in todo.items()
+                submit(run_task, made, task, self.cache, threads, self.fresh): str(
+                    next(iter(task.values()))
+                )
+                for made, task in tasks
             }
             for future in workers.as_completed(running, counter, bar):
-                job, _ = todo[running[future]]
                 try:
-                    seconds, results[running[future]] = future.result()
+                    seconds, new = future.result()
                 except Exception as e:
                     if type(e).__name__ in KILLED:
                         raise WorkerDied(
@@ -74,18 +78,22 @@ class Grid:
                             "finished runs are saved, run the same command again"
                         ) from None
                     raise
-                bar.write(f"{job!s:26s} {seconds:5.1f} s")
+                results |= new
+                bar.write(f"{running[future]:26s} {seconds:5.1f} s")
+        return results
 
 
-def run_job(
-    job: Job, made: dict[str, Any], folder: Path, threads: int, fresh: bool
-) -> tuple[float, Any]:
-    """Train and measure in a worker; return the seconds that it took and the result."""
+def run_task(
+    made: dict[str, Any], task: Task, folder: Path, threads: int, fresh: bool
+) -> tuple[float, dict[Path, Any]]:
+    """Train one model in a worker and measure it; return the seconds and the results."""
     start = time.perf_counter()
+    job = next(iter(task.values()))
     cache.check_fingerprint(job, made)
+    results = {}
     with one_blas_thread():
         model = cache.train_cached(job, folder, workers.count_step, threads, fresh)
-        result = job.measure(model)
-    path = cache.result_path(folder, job, made)
-    cache.save_result(path, result)
-    return time.perf_counter() - start, cache.load_result(path)
+        for path, each in task.items():
+            cache.save_result(path, each.measure(model))
+            results[path] = cache.load_result(path)
+    return time.perf_counter() - start, results

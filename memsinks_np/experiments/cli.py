@@ -1,0 +1,276 @@
+"""The command line of run_toy.py: flags, settings, and what each command runs."""
+
+import argparse
+import json
+import os
+import platform
+import shlex
+import signal
+import sys
+from collections.abc import Callable
+from contextlib import ExitStack, nullcontext
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NoReturn
+
+import numpy as np
+
+from memsinks_np import __version__
+from memsinks_np._internal.backend import BACKENDS, namespace
+from memsinks_np._internal.blas import one_blas_thread
+from memsinks_np._internal.files import (
+    exclusive_lock,
+    shared_lock,
+    wait_for_lock,
+    write_atomic,
+)
+from memsinks_np.config import ConfigError, require
+from memsinks_np.data.corpus import TOY_LANGUAGES, load_corpus
+from memsinks_np.experiments.methods import PRESETS, Preset, quick
+from memsinks_np.experiments.registry import EXPERIMENTS, Context, Jobs, module_of
+from memsinks_np.experiments.report import claims as report
+from memsinks_np.experiments.report.page import report_page
+from memsinks_np.experiments.report.samples import check_delete_id
+from memsinks_np.experiments.runner.grid import Grid, WorkerDied
+from memsinks_np.train import TrainingDiverged
+
+NAMES = [*EXPERIMENTS, "all", "claims", "report"]
+ABOUT = "Train methods side by side on the CPU and see what memorization sinks do."
+EXAMPLES = """examples:
+  python run_toy.py                        the headline: six methods, one seed
+  python run_toy.py --seeds 3              the same over three seeds, with the spread
+  python run_toy.py --list                 every experiment
+  python run_toy.py fig3 fig5 --seeds 3    some of them
+  python run_toy.py all                    all of them
+  python run_toy.py claims                 all claims so far in one table
+  python run_toy.py report                 all results on one page, OUT/report.html
+  python run_toy.py --quick                a few seconds: shows that everything works
+  python run_toy.py --corpus pydoc         real English, by characters (longer)
+  python run_toy.py --corpus my_text.txt   your own text
+"""
+FINISHED = "finished runs are saved"
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser whose errors are one line."""
+
+    def error(self, message: str) -> NoReturn:
+        message = message.replace("\n", " ")
+        self.exit(2, f"run_toy.py: {message} (see run_toy.py --help)\n")
+
+
+def folder(text: str) -> Path:
+    """Return a folder's path. Raises ArgumentTypeError for an empty one."""
+    if not text.strip():
+        raise argparse.ArgumentTypeError("it is empty; name a folder")
+    return Path(text)
+
+
+def make_parser() -> Parser:
+    """Return the parser of all flags."""
+    form = argparse.RawDescriptionHelpFormatter
+    p = Parser("run_toy.py", description=ABOUT, epilog=EXAMPLES, formatter_class=form)
+
+    def default(value: Callable[[Preset], Any]) -> str:
+        values = ", ".join(f"{value(preset)} for {name}" for name, preset in PRESETS.items())
+        return f"(default: {values})"
+
+    add = p.add_argument
+    names = "experiments (see --list), all, claims or report (default: headline)"
+    add("names", nargs="*", metavar="NAME", help=names)
+    add("--list", action="store_true", help="list the experiments and their minutes, and stop")
+    corpus = "stories, pydoc, or the path of a UTF-8 text file (default: stories; of the "
+    corpus += "experiment text: pydoc; fig6 has two story domains); all: fig6 and text keep theirs"
+    add("--corpus", help=corpus)
+    preset = "sizes and steps (default: stories for toy languages, else text)"
+    add("--preset", choices=PRESETS, help=preset)
+    add("--seeds", type=int, default=1, metavar="N", help="run seeds 0 to N-1 (default: 1)")
+    train: Callable[[Preset], Any] = lambda p: p.settings.train
+    add("--steps", type=int, help="training steps " + default(lambda p: train(p).steps))
+    add("--lr", type=float, help="peak learning rate " + default(lambda p: train(p).lr))
+    add("--warmup", type=int, help="steps of warm-up " + default(lambda p: train(p).warmup))
+    add("--d-model", type=int, help="model width C " + default(lambda p: p.settings.d_model))
+    add("--n-shared", type=int, help="shared MLP neurons G " + default(lambda p: p.n_shared))
+    add("--n-sink", type=int, help="sinks in the pool S " + default(lambda p: p.sinks.n_sink))
+    active = "active sinks per sequence A " + default(lambda p: p.sinks.n_active)
+    add("--n-active", type=int, help=active)
+    deleted = "the repeated sequence whose sinks are deleted in samples.txt (default: 0)"
+    add("--delete-id", type=int, default=0, metavar="I", help=deleted)
+    add("--backend", choices=BACKENDS, help="array backend (default: numpy)")
+    add("--quick", action="store_true", help="small and short: shows that everything works")
+    add("--workers", type=int, default=0, metavar="N", help="processes (default: one per core)")
+    add("--scheduler", metavar="ADDRESS", help="run on a dask cluster, e.g. tcp://host:8786")
+    add("--fresh", action="store_true", help="train and measure again what is cached")
+    out = "folder of results and cached models (default: runs; with --quick: runs/quick)"
+    add("--out", type=folder, help=out)
+    return p
+
+
+def changed(config: Any, **changes: Any) -> Any:
+    """Return a copy of a dataclass with the changes that are not None."""
+    return replace(config, **{name: value for name, value in changes.items() if value is not None})
+
+
+def preset_of(a: argparse.Namespace, name: str = "headline") -> Preset:
+    """Return an experiment's preset with the flags applied. Raises ConfigError."""
+    default = EXPERIMENTS[name].corpus
+    corpus = default if a.corpus is None or (default and "all" in a.names) else a.corpus
+    toy = corpus is None or corpus in TOY_LANGUAGES
+    preset = PRESETS[a.preset or ("stories" if toy else "text")]
+    preset = quick(preset) if a.quick else preset
+    s = preset.settings
+    train = changed(s.train, steps=a.steps, lr=a.lr, warmup=a.warmup, backend=a.backend)
+    data = changed(s.data, corpus=corpus)
+    settings = changed(replace(s, data=data, train=train), d_model=a.d_model)
+    sinks = changed(preset.sinks, n_sink=a.n_sink, n_active=a.n_active)
+    n_shared = preset.n_shared if a.n_shared is None else a.n_shared
+    return Preset(settings, preset.baseline_width, n_shared, sinks)
+
+
+def check(name: str, context: Context, a: argparse.Namespace) -> Jobs:
+    """Return an experiment's jobs. Raises ConfigError now for what would fail later."""
+    require(a.seeds > 0, f"--seeds {a.seeds} is not positive; run at least one seed")
+    require(a.workers >= 0, f"--workers {a.workers} is negative; use 0 for one process per core")
+    settings = context.preset.settings
+    namespace(settings.train.backend)
+    check_delete_id(load_corpus(settings.data), a.delete_id)
+    try:
+        jobs: Jobs = module_of(name).jobs(context)
+        corpora = {job.settings.data for job in jobs.values()}
+        n_vocab = {data: len(load_corpus(data).vocab) for data in corpora}
+        for job in jobs.values():
+            job.settings.model(job.method, n_vocab[job.settings.data])
+    except ConfigError as e:
+        raise ConfigError(f"{name}: {e}") from None
+    return jobs
+
+
+def configuration(context: Context) -> dict[str, Any]:
+    """Return all that a run depends on, and the versions it ran with."""
+    numpy, python = np.__version__, platform.python_version()
+    versions = {"memsinks_np": __version__, "python": python, "numpy": numpy}
+    described: dict[str, Any] = report.plain(context)
+    return described | {"versions": versions}
+
+
+def claim_folder(folder: Path, config: dict[str, Any]) -> None:
+    """Write config.json. Raises ConfigError if the folder holds other results or is read-only."""
+    path, text = folder / "config.json", report.to_json(config)
+    try:
+        if (folder / "result.json").exists():
+            text = path.read_text()  # old results stay described until there are new ones
+            same = json.loads(text)["preset"] == json.loads(report.to_json(config))["preset"]
+            other = f"{folder} holds results of another configuration"
+            require(same, f"{other}; choose another --out, or delete {folder}")
+        write_atomic(path, text)
+    except OSError as e:
+        reason = f"cannot write there ({e.strerror}); choose another folder"
+        raise ConfigError(f"--out {folder.parent}: {reason}") from None
+    except (ValueError, KeyError, TypeError) as e:
+        damaged = f"{path} is damaged; delete {folder}"
+        raise ConfigError(str(e) if isinstance(e, ConfigError) else damaged) from None
+
+
+def run_experiment(
+    name: str, context: Context, jobs: Jobs, grid: Grid, folder: Path, config: dict[str, Any]
+) -> None:
+    """Train, measure, write everything, then print it."""
+    module = module_of(name)
+    result = module.result(context, grid(jobs))
+    claims, numbers = module.claims(result), module.tabulate(result)
+    files = module.files(result) if hasattr(module, "files") else {}
+    files |= {
+        "config.json": report.to_json(config),
+        "claims.json": report.to_json(claims),
+        "numbers.md": f"{numbers}\n",
+        "result.json": report.to_json(result),
+    }
+    for file, text in files.items():
+        write_atomic(folder / file, text)
+    module.draw(result, folder)
+    print(f"\n{numbers}\n")
+    print(report.QUICK if context.quick else f"{report.format_claims(claims)}\n", flush=True)
+    print(f"{folder}: " + " ".join(sorted(p.name for p in folder.iterdir())))
+
+
+def run_experiments(names: list[str], a: argparse.Namespace) -> None:
+    """Run experiments one after the other, and renew the report after each."""
+    grid = Grid(a.out / "cache", a.workers, a.scheduler, a.fresh)
+    contexts = {n: Context(preset_of(a, n), a.seeds, a.quick, a.delete_id) for n in names}
+    jobs = {name: check(name, context, a) for name, context in contexts.items()}
+    configs = {name: configuration(context) for name, context in contexts.items()}
+    with ExitStack() as stack:
+        for name, config in configs.items():
+            stack.enter_context(exclusive_lock(a.out / name))
+            claim_folder(a.out / name, config)
+        stack.enter_context(shared_lock(a.out / "cache"))
+        for name, context in contexts.items():
+            if len(names) > 1:
+                print(f"\n# {name}: {EXPERIMENTS[name].what}\n", flush=True)
+            run_experiment(name, context, jobs[name], grid, a.out / name, configs[name])
+            write_page(a.out)
+
+
+def write_page(out: Path) -> None:
+    """Write all results in `out` to one page, one process at a time."""
+    with wait_for_lock(out) if out.is_dir() else nullcontext():
+        write_atomic(out / "report.html", report_page(out))
+    print(f"{out / 'report.html'}: all results on one page")
+
+
+def run(a: argparse.Namespace) -> None:
+    """Run what the command line asks for."""
+    names = list(dict.fromkeys(a.names or ["headline"]))
+    a.out = a.out or Path("runs/quick" if a.quick else "runs")
+    for name in names:
+        require(name in NAMES, f"{name!r} is not an experiment; choose from {', '.join(NAMES)}")
+    experiments = list(EXPERIMENTS) if "all" in names else [n for n in names if n in EXPERIMENTS]
+    if experiments:
+        run_experiments(experiments, a)
+    elif "report" in names:
+        write_page(a.out)
+    if "claims" in names:
+        print(report.summarize_claims(a.out))
+
+
+def interrupt(signum: int, frame: Any) -> NoReturn:
+    """End like Ctrl-C, so that no worker is left behind."""
+    raise KeyboardInterrupt
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command and return its exit code."""
+    p = make_parser()
+    a = p.parse_args(argv)
+    if a.list:
+        for name, info in EXPERIMENTS.items():
+            print(f"{name:10s} {info.minutes:>4g} min  {info.what} ({info.source})")
+        return 0
+    command = shlex.join(["python", "run_toy.py", *(sys.argv[1:] if argv is None else argv)])
+    try:
+        with one_blas_thread():
+            run(a)
+        sys.stdout.flush()
+    except ConfigError as e:
+        p.error(str(e))
+    except BrokenPipeError:  # the reader of our output has closed it
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except (TrainingDiverged, WorkerDied) as e:
+        p.exit(1, f"run_toy.py: {e}\n")
+    except (OSError, MemoryError) as e:
+        what = str(e) or "out of memory"
+        if isinstance(e, OSError) and e.filename:
+            what = f"{e.filename}: {e.strerror}"
+        p.exit(1, f"run_toy.py: {what}; {FINISHED}, fix this and run the same command again\n")
+    except KeyboardInterrupt:
+        p.exit(130, f"\nrun_toy.py: interrupted; {FINISHED}; to continue: {command}\n")
+    return 0
+
+
+def script() -> NoReturn:
+    """Run as a console script: other signals end it like Ctrl-C."""
+    for name in ("SIGTERM", "SIGHUP"):
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), interrupt)
+    sys.exit(main())

@@ -1,0 +1,85 @@
+"""The page of all results in a real browser: its width, its colours, its keys."""
+
+import json
+import shutil
+
+import pytest
+
+from browser import chromium
+from memsinks_np.experiments.report.page import report_page
+
+
+@pytest.fixture(scope="module")
+def browser():
+    with chromium() as page:
+        yield page
+
+
+@pytest.fixture(scope="module")
+def characters(out, tmp_path_factory):
+    """The same results, but with a map of words without a space between them, as of a text whose path is long."""
+    folder = tmp_path_factory.mktemp("characters") / "runs"
+    shutil.copytree(out, folder)
+    path = folder / "headline" / "memory_map.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"separator": ""}))
+    config = json.loads((folder / "headline" / "config.json").read_text())
+    config["preset"]["settings"]["data"]["corpus"] = "a/long/way/" * 20 + "corpus.txt"
+    (folder / "headline" / "config.json").write_text(json.dumps(config))
+    (folder / "report.html").write_text(report_page(folder))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def damaged(out, tmp_path_factory):
+    """The same results, one of them damaged."""
+    folder = (
+        tmp_path_factory.mktemp("damaged") / "a_folder_with_a_name_that_is_rather_long" / "runs"
+    )
+    shutil.copytree(out, folder)
+    (folder / "theory" / "result.json").write_text("{")
+    (folder / "report.html").write_text(report_page(folder))
+    return folder
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("dark", [False, True])
+@pytest.mark.parametrize("width", [390, 1280])
+@pytest.mark.parametrize("kind", ["out", "characters", "damaged"])
+def test_nothing_is_wider_than_the_screen(request, browser, kind, width, dark):
+    browser.open(request.getfixturevalue(kind) / "report.html", width, dark)
+    browser.value("document.querySelectorAll('details').forEach(d => d.open = true)")
+    assert browser.value("document.documentElement.scrollWidth") <= width
+    assert browser.value("[...document.images].every(i => i.complete && i.naturalWidth > 100)")
+    background = browser.value("getComputedStyle(document.body).backgroundColor")
+    assert background == ("rgb(23, 24, 27)" if dark else "rgb(255, 255, 255)")
+    assert (
+        browser.value("getComputedStyle(document.querySelector('figure')).backgroundColor")
+        == "rgb(255, 255, 255)"
+    )
+
+
+SHOWN = "[...document.querySelectorAll('.version')].filter(v => v.checkVisibility()).map(v => v.dataset.version)"
+
+
+@pytest.mark.browser
+def test_the_arrow_key_switches_the_map_and_the_focus_is_seen(browser, out):
+    versions = list(json.loads((out / "headline" / "memory_map.json").read_text())["losses"])
+    browser.open(out / "report.html", 390)
+    browser.value("document.querySelector('input').focus()")
+    for i in range(5):  # once around
+        assert browser.value(SHOWN) == 8 * [versions[i % 4]]
+        assert (
+            browser.value("getComputedStyle(document.activeElement).outlineStyle") == "solid"
+            or i == 0
+        )
+        browser.press("ArrowRight")
+
+
+@pytest.mark.browser
+def test_the_tab_key_reaches_everything_that_scrolls_or_opens(browser, out):
+    browser.open(out / "report.html", 390)
+    reached = []
+    for _ in range(14):
+        browser.press("Tab")
+        reached.append(browser.value("document.activeElement.tagName"))
+    assert reached[:9] == ["A", "A", "A", "FIGURE", "DIV", "SUMMARY", "SUMMARY", "INPUT", "SUMMARY"]

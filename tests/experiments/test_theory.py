@@ -1,0 +1,166 @@
+"""The paper's three formal results against independent computations, and the numbers where they stop."""
+
+import numpy as np
+import pytest
+
+from memsinks_np.experiments import Context
+from memsinks_np.experiments import simulations as t
+from memsinks_np.experiments import theory as experiment
+
+LR = 0.05
+
+
+def memory(seed, D=7):
+    """A memory of norm 1 and an input to test it on."""
+    s_mem, x = t.positive(2, D, seed, 2)
+    return np.outer(t.anywhere(1, D, seed, 3)[0], s_mem), x
+
+
+@pytest.mark.parametrize("draw", [t.positive, t.anywhere])
+def test_draws_are_unit_vectors_and_differ(draw):
+    x = draw(200, 5, 3)
+    np.testing.assert_allclose((x * x).sum(axis=1), 1)
+    assert len(np.unique(x.round(9), axis=0)) == 200
+    assert (draw(200, 5, 4) != x).all()
+
+
+def test_positive_draws_resemble_each_other_and_others_point_anywhere():
+    x, z = t.positive(200, 5, 0), t.anywhere(4000, 5, 0)
+    assert (x @ x.T).min() > 0
+    assert np.abs(z.mean(axis=0)).max() < 4 * (1 / 5 / 4000) ** 0.5
+    np.testing.assert_allclose(z.T @ z / 4000, np.eye(5) / 5, atol=0.03)
+
+
+# Co-adaptation
+
+
+def test_distance_is_what_the_memory_lost_and_the_labels_do_not_matter():
+    """W_gen - W_never = W_mem (prod_k (I - lr s_k s_k^T) - 1), without looking at a label."""
+    W_mem, x = memory(0)
+    data = t.positive(30, 7, 0)
+    E = W_mem
+    for s in data:
+        E = E @ (np.eye(7) - LR * np.outer(s, s))
+    for labels in (t.anywhere(30, 7, 1), np.zeros((30, 7))):
+        distance = t.coadaptation(W_mem, data, labels, x, LR)
+        assert distance[0] == 0
+        np.testing.assert_allclose(distance[-1], np.linalg.norm((E - W_mem) @ x), rtol=1e-12)
+
+
+def test_distance_grows_and_saturates_while_the_bound_vanishes():
+    W_mem, x = memory(1)
+    data = t.positive(4000, 7, 5)
+    distance = t.coadaptation(W_mem, data, data, x, LR)
+    limit = np.linalg.norm(W_mem @ x)
+    assert 0 < distance[1] < distance[10] < distance[40] < limit * 1.1
+    np.testing.assert_allclose(distance[-1], limit, rtol=0.02)
+    assert t.coadaptation_bound(2, 0.5, 0.5) == 2 * 0.5 * 0.25 * 0.25
+    n = np.arange(4001)
+    bound = t.coadaptation_bound(n, LR, (data @ data.T).min())
+    assert bound.argmax() in (19, 20)  # -1/log(1 - 0.05) = 19.5, close to 1/lr
+    assert bound[-1] < 1e-80
+    assert (bound <= distance).all()
+
+
+# Accumulation
+
+
+def test_threshold_counterexample_with_its_literal_numbers():
+    b = t.COUNTEREXAMPLE
+    assert b.printed_threshold() == pytest.approx(0.4999, abs=5e-5)
+    assert b.threshold() == pytest.approx(0.4495, abs=5e-5)
+    assert b.shared_upper() == pytest.approx(8.91)
+    assert b.sink_lower(0.48) == pytest.approx(8.8496)
+
+
+@pytest.mark.parametrize(
+    "bounds",
+    [t.COUNTEREXAMPLE, t.Bounds(5, 400, 0.3, 0.02, 0.021), t.Bounds(25, 1000, 0.47, 0.02, 0.03)],
+)
+def test_bounds_meet_exactly_at_the_threshold(bounds):
+    at = bounds.threshold()
+    assert bounds.sink_lower(at, 0.7) == pytest.approx(bounds.shared_upper(0.7))
+    assert bounds.sink_lower(at - 0.01) > bounds.shared_upper() > bounds.sink_lower(at + 0.01)
+    assert bounds.printed_threshold() > at
+
+
+def run(rho, lr, seed=0):
+    return t.accumulation(rho, steps=600, period=30, lr=lr, width=9, n_words=30, seed=seed)
+
+
+@pytest.mark.parametrize("lr", [0.001, 0.01, 0.3])
+@pytest.mark.parametrize("rho", [0.0, 0.3, 1.0])
+def test_model_stays_within_both_bounds(rho, lr):
+    """With the smallest resemblance for the shared neurons and the largest for the sinks."""
+    a = run(rho, lr)
+    assert a.k == 20
+    assert a.n_on == (0 if rho == 0 else 580 if rho == 1 else pytest.approx(0.3 * 580, abs=45))
+    assert a.shared[-1] <= t.Bounds(a.k, 600, a.eps_shared, *a.c).shared_upper(lr)
+    assert a.sink[-1] >= t.Bounds(a.k, a.k + a.n_on, a.eps_sink[1], *a.c).sink_lower(1.0, lr)
+
+
+def test_lower_bound_with_the_smallest_resemblance_is_broken():
+    a = run(1.0, 0.001)
+    assert a.sink[-1] < t.Bounds(a.k, 600, a.eps_sink[0], *a.c).sink_lower(1.0, 0.001)
+
+
+def test_saw_tooth_and_what_the_gate_saves():
+    a = run(0.1, 0.3)
+    change, again = np.diff(a.shared), np.arange(1, 600) % 30 == 0
+    assert (change[again] > 0).all()
+    assert (change[~again] < 0).all()
+    assert a.sink[-1] > 2 * a.shared[-1]
+    asleep = run(0.0, 0.3).sink
+    assert (np.diff(asleep)[~again] == 0).all()
+
+
+def test_layer_learns_by_the_gradient_of_its_cross_entropy():
+    """The first steps by hand: the repeated word, then another one."""
+    a = t.accumulation(1.0, steps=2, period=2, lr=0.5, width=4, n_words=5, seed=3)
+    z = [t.positive(2, 4, 3, part) for part in (0, 1)]
+    up = 0.5 * (1 - 1 / 5)
+    assert a.shared[0] == pytest.approx(up)  # activations have length 1
+    alike = [float(part[0] @ part[1]) for part in z]
+    scores = np.full(5, -0.25 * up * sum(alike))
+    scores[0] *= -4
+    p = np.exp(scores) / np.exp(scores).sum()
+    np.testing.assert_allclose(
+        [a.shared[1], a.sink[1]], [up - 0.5 * p[0] * s for s in alike], rtol=1e-12
+    )
+    assert a.c == pytest.approx((1 / 5, p[0]))
+
+
+# Entanglement
+
+
+@pytest.mark.parametrize("noise", [1.0, 0.0, 0.3])
+def test_share_is_that_of_the_explicit_minimum_norm_update(noise):
+    """Solve X u = (0, ..., 0, 1) for the smallest u: that is the update's direction."""
+    others, mine = t.anywhere(6, 4, 0), t.anywhere(1, 4, 1)[0]
+    X = np.zeros((7, 4 + 6 + 1))
+    X[:6, :4], X[6, :4] = others, mine
+    X[:6, 4:10], X[6, 10] = noise * np.eye(6), 1
+    u = np.linalg.pinv(X) @ np.eye(7)[6]
+    share = (u[:4] ** 2).sum() / (u**2).sum()
+    assert t.semantic_share(mine, others, noise) == pytest.approx(share, abs=1e-12)
+
+
+def test_half_without_others_less_with_more_and_nothing_where_clean_data_span_the_space():
+    mine = t.anywhere(1, 8, 0)[0]
+    share = [t.semantic_share(mine, t.anywhere(n, 8, 2)) for n in (0, 8, 64, 256)]
+    assert share[0] == pytest.approx(0.5)
+    assert share == sorted(share, reverse=True)
+    assert share[-1] < 0.002
+    assert t.semantic_share(mine, t.anywhere(8, 8, 2), noise=0.0) < 1e-20
+
+
+# The experiment
+
+
+def test_claims_say_what_holds_and_what_does_not(tmp_path):
+    result = experiment.run(Context(None, 2, True, None))
+    verdicts = [claim.holds for claim in experiment.claims(result)]
+    assert verdicts == [True, False, True, True, False, True, False, True, True, True]
+    assert all(claim.why for claim in experiment.claims(result) if not claim.holds)
+    assert "0.500" in experiment.tabulate(result)
+    assert [path.stat().st_size > 0 for path in experiment.draw(result, tmp_path)] == [True, True]

@@ -1,0 +1,96 @@
+"""Chromium, driven over a pipe with the standard library alone: a real width, real keys, light or dark."""
+
+import base64
+import json
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+KEYS = {"Tab": 9, "ArrowRight": 39, "Enter": 13}
+
+
+class Page:
+    """One open page; every command waits for its answer (Chrome DevTools Protocol: JSON, each ended by a zero byte)."""
+
+    def __init__(self, to: Any, answers: Any) -> None:
+        self.to, self.answers, self.n, self.session = to, answers, 0, {}
+        target = self.send("Target.createTarget", url="about:blank")["targetId"]
+        self.session = {
+            "sessionId": self.send("Target.attachToTarget", targetId=target, flatten=True)[
+                "sessionId"
+            ]
+        }
+
+    def read(self) -> dict:
+        return json.loads(b"".join(iter(lambda: self.answers.read(1) or b"\0", b"\0")))
+
+    def send(self, method: str, **params: Any) -> dict:
+        self.n += 1
+        self.to.write(
+            json.dumps({"id": self.n, "method": method, "params": params, **self.session}).encode()
+            + b"\0"
+        )
+        while (answer := self.read()).get("id") != self.n:
+            pass
+        assert "error" not in answer, answer
+        return answer["result"]
+
+    def open(self, path: Path, width: int, dark: bool = False) -> None:
+        """The page as a screen of this width shows it, all its pictures loaded."""
+        self.send(
+            "Emulation.setDeviceMetricsOverride",
+            width=width,
+            height=900,
+            deviceScaleFactor=1,
+            mobile=width < 600,
+        )
+        scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
+        self.send("Emulation.setEmulatedMedia", features=[scheme])
+        self.send("Page.enable")
+        assert "errorText" not in self.send("Page.navigate", url=path.as_uri()), path
+        while self.read().get("method") != "Page.loadEventFired":
+            pass
+
+    def value(self, expression: str) -> Any:
+        """What a JavaScript expression gives."""
+        answer = self.send("Runtime.evaluate", expression=expression, returnByValue=True)
+        assert "exceptionDetails" not in answer, answer
+        return answer["result"].get("value")
+
+    def press(self, key: str) -> None:
+        for kind in ("rawKeyDown", "keyUp"):
+            self.send(
+                "Input.dispatchKeyEvent",
+                type=kind,
+                key=key,
+                code=key,
+                windowsVirtualKeyCode=KEYS[key],
+            )
+
+    def picture(self, path: Path) -> None:
+        path.write_bytes(base64.b64decode(self.send("Page.captureScreenshot")["data"]))
+
+
+@contextmanager
+def chromium() -> Iterator[Page]:
+    """A fresh headless browser; it ends with the block."""
+    program = shutil.which("chromium") or shutil.which("chromium-browser")
+    assert program, "install chromium, or leave out -m browser"
+    (read_here, write_there), (read_there, write_here) = os.pipe(), os.pipe()
+    flags = f"--headless=new --no-sandbox --remote-debugging-pipe 3<&{read_there} 4>&{write_there}"
+    command = ["bash", "-c", f'exec "$0" {flags}', program]
+    with ExitStack() as stack:
+        to = stack.enter_context(open(write_here, "wb", buffering=0))
+        answers = stack.enter_context(open(read_here, "rb"))
+        process = subprocess.Popen(
+            command, pass_fds=(read_there, write_there), stderr=subprocess.DEVNULL
+        )
+        os.close(read_there)
+        os.close(write_there)
+        stack.callback(process.wait)
+        stack.callback(process.terminate)
+        yield Page(to, answers)

@@ -1,0 +1,93 @@
+"""How time and memory grow: python -m tests.load prints the table of tests/README.md (10 minutes, 4 GB).
+
+Each row is measured in a process of its own: processor seconds and the largest memory, both of the whole process.
+"""
+
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from memsinks_np._internal.ids import hash_ints
+from memsinks_np._internal.tables import table
+from memsinks_np.data.corpus import load_corpus
+from memsinks_np.data.text import read_text
+from memsinks_np.experiments.methods import PRESETS, methods_of, seeded
+from memsinks_np.metrics import mean_loss
+from memsinks_np.sinks import own
+from memsinks_np.train import train
+
+STEPS = 5
+SIZES = {
+    "pool of 1,024 sinks": {"n_sink": 1 << 10},
+    "pool of 32,768": {"n_sink": 1 << 15},
+    "pool of 1,048,576": {"n_sink": 1 << 20},
+    "100 repeated sequences": {"n_repeated": 100},
+    "10,000": {"n_repeated": 10_000},
+    "100,000": {"n_repeated": 100_000},
+    "windows of 32 tokens": {"n_ctx": 32},
+    "of 128": {"n_ctx": 128},
+    "of 512": {"n_ctx": 512},
+    "text of 1 MB": {"megabytes": 1},
+    "of 10 MB": {"megabytes": 10},
+    "of 100 MB": {"megabytes": 100},
+    "of 200 MB": {"megabytes": 200},
+}
+
+
+def write_text(path: Path, megabytes: int) -> None:
+    """The words of Python's help in a random order."""
+    words = read_text("pydoc").split()
+    with path.open("w") as file:
+        while file.tell() < megabytes * 10**6:
+            order = hash_ints(7, file.tell(), np.arange(100_000)) % np.uint64(len(words))
+            file.write(" ".join(words[i] for i in order.tolist()) + "\n")
+
+
+def measure(what: str) -> None:
+    """In a process of its own: make the data, train the method with sinks, evaluate a little; print what it took."""
+    import resource
+
+    start, size = time.process_time(), dict(SIZES[what])
+    preset = PRESETS["stories"]
+    data = replace(preset.settings.data, n_heldout=32)
+    with tempfile.TemporaryDirectory() as folder:
+        if megabytes := size.pop("megabytes", 0):
+            write_text(Path(folder) / "text.txt", megabytes)
+            data, start = replace(data, corpus=str(Path(folder) / "text.txt")), time.process_time()
+        sinks = replace(preset.sinks, n_sink=size.pop("n_sink", preset.sinks.n_sink))
+        settings = replace(preset.settings, data=replace(data, **size))
+        method = methods_of(preset._replace(sinks=sinks))["sinks"]
+        job = seeded(preset._replace(settings=settings), method, 0)
+        corpus = load_corpus(job.settings.data)
+        loaded = time.process_time()
+        short = replace(
+            job.settings, train=replace(job.settings.train, steps=STEPS, eval_every=STEPS)
+        )
+        params = train(job.method, short).params
+        trained = time.process_time()
+        model = job.settings.model(job.method, len(corpus.vocab))
+        mean_loss(params, model, corpus.heldout, own(sinks, corpus.heldout_ids))
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6  # kB on Linux
+    print(f"{what}|{loaded - start:.1f}|{trained - loaded:.1f}|{peak:.2f}")
+
+
+def main() -> None:
+    rows = []
+    for what in SIZES:
+        done = subprocess.run(
+            [sys.executable, "-m", "tests.load", what], capture_output=True, text=True, check=True
+        )
+        rows.append(done.stdout.strip().split("|"))
+        print(done.stdout.strip(), file=sys.stderr)
+    print(
+        table(["what", "data (s)", f"{STEPS} steps and two evaluations (s)", "memory (GB)"], rows)
+    )
+
+
+if __name__ == "__main__":
+    measure(sys.argv[1]) if len(sys.argv) > 1 else main()
