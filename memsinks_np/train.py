@@ -12,7 +12,7 @@ from memsinks_np._internal.backend import namespace, namespace_of, to_device, to
 from memsinks_np._internal.blas import one_blas_thread
 from memsinks_np._internal.ids import Purpose, hash_ints, integers, uniform
 from memsinks_np._internal.typing import Array, Params, Tokens, Xp
-from memsinks_np.config import Method, ModelConfig, Settings, TrainConfig
+from memsinks_np.config import Method, ModelConfig, Settings, SinkConfig, TrainConfig, require
 from memsinks_np.data.batches import make_batch, n_targets
 from memsinks_np.data.corpus import Corpus, Sequences
 from memsinks_np.metrics import BySinks, HistoryRow, mean_loss
@@ -221,6 +221,11 @@ def _loop(
     start: Params | None,
 ) -> Model:
     cfg, model_cfg = settings.train, settings.model(method, len(corpus.vocab))
+    only_repeated = corpus.cfg.n_repeated_per_batch == corpus.cfg.batch_size
+    require(
+        method.sees_repeated or not only_repeated,
+        f"method {method.name!r} never sees `tokens`; give the corpus background sequences",
+    )
     initial = init_params(model_cfg, cfg.seed) if start is None else start
     params = {name: w + 0 for name, w in to_device(xp, initial).items()}
     state = optim.init_state(xp, params)
@@ -252,6 +257,58 @@ def _loop(
             losses, first_sequence = [], []
         on_step(step, loss)
     return Model(to_host(params), model_cfg, corpus.vocab, corpus.separator, history, corpus)
+
+
+def fit(
+    corpus: Corpus,
+    *,
+    sinks: SinkConfig | None = None,
+    method: Method | None = None,
+    start: Model | None = None,
+    steps: int = 1500,
+    seed: int = 0,
+    n_shared: int = 128,
+    d_model: int = 64,
+    n_heads: int = 4,
+    n_layers: int = 2,
+    progress: bool = True,
+    **train_settings: Any,
+) -> Model:
+    """Train a model on a corpus and return it.
+
+    sinks           the sink pool (default: SinkConfig()); `n_shared` neurons stay beside it
+    method          instead of sinks and n_shared: a method, such as methods.STANDARD
+    start           a model to continue from: its sizes and weights, with a new optimizer
+    seed            of the initial weights
+    progress        show a progress bar
+    train_settings  further fields of TrainConfig: lr, warmup, eval_every, ...
+
+    Raises ConfigError for settings that cannot work, and TrainingDiverged.
+    """
+    from tqdm import tqdm
+
+    require(method is None or sinks is None, "give either sinks or a method, not both")
+    pool, sizes = sinks or SinkConfig(), {"d_model": d_model, "n_heads": n_heads}
+    sizes["n_layers"] = n_layers
+    if start is not None:
+        pool, n_shared = start.cfg.sinks or pool, start.cfg.n_shared
+        sizes = {name: getattr(start.cfg, name) for name in sizes}
+    if method is None:
+        method = Method(name="sinks", n_shared=n_shared, sinks=pool)
+    train_settings.setdefault("warmup", min(TrainConfig.warmup, steps // 10))
+    cfg = TrainConfig(steps=steps, seed=seed, **train_settings)
+    settings = Settings(data=corpus.cfg, train=cfg, **sizes)
+    if start is not None:
+        expected, given = settings.model(method, len(corpus.vocab)), start.cfg
+        require(given == expected, f"the model to start from has other sizes: {given}")
+    with tqdm(total=steps, unit=" steps", disable=None if progress else True) as bar:
+
+        def on_step(step: int, loss: float) -> None:
+            bar.update()
+            bar.set_postfix_str(f"loss {loss:.3f}", refresh=False)
+
+        first = start.params if start is not None else None
+        return train(method, settings, corpus, on_step, threads=2, start=first)
 
 
 def divergence_error(

@@ -130,7 +130,5 @@ def load(path: str | Path) -> Model:
         require(len(vocab) == cfg.n_vocab, "its vocabulary has another size")
     except (KeyError, TypeError, AttributeError, IndexError) as e:
         raise ConfigError(f"{path} is not a model ({type(e).__name__}: {e})") from None
-    except ConfigError as e:
-        raise ConfigError(f"{path} is not a model ({e})") from None
     params = npz.load(path, init_params(cfg))
     return Model(params, cfg, vocab, str(meta["separator"]), history)

@@ -24,13 +24,14 @@ from memsinks_np._internal.ids import (
 )
 from memsinks_np._internal.typing import Ids, Tokens
 from memsinks_np.config import ConfigError, DataConfig, require
-from memsinks_np.data.stories import Language, domains, stories
+from memsinks_np.data import stories as languages
+from memsinks_np.data.stories import Language
 from memsinks_np.data.text import encode, rare_windows, read_text
 
 # the language of once-seen stories, and that of repeated and held-out ones
 TOY_LANGUAGES: dict[str, Callable[[], tuple[Language, Language]]] = {
-    "stories": lambda: (stories(), stories()),
-    "domains": domains,
+    "stories": lambda: (languages.stories(), languages.stories()),
+    "domains": languages.domains,
 }
 OWN_DATA = "own data"  # the name of a corpus made of token arrays
 PADDING = -1  # fills rows up to the longest sequence
@@ -224,6 +225,19 @@ def pad(rows: Sequence[NDArray[np.int64]], width: int) -> Tokens:
     for out, row in zip(padded, rows, strict=True):
         out[: len(row)] = row
     return padded
+
+
+def stories(**settings: Any) -> Corpus:
+    """Return a corpus of toy stories; `settings` are fields of DataConfig, such as seed=1."""
+    return load_corpus(DataConfig(corpus="stories", **settings))
+
+
+def text(path: str, **settings: Any) -> Corpus:
+    """Return a corpus of a UTF-8 file by characters; "pydoc" is the text of Python's help.
+
+    `settings` are fields of DataConfig; windows have n_ctx=64 characters by default.
+    """
+    return load_corpus(DataConfig(corpus=path, **{"n_ctx": 64, **settings}))
 
 
 def load_corpus(cfg: DataConfig) -> Corpus:

@@ -65,7 +65,7 @@ def _opened(path: Path) -> Iterator[zipfile.ZipFile]:
             yield file
     except Exception as e:
         reason = str(e) if isinstance(e, ConfigError) else type(e).__name__
-        raise ConfigError(f"{path} is not a saved model ({reason}); delete it") from None
+        raise ConfigError(f"{path} is not a saved model ({reason})") from None
 
 
 def _header(file: zipfile.ZipFile, name: str) -> tuple[tuple[int, ...], np.dtype[Any]]:

@@ -11,7 +11,7 @@ import numpy as np
 from memsinks_np import model, ops, sinks
 from memsinks_np._internal.backend import to_device, to_host
 from memsinks_np.config import ModelConfig, SinkConfig
-from memsinks_np.posthoc import gates, localize, unlearn
+from memsinks_np.baselines import gates, localize, unlearn
 
 B, T, C, H, K, G, S, V = 3, 5, 6, 2, 3, 4, 7, 11
 

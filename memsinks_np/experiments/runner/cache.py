@@ -126,9 +126,11 @@ def train_cached(
 def load_model(path: Path, job: Job, made: dict[str, Any], corpus: Corpus) -> Model:
     """Read a model that has this fingerprint. Raises ConfigError for any other file."""
     cfg = job.settings.model(job.method, len(corpus.vocab))
-    meta = npz.read_meta(path)
-    history = meta.get("history")
-    ok = meta.get("made") == made and isinstance(history, list)
-    require(ok, f"{path} holds another model; delete it and run again")
-    params = npz.load(path, init_params(cfg))
-    return Model(params, cfg, corpus.vocab, corpus.separator, to_history(history or []), corpus)
+    try:
+        meta = npz.read_meta(path)
+        require(meta.get("made") == made, f"{path} holds another model")
+        params = npz.load(path, init_params(cfg))
+        history = to_history(meta["history"])
+    except (ConfigError, KeyError, TypeError, IndexError) as e:
+        raise ConfigError(f"{e}; delete {path} and run again") from None
+    return Model(params, cfg, corpus.vocab, corpus.separator, history, corpus)
