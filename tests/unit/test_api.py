@@ -1,0 +1,142 @@
+"""The public names: complete, light to import, and what they do on data of one's own."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+import memsinks_np as ms
+
+IDS = np.arange(12) // 2  # six authors with two sequences each
+
+
+@pytest.fixture(scope="module")
+def tokens():
+    rng = np.random.default_rng(0)
+    return [rng.integers(0, 20, size=n) for n in rng.integers(5, 12, size=len(IDS))]
+
+
+@pytest.fixture(scope="module")
+def corpus(tokens):
+    heldout = np.random.default_rng(1).integers(0, 20, size=(4, 9))
+    return ms.Corpus.from_sequences(tokens, IDS, heldout=heldout, batch_size=8)
+
+
+@pytest.fixture(scope="module")
+def model(corpus):
+    pool = ms.SinkConfig(n_sink=64, n_active=8)
+    return ms.fit(corpus, sinks=pool, steps=120, n_shared=16, d_model=16, progress=False)
+
+
+def test_all_lists_every_public_name():
+    modules = {name for name, value in vars(ms).items() if isinstance(value, type(sys))}
+    public = {name for name in vars(ms) if not name.startswith("_")} - modules
+    assert set(ms.__all__) == public | {"methods", "__version__"}
+
+
+def test_import_loads_no_heavy_module():
+    heavy = ("matplotlib", "autograd", "cupy", "torch", "tqdm", "distributed", "scipy")
+    code = f"import sys, memsinks_np; print([m for m in {heavy} if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_sinks_hold_what_their_removal_takes(model, tokens):
+    own, removed = model.loss(tokens, IDS), model.loss(tokens, sinks="none")
+    assert own.shape == (len(tokens),)
+    assert (own < removed - 0.2).all()
+
+
+def test_loss_of_a_sequence_does_not_depend_on_its_company(model, tokens):
+    alone = [model.loss([t], [i])[0] for t, i in zip(tokens, IDS, strict=True)]
+    np.testing.assert_allclose(model.loss(tokens, IDS), alone, rtol=1e-5)
+
+
+def test_pruning_equals_removing_all_sinks(model, tokens):
+    pruned = ms.prune(model)
+    assert pruned.cfg.sinks is None
+    np.testing.assert_array_equal(pruned.loss(tokens), model.loss(tokens, sinks="none"))
+
+
+def test_deleting_an_author_erases_all_that_author_wrote(model, tokens):
+    deleted = ms.delete(model, ids=[5])
+    before, after = model.loss(tokens, IDS), deleted.loss(tokens, IDS)
+    removed = model.loss(tokens, sinks="none")
+    np.testing.assert_allclose(after[IDS == 5], removed[IDS == 5], rtol=1e-5)
+    assert (after[IDS != 5] - before[IDS != 5]).mean() < (removed - before)[IDS != 5].mean() / 2
+
+
+def test_generating_continues_a_memorized_sequence(corpus, tokens):
+    pool = ms.SinkConfig(n_sink=64, n_active=8)
+    model = ms.fit(corpus, sinks=pool, steps=300, n_shared=16, d_model=32, progress=False)
+    text = model.generate(tokens[0][:3], len(tokens[0]) - 3, ids=IDS[:1])
+    assert text == " ".join(map(str, tokens[0]))
+    assert model.generate(" ".join(map(str, tokens[0][:3])), 2, sinks="none").startswith(text[:3])
+
+
+def test_saved_models_load_to_the_same_bits(model, tokens, tmp_path):
+    model.save(tmp_path / "m.npz")
+    loaded = ms.load(tmp_path / "m.npz")
+    assert loaded.cfg == model.cfg
+    assert loaded.vocab == model.vocab
+    assert loaded.history == model.history
+    for name, w in model.params.items():
+        np.testing.assert_array_equal(loaded.params[name], w)
+
+
+def test_fitting_again_goes_on_from_the_weights(model, corpus, tokens):
+    more = ms.fit(corpus, start=model, steps=1, lr=1e-9, progress=False)
+    np.testing.assert_allclose(more.loss(tokens, IDS), model.loss(tokens, IDS), atol=1e-4)
+
+
+@pytest.mark.parametrize("method", [ms.methods.STANDARD, ms.methods.GRADIENT_MASKING])
+def test_baselines_train_in_the_same_form(method, corpus, tokens):
+    model = ms.fit(corpus, method=method, steps=20, d_model=16, progress=False)
+    assert (model.loss(tokens, IDS) < np.log(20) + 0.5).all()
+
+
+def test_background_sequences_serve_a_retrained_model(tokens):
+    background = np.random.default_rng(2).integers(0, 20, size=(30, 8))
+    corpus = ms.Corpus.from_sequences(tokens, IDS, background=background, batch_size=8)
+    model = ms.fit(corpus, method=ms.methods.RETRAINED, steps=5, d_model=16, progress=False)
+    assert model.history[-1].step == 5
+
+
+ERRORS = {
+    "no ids": (lambda m, c, t: m.loss(t), "ids="),
+    "too few ids": (lambda m, c, t: m.loss(t, IDS[:3]), "12 sequences with 3 IDs"),
+    "unknown selection": (lambda m, c, t: m.loss(t, sinks="some"), "'some'"),
+    "sinks and method": (
+        lambda m, c, t: ms.fit(c, sinks=ms.SinkConfig(), method=ms.methods.STANDARD),
+        "not both",
+    ),
+    "nothing to train on": (
+        lambda m, c, t: ms.fit(c, method=ms.methods.RETRAINED, steps=1),
+        "background",
+    ),
+    "another vocabulary": (lambda m, c, t: ms.fit(ms.stories(), start=m, steps=1), "n_vocab=20"),
+    "prompt too long": (lambda m, c, t: m.generate(t[0], 99, ids=[0]), "n_tokens="),
+    "unknown word": (lambda m, c, t: m.generate("hello", 1, ids=[0]), "'hello'"),
+    "no sinks to delete": (lambda m, c, t: ms.delete(ms.prune(m), [1]), "no sinks"),
+}
+
+
+@pytest.mark.parametrize("name", ERRORS)
+def test_bad_input_gives_one_line_that_names_it(name, model, corpus, tokens):
+    call, text = ERRORS[name]
+    with pytest.raises(ms.ConfigError, match=text) as e:
+        call(model, corpus, tokens)
+    assert "\n" not in str(e.value)
+
+
+def test_check_verifies_an_op_of_ones_own():
+    square = ms.Case(
+        "square",
+        lambda xp, x: (x * x, x),
+        lambda xp, dy, x: 2 * x * dy,
+        {"x": np.array([0.3, -1.7])},
+    )
+    wrong = square._replace(backward=lambda xp, dy, x: x * dy)
+    assert all(error.ok for error in ms.check(square))
+    assert not any(error.ok for error in ms.check(wrong))
