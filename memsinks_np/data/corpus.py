@@ -72,8 +72,8 @@ class Corpus:
         tokens: Sequence[Any],
         ids: Any = None,
         *,
+        heldout: Sequence[Any] | float,
         background: Sequence[Any] = (),
-        heldout: Sequence[Any] | float = 0.1,
         vocab: Sequence[str] | None = None,
         separator: str = " ",
         batch_size: int = 32,
@@ -85,8 +85,8 @@ class Corpus:
         tokens      the sequences to memorize or remove: integer arrays of equal or unequal lengths
         ids         an integer ID for each: one per sequence, or one per author; by default a hash
                     of the tokens (paper, App. I)
-        background  further sequences, shown in turn; without them a batch is made of `tokens` only
         heldout     sequences that are never trained on, or the fraction of `tokens` to split off
+        background  further sequences, shown in turn; without them a batch is made of `tokens` only
         vocab       the tokens as text; by default their numbers
 
         Short sequences are padded; padding has no loss. `repeat_fraction` is the part of a batch
