@@ -1,21 +1,22 @@
-"""A trained model, moved on step by step: what unlearning and relearning have in common."""
+"""Further training of a trained model, step by step: what unlearning and relearning share."""
 
 from collections.abc import Callable, Iterator
 from itertools import count
 
 from memsinks_np import optim
 from memsinks_np._internal.backend import namespace_of
+from memsinks_np._internal.typing import Params
 from memsinks_np.config import TrainConfig
-from memsinks_np.sinks import Params
 
 
 def descend(
-    params: Params, tune: TrainConfig, gradient: Callable[[Params, int], Params]
+    params: Params, train: TrainConfig, gradient: Callable[[Params, int], Params]
 ) -> Iterator[Params]:
-    """The parameters before the first step, after one step along `gradient(params, step)`, after two, for ever.
+    """Yield the parameters before the first step, and after each step along gradient(params, step).
 
-    The optimizer starts afresh, clips, and keeps its learning rate.  The caller's arrays stay as they are; those
-    that come out are written to by the next step, so copy what is to be kept.
+    The optimizer starts with zero moments, clips the gradient, and keeps its learning rate. The
+    caller's arrays are not changed. Each step overwrites the arrays that were yielded: copy them
+    to keep them.
     """
     xp = namespace_of(params["wte"])
     params = {name: w + 0.0 for name, w in params.items()}
@@ -23,5 +24,5 @@ def descend(
     for step in count():
         yield params
         grads = gradient(params, step)
-        _, scale = optim.clip_scale(xp, grads, tune.clip)
-        optim.update(xp, params, grads, state, tune, tune.lr, scale)
+        _, scale = optim.clip_scale(xp, grads, train.clip)
+        optim.update(xp, params, grads, state, train, train.lr, scale)

@@ -1,121 +1,115 @@
-"""Removal by localization (paper, section 3): score the MLP neurons of a trained model by how much a set of
-sequences needs them, then zero the share with the highest scores in every layer.
+"""Scores of MLP neurons by how much some sequences need them, and removal of the highest.
 
-A *gate* is a factor for one neuron, the same at every word: `post` becomes g * post.  A network whose neurons
-have gates is the same network with other weights, since the factor can stand on either side of the product:
-
-    (g * post) W_out = post (g[:, None] * W_out)            W_out'[j,c] = g_j W_out[j,c]
-
-so the chain rule gives the gradient of the gates from the gradient of the weights, which we have:
-
-    dL/dg_j = sum_c dL/dW_out'[j,c] * W_out[j,c]
-
-No new forward and no new backward: `gated` and `gate_grads` are all that gates need.  Scores and gates are (L,G),
-and a higher score always means: the sequences need this neuron more.
+This is removal by localization from a finished model (paper, section 3). Scores are (L,G); a higher
+score always means that the sequences need the neuron more.
 """
 
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
-from memsinks_np._internal.ids import uniform
-from memsinks_np._internal.typing import Floats
+from memsinks_np._internal.ids import Purpose, integers, uniform
+from memsinks_np._internal.typing import Floats, Params, Tokens
+from memsinks_np.baselines import gates
+from memsinks_np.baselines.gates import Objective, gated, known_and_grad
 from memsinks_np.config import ModelConfig, require
-from memsinks_np.metrics import CHUNK, Tokens, extracted, mean_loss, predict
-from memsinks_np.model import loss_and_grads, make_batch, token_loss
-from memsinks_np.sinks import NO_SINKS, Params
+from memsinks_np.data.corpus import Corpus
+from memsinks_np.metrics import mean_loss
+from memsinks_np.sinks import NO_SINKS
 
-Scores = Floats
-By = Literal["loss", "probability"]
-RANDOM = 301  # salt of the random scores
-
-
-def gated(params: Params, gates: Any) -> Params:  # (L,G)
-    """The model whose shared MLP neurons are multiplied by gates; 1 changes nothing, 0 removes a neuron."""
-    names = [f"h{layer}.mlp.W_out" for layer in range(len(gates))]
-    return params | {name: gates[layer, :, None] * params[name] for layer, name in enumerate(names)}
-
-
-def gate_grads(xp: Any, params: Params, grads: Params) -> Any:  # -> (L,G)
-    """dL/dg_j = sum_c dW_out'[j,c] * W_out[j,c]: from the gradients of a gated model to those of its gates."""
-    names = [
-        f"h{layer}.mlp.W_out" for layer in range(sum(name.endswith("mlp.W_out") for name in grads))
-    ]
-    return xp.stack([xp.sum(grads[name] * params[name], axis=1) for name in names])
-
-
-def remembered(
-    params: Params, cfg: ModelConfig, tokens: Tokens, gates: Any, by: By = "loss"
-) -> tuple[float, Scores]:
-    """How well a model with gates knows the sequences, and its gradient with respect to the gates, (L,G).
-
-    "loss" is minus the mean loss in nats per word, "probability" the mean probability of the true next word.
-    dP/dg = -P dnll/dg, so the second is the first with every word weighed by its own P.
-    """
-    model, known, slope = (
-        gated(params, gates.astype(params["wte"].dtype)),
-        0.0,
-        np.zeros(gates.shape),
-    )
-    for start in range(0, len(tokens), CHUNK):
-        part = tokens[start : start + CHUNK]
-        batch = make_batch(cfg, part, NO_SINKS, params["wte"].dtype, share=len(part) / len(tokens))
-        if by == "probability":
-            batch = batch._replace(
-                weights=batch.weights * np.exp(-token_loss(np, model, batch, cfg))
-            )
-        loss, grads = loss_and_grads(np, model, batch, cfg)
-        known += float(batch.weights.sum() if by == "probability" else -loss)
-        slope -= gate_grads(np, params, grads)
-    return known, slope
+PENALTIES, ITERATIONS = (0.5, 2.0, 10.0, 30.0), (50, 100)  # of the gates that all_scores tries
+OBJECTIVES: tuple[Objective, ...] = ("loss", "probability")
+Scores = dict[str, dict[str, Floats]]  # method -> setting -> scores
 
 
 def integrated_gradients(
     params: Params,
     cfg: ModelConfig,
     tokens: Tokens,
-    by: By = "probability",
+    objective: Objective = "probability",
     together: bool = True,
     steps: int = 16,
-) -> Scores:
-    """A neuron's part in what is remembered: its slope, averaged while the gates open from 0 to 1.
+) -> Floats:
+    """Return each neuron's gradient, averaged while the gates open from 0 to 1.
 
-    Integrated Gradients (Sundararajan et al. 2017), as knowledge neurons (Dai et al. 2022) use them: where all gates
-    open `together` the scores sum to what all neurons contribute (completeness), but for the error of `steps`
-    midpoints, which falls with their square.  Otherwise one layer opens at a time, with all others fully open.
+    Integrated Gradients (Sundararajan et al. 2017) as in knowledge neurons (Dai et al. 2022). If all
+    gates open `together`, the scores sum to what all neurons contribute (completeness), up to an
+    error of the `steps` midpoints that falls with their square. Otherwise one layer opens at a time
+    while all others are fully open. Raises ConfigError unless steps > 0.
     """
     require(steps > 0, f"steps={steps} is not positive; the paper uses 16")
     scores = np.zeros((cfg.n_layers, cfg.n_shared))
     for layers in [slice(None)] if together else [[layer] for layer in range(cfg.n_layers)]:
         for alpha in (np.arange(steps) + 0.5) / steps:
-            gates = np.ones_like(scores)
-            gates[layers] = alpha
-            scores[layers] += remembered(params, cfg, tokens, gates, by)[1][layers] / steps
+            at = np.ones_like(scores)
+            at[layers] = alpha
+            _, grad = known_and_grad(params, cfg, tokens, at, objective)
+            scores[layers] += grad[layers] / steps
     return scores
 
 
-def zero_out(params: Params, cfg: ModelConfig, tokens: Tokens) -> Scores:
-    """How much the loss on the sequences rises where one neuron alone is missing: exact, a forward per neuron."""
+def zero_out(params: Params, cfg: ModelConfig, tokens: Tokens) -> Floats:
+    """Return how much the loss rises if one neuron alone is removed: exact, a forward per neuron."""
     before = mean_loss(params, cfg, tokens, NO_SINKS)
     scores = np.zeros((cfg.n_layers, cfg.n_shared))
-    for one in np.ndindex(scores.shape):
-        gates = np.ones(scores.shape, params["wte"].dtype)
-        gates[one] = 0
-        scores[one] = mean_loss(gated(params, gates), cfg, tokens, NO_SINKS) - before
+    for neuron in np.ndindex(scores.shape):
+        at = np.ones(scores.shape, params["wte"].dtype)
+        at[neuron] = 0
+        scores[neuron] = mean_loss(gated(params, at), cfg, tokens, NO_SINKS) - before
     return scores
 
 
-def random_scores(cfg: ModelConfig, seed: int = 0) -> Scores:
-    """The control: neurons in an order that knows nothing."""
-    return uniform(RANDOM, seed, np.arange(cfg.n_layers)[:, None], np.arange(cfg.n_shared))
+def random_scores(cfg: ModelConfig, seed: int = 0) -> Floats:
+    """Return random scores (control)."""
+    layer, neuron = integers(cfg.n_layers)[:, None], integers(cfg.n_shared)
+    return uniform(Purpose.RANDOM_SCORE, seed, layer, neuron)
 
 
-def remove(params: Params, scores: Any, share: float) -> Params:
-    """Erase the `share` of each layer's MLP neurons with the highest scores: W_out's rows, W_in's columns, b_in."""
-    require(0 <= share <= 1, f"share={share} is not a share; choose a number from 0 to 1")
+def all_scores(
+    params: Params,
+    cfg: ModelConfig,
+    tokens: Tokens,
+    once: Tokens,
+    seed: int = 0,
+    quick: bool = False,
+) -> Scores:
+    """Return scores for the memorized `tokens` by every method, under every setting tried.
+
+    "contrast" is ours: integrated gradients for `tokens` minus those for as many sequences that
+    were seen `once`, so that a neuron that every sequence needs scores low.
+    """
+    gradients, contrasts, learned = {}, {}, {}
+    settings = [(objective, together) for objective in OBJECTIVES for together in (True, False)]
+    for objective, together in settings[:1] if quick else settings:
+        name = f"{objective}, {'all layers at once' if together else 'layer by layer'}"
+        gradients[name] = integrated_gradients(params, cfg, tokens, objective, together)
+        usual = integrated_gradients(params, cfg, once, objective, together)
+        contrasts[name] = gradients[name] - usual
+    iterations = (1, 2) if quick else ITERATIONS
+    for penalty in PENALTIES:
+        scores = gates.learn(params, cfg, tokens, penalty, iterations, seed=seed)
+        for n, after in zip(iterations, scores, strict=True):
+            learned[f"penalty {penalty:g}, {n} iterations"] = after
+    return {
+        "gates": learned,
+        "integrated_gradients": gradients,
+        "contrast": contrasts,
+        "zero_out": {"loss": zero_out(params, cfg, tokens[:1] if quick else tokens)},
+        "random": {"one draw": random_scores(cfg, seed)},
+    }
+
+
+def remove(params: Params, scores: Any, fraction: float) -> Params:
+    """Erase a fraction of each layer's neurons, highest scores first: W_in's columns, b_in, W_out.
+
+    Raises ConfigError unless 0 <= fraction <= 1.
+    """
+    require(
+        0 <= fraction <= 1, f"fraction={fraction} is not a fraction; choose a number from 0 to 1"
+    )
     params = dict(params)
     for layer, score in enumerate(scores):
-        gone = np.argsort(-score, kind="stable")[: round(share * len(score))]
+        gone = np.argsort(-score, kind="stable")[: round(fraction * len(score))]
         for name, where in (("W_out", gone), ("W_in", (slice(None), gone)), ("b_in", gone)):
             name = f"h{layer}.mlp.{name}"
             params[name] = params[name].copy()
@@ -123,23 +117,20 @@ def remove(params: Params, scores: Any, share: float) -> Params:
     return params
 
 
-def curve(
-    params: Params, cfg: ModelConfig, corpus: Any, scores: Any, shares: Any
-) -> list[dict[str, float | None]]:
-    """What a model still knows as more and more of its neurons are removed: one row per share.
+def ablate_until_forgotten(params: Params, cfg: ModelConfig, corpus: Corpus) -> Params:
+    """Remove neurons until the natural repeated sequences' loss reaches the held-out loss.
 
-    Losses in nats per word on repeated stories, canaries (None where there are none) and new stories, and how many
-    of the first two can be extracted.
+    First go the neurons that the repeated sequences need more than as many once-seen ones do.
     """
-    rows, natural = [], corpus.cfg.n_repeated
-    for share in shares:
-        cut = remove(params, scores, share)
-        nll, likeliest = predict(cut, cfg, corpus.repeated, NO_SINKS)
-        out = extracted(corpus.repeated, likeliest)
-        row: dict[str, float | None] = {"share": float(share)}
-        for name, kind in (("repeated", slice(natural)), ("canary", slice(natural, None))):
-            some = len(nll[kind]) > 0
-            row[name] = float(nll[kind].mean(dtype=np.float64)) if some else None
-            row[f"{name}_extraction"] = float(out[kind].mean()) if some else None
-        rows.append(row | {"heldout": mean_loss(cut, cfg, corpus.heldout, NO_SINKS)})
-    return rows
+    repeated = corpus.repeated[: corpus.cfg.n_repeated]
+    once, _ = corpus.draw(np.arange(len(repeated)))
+    needed, usual = (
+        integrated_gradients(params, cfg, tokens, "loss", together=False)
+        for tokens in (repeated, once)
+    )
+    for fraction in np.arange(1, 33) / 32:
+        cut = remove(params, needed - usual, fraction)
+        heldout = mean_loss(cut, cfg, corpus.heldout, NO_SINKS)
+        if mean_loss(cut, cfg, repeated, NO_SINKS) >= heldout:
+            break
+    return cut

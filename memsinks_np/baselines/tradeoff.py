@@ -1,69 +1,63 @@
-"""Every way to choose the neurons, under every setting that is tried; and how a curve of cuts is read."""
+"""The trade-off of a removal: what is forgotten, and what that costs on new sequences."""
 
-from itertools import pairwise, product
-from typing import Any
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from memsinks_np._internal.typing import Floats
-from memsinks_np.baselines.localize import By, Scores, integrated_gradients, random_scores, zero_out
+from memsinks_np._internal.typing import Floats, Params, Tokens
+from memsinks_np.baselines.localize import remove
 from memsinks_np.config import ModelConfig
-from memsinks_np.metrics import Tokens
-from memsinks_np.posthoc import gates
-from memsinks_np.sinks import Params
-
-PENALTIES, ITERATIONS = (0.5, 2.0, 10.0, 30.0), (50, 100)  # of the gates
-MEASURED: tuple[tuple[By, bool], ...] = tuple(
-    product(("loss", "probability"), (True, False))
-)  # by, together
+from memsinks_np.metrics import extracted, mean_loss, mean_of, predict
+from memsinks_np.sinks import NO_SINKS
 
 
-def scored(
+class Ablation(NamedTuple):
+    """A model from which a fraction of the neurons was removed; losses in nats per token."""
+
+    fraction: float
+    repeated: float  # loss of the memorized sequences
+    heldout: float
+    extraction: float  # fraction of the memorized sequences that can still be extracted
+
+
+def ablation_curve(
     params: Params,
     cfg: ModelConfig,
     tokens: Tokens,
-    once: Tokens,
-    seed: int = 0,
-    quick: bool = False,
-) -> dict[str, dict[str, Scores]]:
-    """Method -> setting -> scores of the neurons for the memorized `tokens`.
+    heldout: Tokens,
+    scores: Any,
+    fractions: Sequence[float],
+) -> list[Ablation]:
+    """Remove growing fractions of the neurons, and evaluate memorized `tokens` and held-out ones."""
+    rows = []
+    for fraction in fractions:
+        cut = remove(params, scores, fraction)
+        nll, likeliest = predict(cut, cfg, tokens, NO_SINKS)
+        extraction = float(extracted(tokens, likeliest).mean())
+        new = mean_loss(cut, cfg, heldout, NO_SINKS)
+        rows.append(Ablation(fraction, mean_of(nll), new, extraction))
+    return rows
 
-    "contrast" is ours: the scores for `tokens` minus those for as many sequences seen `once`, so that a neuron that
-    every sequence needs is spared.
+
+def tradeoff_curve(rows: Sequence[Any]) -> Floats:
+    """Return cost and forgetting, (N,2), in nats per token above the first row.
+
+    Each row has losses `heldout` and `repeated`.
     """
-    gradients, contrast, learnt = {}, {}, {}
-    for by, together in MEASURED[:1] if quick else MEASURED:
-        name = f"{by}, {'all layers at once' if together else 'layer by layer'}"
-        needed, usual = (
-            integrated_gradients(params, cfg, some, by, together) for some in (tokens, once)
-        )
-        gradients[name], contrast[name] = needed, needed - usual
-    keep = (1, 2) if quick else ITERATIONS
-    for penalty in PENALTIES:
-        for n, found in zip(
-            keep, gates.learn(params, cfg, tokens, penalty, keep, seed=seed), strict=True
-        ):
-            learnt[f"penalty {penalty:g}, {n} iterations"] = found
-    return {
-        "gates": learnt,
-        "integrated_gradients": gradients,
-        "contrast": contrast,
-        "zero_out": {"loss": zero_out(params, cfg, tokens[:1] if quick else tokens)},
-        "random": {"one draw": random_scores(cfg, seed)},
-    }
+    losses = np.array([[row.heldout, row.repeated] for row in rows])
+    rises: Floats = losses - losses[0]
+    return rises
 
 
-def path(rows: list[dict[str, Any]], field: str) -> Floats:
-    """(N,2) cost on new sequences and forgetting of `field`'s, in nats per word, one row per share of a curve."""
-    losses: Floats = np.array([[row["heldout"], row[field]] for row in rows])
-    moved: Floats = losses - losses[0]
-    return moved
+def max_forgetting(points: Any, cost: float) -> float:
+    """Return the most that is forgotten at no more than a cost, linear between neighbouring points.
 
-
-def within(points: Floats, limit: float) -> float:
-    """The most that is forgotten at no more than a cost of `limit`, with straight lines between neighbouring shares."""
-    best = max([0.0, *(forgotten for cost, forgotten in points if cost <= limit)])
+    Removing nothing is always possible, so the result is at least 0.
+    """
+    best = max([0.0, *(forgotten for c, forgotten in points if c <= cost)])
     for (c0, f0), (c1, f1) in pairwise(points):
-        if c0 <= limit < c1:
-            best = max(best, f0 + (f1 - f0) * (limit - c0) / (c1 - c0))
+        if c0 <= cost < c1:
+            best = max(best, f0 + (f1 - f0) * (cost - c0) / (c1 - c0))
     return float(best)
