@@ -9,9 +9,9 @@ so the chain rule gives the gradient of the gates from that of the weights:
 
     dL/dg_j = sum_c dL/dW_out'[j,c] * W_out[j,c]
 
-Hard-concrete gates (Louizos, Welling, Kingma 2018; the pruning of the paper's section 3) are trained
-to close as long as the sequences stay known. The gates that stay open mark the neurons that the
-memory needs.
+Hard-concrete gates (Louizos, Welling, Kingma 2018; the pruning of the paper's section 3) are
+trained to close as long as the sequences stay known. The gates that stay open mark the neurons that
+the memory needs.
 
     s = sigmoid((log u - log(1-u) + a) / BETA)      u uniform noise, a one parameter per neuron
     g = s stretched to (LOW, HIGH), then clipped to [0, 1]: exactly 0 or 1 with some probability

@@ -32,10 +32,10 @@ def integrated_gradients(
 ) -> Floats:
     """Return each neuron's gradient, averaged while the gates open from 0 to 1.
 
-    Integrated Gradients (Sundararajan et al. 2017) as in knowledge neurons (Dai et al. 2022). If all
-    gates open `together`, the scores sum to what all neurons contribute (completeness), up to an
-    error of the `steps` midpoints that falls with their square. Otherwise one layer opens at a time
-    while all others are fully open. Raises ConfigError unless steps > 0.
+    Integrated Gradients (Sundararajan et al. 2017) as in knowledge neurons (Dai et al. 2022). If
+    all gates open `together`, the scores sum to what all neurons contribute (completeness), up to
+    an error of the `steps` midpoints that falls with their square. Otherwise one layer opens at a
+    time while all others are fully open. Raises ConfigError unless steps > 0.
     """
     require(steps > 0, f"steps={steps} is not positive; the paper uses 16")
     scores = np.zeros((cfg.n_layers, cfg.n_shared))
@@ -49,7 +49,7 @@ def integrated_gradients(
 
 
 def zero_out(params: Params, cfg: ModelConfig, tokens: Tokens) -> Floats:
-    """Return how much the loss rises if one neuron alone is removed: exact, a forward per neuron."""
+    """Return how much the loss rises if one neuron is removed: exact, a forward per neuron."""
     before = mean_loss(params, cfg, tokens, NO_SINKS)
     scores = np.zeros((cfg.n_layers, cfg.n_shared))
     for neuron in np.ndindex(scores.shape):

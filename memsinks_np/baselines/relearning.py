@@ -89,7 +89,7 @@ def recovered(trajectory: Trajectory, level: float) -> float:
 
 
 def relearning_savings(steps: int, steps_new: int) -> float:
-    """Return what is left by Ebbinghaus' measure: 1 - (steps to relearn) / (steps to learn anew)."""
+    """Return Ebbinghaus' measure of what is left: 1 - steps to relearn / steps to learn anew."""
     return 1 - steps / max(1, steps_new)
 
 

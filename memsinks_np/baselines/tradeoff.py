@@ -30,7 +30,7 @@ def ablation_curve(
     scores: Any,
     fractions: Sequence[float],
 ) -> list[Ablation]:
-    """Remove growing fractions of the neurons, and evaluate memorized `tokens` and held-out ones."""
+    """Remove fractions of the neurons, and evaluate memorized `tokens` and held-out ones."""
     rows = []
     for fraction in fractions:
         cut = remove(params, scores, fraction)

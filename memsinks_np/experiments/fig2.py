@@ -1,41 +1,42 @@
-"""Can a memory be cut out of a finished model?  Forgetting against degradation (paper, section 3, Fig. 2).
+"""Can a memory be cut out of a finished model? Forgetting against cost (paper, section 3, Fig. 2).
 
-Two data sets: repeated stories (the headline's methods, nothing new to train), and canaries, sequences of uniformly
-random words, as many and as often repeated (but for one story: a corpus has at least one).  The paper's canaries are
-stories with random tokens attached.  Every method is tried under several settings and told by the one that is best
-for it: most forgotten at the allowed cost.
+Two data sets: repeated stories, with the headline's models; and canaries, sequences of uniformly
+random tokens, as many and as often repeated (except for one story: a corpus has at least one). The
+paper's canaries are stories with random tokens attached. Every method is tried under several
+settings and shown under the best: most forgotten at the allowed cost.
 
-    forgotten  loss on repeated sequences after minus before, nats per word (paper, section 3.1: higher is better)
-    cost       loss on new sequences after minus before (the paper's degradation with the other sign)
+    forgotten  loss on repeated sequences after minus before, nats per token (paper, section 3.1)
+    cost       loss on new sequences after minus before (the paper's degradation, sign reversed)
 """
 
+from dataclasses import dataclass, replace
+from functools import partial
 from itertools import product
+from math import log
 from pathlib import Path
 from typing import Any
 
-import matplotlib.pyplot as plt
 import numpy as np
 
 from memsinks_np._internal.tables import number, table
 from memsinks_np._internal.typing import Floats
-from memsinks_np.baselines.tradeoff import path, within
-from memsinks_np.experiments.fig2_run import (
-    FIELD,
-    LIMIT,
-    cuts,
-    forgotten,
-    gold_gap,
-    left,
-    run,
-    sinks_point,
-    tuned,
-    while_memorizing,
-)
+from memsinks_np.baselines.localize import all_scores
+from memsinks_np.baselines.tradeoff import Ablation, ablation_curve, max_forgetting, tradeoff_curve
+from memsinks_np.config import DataConfig
+from memsinks_np.data.corpus import load_corpus
+from memsinks_np.experiments import comparison
+from memsinks_np.experiments.methods import job, methods_of, with_settings
+from memsinks_np.experiments.registry import Context, Jobs, Outputs
 from memsinks_np.experiments.report import plots
 from memsinks_np.experiments.report.claims import Claim, estimate
+from memsinks_np.metrics import HistoryRow, mean_loss
+from memsinks_np.sinks import NO_SINKS
+from memsinks_np.trained import Model
 
-__all__ = ["claims", "draw", "run", "tabulate"]
-METHODS = {
+FRACTIONS = [k / 128 for k in (0, 1, 2, 4, 8, 12, 16, 20, 24, 28, 32, 36, 40, 48, 64, 96, 128)]
+MAX_COST = 0.05  # nats per token: the allowed cost
+KINDS = ("stories", "canaries")
+LABELS = {
     "gates": "gates",
     "integrated_gradients": "integrated\ngradients",
     "contrast": "gradients,\nrepeated − new",
@@ -43,171 +44,297 @@ METHODS = {
     "random": "random",
 }
 
+Curves = dict[str, dict[str, list[Ablation]]]  # method -> setting -> growing fractions
 Cells = dict[tuple[str, str], Floats]  # (kind, method) -> a number for every seed
 
 
-def claims(result: dict[str, Any]) -> list[Claim]:
-    """Section 3 of the paper, and our gold reference, at the allowed cost."""
-    nats = {(k, m): forgotten(result, k, m) for k in FIELD for m in METHODS}
-    closed = {(k, m): nats[k, m] / gold_gap(result, k) for k in FIELD for m in METHODS}
-    out = {(k, m): left(result, k, m) for k in FIELD for m in METHODS}
-    late = [while_memorizing(seed["stories"]["history"]) for seed in result["seeds"]]
-    repeated, heldout, share = (
-        np.array([seed[name] for seed in late]) for name in ("repeated", "heldout", "share")
-    )
-    sinks, gap = sinks_point(result), gold_gap(result, "stories")
-    two, cost = ("gates", "integrated_gradients"), f"at a cost of {LIMIT}"
+@dataclass(frozen=True)
+class Fig2:
+    """Ablation curves of standard models, and the references on stories and on canaries."""
 
-    def tell(of: Cells, *keys: tuple[str, str], digits: int = 2) -> str:
-        return " against ".join(
-            f"{told(m) if k == 'stories' else k} {estimate(of[k, m], digits)}" for k, m in keys
+    corpus: str
+    guessing: float  # loss of guessing, ln V
+    stories: comparison.Result  # standard, retrained, sinks
+    unseen_canaries: list[float]  # seed -> loss of the retrained model on the canaries
+    curves: dict[str, list[Curves]]  # kind -> seed -> ...
+
+
+def canary_data(data: DataConfig) -> DataConfig:
+    """Return the same corpus with canaries in place of all repeated stories but one."""
+    return replace(data, n_repeated=1, n_canaries=max(1, data.n_repeated - 1))
+
+
+def ablate(model: Model, quick: bool) -> Curves:
+    """Score the neurons of a model by every method, and remove growing fractions of them."""
+    corpus = model.corpus
+    assert corpus
+    canary = corpus.cfg.n_canaries > 0
+    tokens = corpus.repeated[corpus.cfg.n_repeated :] if canary else corpus.repeated
+    once, _ = corpus.draw(np.arange(len(tokens)))
+    scores = all_scores(model.params, model.cfg, tokens, once, corpus.cfg.seed, quick)
+    curve = partial(ablation_curve, model.params, model.cfg, tokens, corpus.heldout)
+    fractions = FRACTIONS[::4] if quick else FRACTIONS
+    return {
+        method: {setting: curve(each, fractions) for setting, each in settings.items()}
+        for method, settings in scores.items()
+    }
+
+
+def canary_loss(model: Model) -> float:
+    """Return the loss of a model, trained without canaries, on the canaries of its seed."""
+    assert model.corpus
+    corpus = load_corpus(canary_data(model.corpus.cfg))
+    canaries = corpus.repeated[corpus.cfg.n_repeated :]
+    return mean_loss(model.params, model.cfg, canaries, NO_SINKS)
+
+
+def jobs(context: Context) -> Jobs:
+    """Cut standard models that memorized stories or canaries, and train the references."""
+    preset, methods = context.preset, methods_of(context.preset)
+    data = canary_data(preset.settings.data)
+    canaries = with_settings(
+        preset, data={"n_repeated": data.n_repeated, "n_canaries": data.n_canaries}
+    )
+    names = ("standard", "retrained", "sinks")
+    jobs = comparison.compare_jobs(context, preset, {name: methods[name] for name in names})
+    cut = partial(ablate, quick=context.quick)
+    for seed in range(context.seeds):
+        jobs["stories", seed] = job(preset, methods["standard"], seed, cut)
+        jobs["canaries", seed] = job(canaries, methods["standard"], seed, cut)
+        jobs["unseen canaries", seed] = job(preset, methods["retrained"], seed, canary_loss)
+    return jobs
+
+
+def result(context: Context, outputs: Outputs) -> Fig2:
+    """Compare the references, and collect the curves."""
+    seeds, data = range(context.seeds), context.preset.settings.data
+    curves = {kind: [to_curves(outputs.pop((kind, seed))) for seed in seeds] for kind in KINDS}
+    unseen = [outputs.pop(("unseen canaries", seed)) for seed in seeds]
+    guessing = log(len(load_corpus(data).vocab))
+    return Fig2(data.corpus, guessing, comparison.compare(outputs), unseen, curves)
+
+
+def to_curves(stored: dict[str, Any]) -> Curves:
+    """Return curves that were stored as JSON."""
+    return {
+        method: {setting: [Ablation(*row) for row in rows] for setting, rows in settings.items()}
+        for method, settings in stored.items()
+    }
+
+
+def best_setting(result: Fig2, kind: str, method: str) -> str:
+    """Return the setting under which a method forgets most at the allowed cost, mean over seeds."""
+    return max(
+        result.curves[kind][0][method],
+        key=lambda setting: float(np.mean(forgotten(result, kind, method, setting=setting))),
+    )
+
+
+def best_curves(
+    result: Fig2, kind: str, method: str, setting: str | None = None
+) -> list[list[Ablation]]:
+    """Return a method's curve for every seed, under one setting, by default the best."""
+    setting = setting or best_setting(result, kind, method)
+    return [curves[method][setting] for curves in result.curves[kind]]
+
+
+def forgotten(
+    result: Fig2, kind: str, method: str, cost: float = MAX_COST, setting: str | None = None
+) -> Floats:
+    """Return the nats per token that are forgotten at no more than a cost, for every seed."""
+    curves = best_curves(result, kind, method, setting)
+    return np.array([max_forgetting(tradeoff_curve(rows), cost) for rows in curves])
+
+
+def gold_gap(result: Fig2, kind: str) -> Floats:
+    """Return how much higher the retrained model's loss on the sequences is, for every seed."""
+    if kind == "stories":
+        field = "repeated.removed"
+        return np.array(result.stories.rise("retrained", field, "standard", field))
+    before = [curves["random"]["one draw"][0].repeated for curves in result.curves[kind]]
+    return np.array(result.unseen_canaries) - before
+
+
+def residual_extraction(result: Fig2, kind: str, method: str) -> Floats:
+    """Return the smallest fraction still extracted at the allowed cost, for every seed."""
+    curves = best_curves(result, kind, method)
+    return np.array(
+        [
+            min(row.extraction for row in rows if row.heldout - rows[0].heldout <= MAX_COST)
+            for rows in curves
+        ]
+    )
+
+
+def sinks_point(result: Fig2) -> Floats:
+    """Return cost and forgetting of removed sinks against standard training, (seeds,2)."""
+    fields = ("heldout.removed", "repeated.removed")
+    return np.transpose([result.stories.rise("sinks", f, "standard", f) for f in fields])
+
+
+def late_falls(history: list[HistoryRow]) -> tuple[float, float, float]:
+    """Return how far both losses fall after the first row with half of the final gap between them.
+
+    Repeated and new sequences, nats per token; and the second as a fraction of its whole fall.
+    """
+    repeated, new = (
+        np.array([getattr(row, split).removed for row in history])
+        for split in ("repeated", "heldout")
+    )
+    gap = new - repeated
+    half = int(np.argmax(gap >= gap[-1] / 2))
+    fall = float(new[half] - new[-1])
+    return float(repeated[half] - repeated[-1]), fall, fall / float(new[0] - new[-1])
+
+
+def label(method: str) -> str:
+    """Return a method's label on one line."""
+    return LABELS[method].replace("\n", " ")
+
+
+def claims(result: Fig2) -> list[Claim]:
+    """Return what section 3 of the paper says, and how the cuts compare with retraining."""
+    cells = list(product(KINDS, LABELS))
+    nats = {cell: forgotten(result, *cell) for cell in cells}
+    closed = {cell: nats[cell] / gold_gap(result, cell[0]) for cell in cells}
+    left = {cell: residual_extraction(result, *cell) for cell in cells}
+    late = [late_falls(row.history) for row in result.stories.methods["standard"]]
+    repeated, new, fraction = np.transpose(late)
+    sinks, gap = sinks_point(result), gold_gap(result, "stories")
+    two, cost = ("gates", "integrated_gradients"), f"at a cost of {MAX_COST}"
+    best = max(LABELS, key=lambda m: closed["stories", m].mean())
+
+    def both_kinds(of: Cells) -> str:
+        return "; ".join(
+            f"{label(m)} {estimate(of['stories', m], 2)} "
+            f"against canaries {estimate(of['canaries', m], 2)}"
+            for m in two
         )
 
-    def beside(of: Cells) -> str:
-        return "; ".join(tell(of, ("stories", m), ("canaries", m)) for m in two)
-
-    def harder(of: Cells) -> bool:
+    def stories_lower(of: Cells) -> bool:
         return all(of["stories", m].mean() < of["canaries", m].mean() for m in two)
 
-    best = max(METHODS, key=lambda m: closed["stories", m].mean())
+    def ratio(method: str) -> float:
+        return float(nats["canaries", method].mean() / max(nats["stories", method].mean(), 1e-9))
+
     found = [
         Claim(
-            "the losses on repeated and on new text fall together: memorization has no phase of its own",
+            "the losses on repeated and on new text fall together: memorization is no late phase",
             "Fig. 2c: 7.0 to 0.02, 7.05 to 2.72",
             f"with half of the gap there, repeated falls by another {estimate(repeated)}, "
-            f"new by {estimate(heldout)}, {share.mean():.1%} of its whole fall",
-            share.mean() >= 0.05,
-            "this language is learnt in 200 steps, down to near its entropy, and only the repeats are left to learn",
+            f"new by {estimate(new)}, {fraction.mean():.1%} of its whole fall",
+            fraction.mean() >= 0.05,
+            "this language is learned in 200 steps, down to near its entropy, and only the repeats "
+            "are left to learn",
         ),
         *(
             Claim(
-                f"{told(m)} find neurons that are a better cut than random ones, for stories",
+                f"{label(m)} find neurons that are better to cut than random ones, for stories",
                 "section 3.2: partially",
-                f"{tell(nats, ('stories', m))}, random {estimate(nats['stories', 'random'], 2)} nats {cost}",
+                f"{label(m)} {estimate(nats['stories', m], 2)}, "
+                f"random {estimate(nats['stories', 'random'], 2)} nats {cost}",
                 nats["stories", m].mean() > nats["stories", "random"].mean(),
                 "the neurons that repeated stories need most are those that every story needs",
             )
             for m in two
         ),
         Claim(
-            "natural text is harder to cut out than canaries, most clearly by integrated gradients",
+            "natural text is harder to cut out than canaries, above all by integrated gradients",
             "section 3.2, Fig. 2a, b",
-            f"{beside(nats)} nats {cost}",
-            harder(nats) and ratio(nats, two[1]) > ratio(nats, two[0]),
+            f"{both_kinds(nats)} nats {cost}",
+            stories_lower(nats) and ratio(two[1]) > ratio(two[0]),
         ),
         Claim(
-            "it is harder as a share of the gold gap too",
+            "it is harder as a fraction of the gold gap too",
             "ours",
-            f"{beside(closed)}, {cost}",
-            harder(closed),
-            f"one who never saw canaries loses {gold_gap(result, 'canaries').mean():.1f} nats on them, more than the "
-            f"{result['guess']:.1f} of a blind guess: most of that gap is grammar, not memory",
+            f"{both_kinds(closed)}, {cost}",
+            stories_lower(closed),
+            "a model that never saw canaries has a loss on them that is higher by "
+            f"{gold_gap(result, 'canaries').mean():.1f} nats; guessing has "
+            f"{result.guessing:.1f}: most of that gap is grammar, not memory",
         ),
         Claim(
             "at that cost no canary can be extracted any more, but stories can",
             "ours",
-            f"{beside(out)}",
-            all(out["canaries", m].mean() <= 0.02 < 0.1 < out["stories", m].mean() for m in two),
+            both_kinds(left),
+            all(left["canaries", m].mean() <= 0.02 < 0.1 < left["stories", m].mean() for m in two),
         ),
         Claim(
-            f"at a cost of at most {LIMIT} nats no cut closes half of the gold gap on stories",
+            f"at a cost of at most {MAX_COST} nats no cut closes half of the gold gap on stories",
             "ours",
-            f"best: {told(best)}, {estimate(closed['stories', best], 2)}",
+            f"best: {label(best)}, {estimate(closed['stories', best], 2)}",
             closed["stories", best].mean() <= 0.5,
-            "the method was tuned on the curve that it is judged by",
+            "each method was tuned on the curve that it is evaluated on",
         ),
         Claim(
-            "memorization sinks lie beyond what any of these cuts reaches",
+            "removed memorization sinks are beyond what any of these cuts reaches",
             "Fig. 4c: (-0.002, 1.88)",
             f"gold gap closed {estimate(sinks[:, 1] / gap)}, cost {estimate(sinks[:, 0], sign='+')}",
-            sinks[:, 0].mean() <= LIMIT
+            sinks[:, 0].mean() <= MAX_COST
             and (sinks[:, 1] / gap).mean() > closed["stories", best].mean(),
         ),
     ]
     return [claim._replace(holds=bool(claim.holds)) for claim in found]
 
 
-def told(method: str) -> str:
-    return METHODS[method].replace("\n", " ")
-
-
-def ratio(nats: Cells, method: str) -> float:
-    """Canaries' forgetting over stories'."""
-    return float(nats["canaries", method].mean() / max(nats["stories", method].mean(), 1e-9))
-
-
-def tabulate(result: dict[str, Any]) -> str:
-    """Forgotten at three costs, gold gap closed and what can still be extracted, under the best setting."""
+def tabulate(result: Fig2) -> str:
+    """Return each method under its best setting: forgotten at three costs, and what is left."""
     rows = []
-    for kind, method in product(FIELD, METHODS):
-        nats = [f"{forgotten(result, kind, method, c).mean():.2f}" for c in (0.01, LIMIT, 0.2)]
-        closed = number(float((forgotten(result, kind, method) / gold_gap(result, kind)).mean()), 2)
-        last = [closed, f"{left(result, kind, method).mean():.0%}", tuned(result, kind, method)]
-        rows.append([f"{kind}: {told(method)}", *nats, *last])
-    costs = ["forgotten at cost 0.01", str(LIMIT), "0.2"]
-    return table(["cut", *costs, f"gold gap closed at {LIMIT}", "extracted", "best setting"], rows)
+    for kind, method in product(KINDS, LABELS):
+        nats = [f"{forgotten(result, kind, method, c).mean():.2f}" for c in (0.01, MAX_COST, 0.2)]
+        closed = float((forgotten(result, kind, method) / gold_gap(result, kind)).mean())
+        left = f"{residual_extraction(result, kind, method).mean():.0%}"
+        setting = best_setting(result, kind, method)
+        rows.append([f"{kind}: {label(method)}", *nats, number(closed, 2), left, setting])
+    costs = ["forgotten at cost 0.01", str(MAX_COST), "0.2"]
+    header = ["cut", *costs, f"gold gap closed at {MAX_COST}", "extracted", "best setting"]
+    return table(header, rows)
 
 
-def draw(result: dict[str, Any], folder: Path) -> list[Path]:
-    """Forgetting against cost for both kinds, and both losses of standard training: fig2.png and fig2.svg."""
-    what, unit = ("stories", "word") if result["corpus"] == "stories" else ("windows", "character")
-    with plt.rc_context(plots.STYLE):
-        fig, axes = plt.subplots(1, 3, figsize=(15.5, 4.4), gridspec_kw={"wspace": 1.0})
-        for ax, kind in zip(axes, FIELD, strict=False):
+def draw(result: Fig2, folder: Path) -> list[Path]:
+    """Draw forgetting against cost for both kinds, and both losses of standard training."""
+    stories = result.corpus == "stories"
+    what, unit = ("stories", "word") if stories else ("windows", "character")
+    with plots.style():
+        fig, axes = plots.subplots(1, 3, figsize=(15.5, 4.4), gridspec_kw={"wspace": 1.0})
+        for ax, kind, name in zip(axes, KINDS, (what, "canaries"), strict=False):
             draw_cuts(ax, result, kind)
-            named = what if kind == "stories" else kind
             xlabel, ylabel = f"cost on new {what} (nats per {unit})", f"forgotten (nats per {unit})"
-            plots.frame(ax, f"{named.capitalize()}: can they be cut out?", ylabel, xlabel)
-        draw_training(axes[2], result, what, unit)
+            plots.frame(ax, f"{name.capitalize()}: can they be cut out?", ylabel, xlabel)
+        lines = [("heldout.removed", "--", f"new {what}")]
+        lines += [("repeated.removed", "-", f"repeated {what}")]
+        ends = [
+            (plots.curve(axes[2], result.stories, "standard", field, line), text, "standard")
+            for field, line, text in lines
+        ]
+        title = "Do both losses fall together?"
+        plots.frame(axes[2], title, f"loss (nats per {unit})", "training step")
+        axes[2].set_ylim(0, None)
+        plots.draw_entropy(axes[2], result.stories.entropy.heldout, 0.8)
+        plots.label_ends(axes[2], ends)
         return plots.save(fig, folder, "fig2")
 
 
-def draw_cuts(ax: Any, result: dict[str, Any], kind: str) -> None:
-    """One line per method, from nothing removed; the allowed cost is shaded, what removed sinks reach a star."""
-    goal = float(gold_gap(result, kind).mean()) if kind == "stories" else result["guess"]
-    furthest = 0.25
-    ax.set(xlim=(-0.05, furthest), ylim=(0, 1.6 * goal))
-    ax.axvspan(-0.05, LIMIT, color="#F2F2F2", zorder=0)
-    ax.axhline(goal, color=plots.COLORS["retrained"], linestyle=":", linewidth=1.6)
+def draw_cuts(ax: Any, result: Fig2, kind: str) -> None:
+    """Draw one line per method; the allowed cost is shaded, a star marks the removed sinks."""
+    goal = float(gold_gap(result, kind).mean()) if kind == "stories" else result.guessing
+    left, right = -0.05, 0.25
+    gray = plots.color_of("retrained")
+    ax.set(xlim=(left, right), ylim=(0, 1.6 * goal))
+    ax.axvspan(left, MAX_COST, color="#F2F2F2", zorder=0)
+    ax.axhline(goal, color=gray, linestyle=":", linewidth=1.6)
     ends = []
-    for method, label in METHODS.items():
-        points = np.mean([path(rows, FIELD[kind]) for rows in cuts(result, kind, method)], axis=0)
-        ax.plot(points[:, 0], points[:, 1], color=plots.COLORS[method])
-        ends.append((within(points, furthest), label, method))
+    for method, text in LABELS.items():
+        curves = [tradeoff_curve(rows) for rows in best_curves(result, kind, method)]
+        points = np.mean(curves, axis=0)
+        ax.plot(points[:, 0], points[:, 1], color=plots.color_of(method))
+        ends.append((max_forgetting(points, right), text, method))
     if kind == "stories":
         ends.append((goal, "never saw them", "retrained"))
-        (x, y), color = sinks_point(result).mean(axis=0), plots.COLORS["sinks"]
+        (x, y), color = sinks_point(result).mean(axis=0), plots.color_of("sinks")
         ax.plot(x, y, "*", color=color, markersize=17)
-        ax.annotate(
-            "sinks\nremoved",
-            (-0.046, y),
-            (0, -12),
-            textcoords="offset points",
-            va="top",
-            color=color,
-        )
+        place = {"textcoords": "offset points", "va": "top"}
+        ax.annotate("sinks\nremoved", (left + 0.004, y), (0, -12), color=color, **place)
     else:
-        ax.text(
-            -0.045, goal, "blind guess", fontsize=11, va="bottom", color=plots.COLORS["retrained"]
-        )
-    plots.label_ends(ax, ends)
-
-
-def draw_training(ax: Any, result: dict[str, Any], what: str, unit: str) -> None:
-    """Standard training: repeated and new sequences."""
-    history = [
-        {"method": "standard", **row}
-        for seed in result["seeds"]
-        for row in seed["stories"]["history"]
-    ]
-    ends = [
-        (plots.curve(ax, history, "standard", field, line), label, "standard")
-        for field, line, label in (
-            ("heldout.removed", "--", f"new {what}"),
-            ("repeated.removed", "-", f"repeated {what}"),
-        )
-    ]
-    plots.frame(ax, "Do both losses fall together?", f"loss (nats per {unit})", "training step")
-    ax.set_ylim(0, None)
-    plots.draw_floor(ax, result["seeds"][0]["stories"]["floor"], 0.8)
+        ax.text(left + 0.005, goal, "guessing", fontsize=11, va="bottom", color=gray)
     plots.label_ends(ax, ends)
