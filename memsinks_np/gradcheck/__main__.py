@@ -9,81 +9,76 @@ import numpy as np
 
 from memsinks_np._internal.backend import BACKENDS, namespace
 from memsinks_np._internal.tables import table
-from memsinks_np.config import ConfigError
-from memsinks_np.gradcheck import LIMITS, Found, check
+from memsinks_np.config import ConfigError, check_seed, require
+from memsinks_np.gradcheck import LIMITS, GradientError, check
 from memsinks_np.gradcheck.cases import cases
 
 
 def parser() -> argparse.ArgumentParser:
+    """Return the command's options."""
     p = argparse.ArgumentParser(
         prog="python -m memsinks_np.gradcheck",
-        description="Check every hand-written gradient against autograd, central differences, the complex step and, "
-        "where it is installed, PyTorch.",
+        description="Check every hand-written gradient against autograd, central differences, the "
+        "complex step and, if it is installed, PyTorch.",
     )
-    p.add_argument("--op", help="only the pairs with this in their name (default: all)")
+    p.add_argument("--op", default="", help="only ops with this in their name (default: all)")
     p.add_argument("--seed", type=int, default=0, help="of all random numbers (default: 0)")
-    p.add_argument(
-        "--dtype",
-        choices=["float64", "float32"],
-        default="float64",
-        help="of ours (default: float64)",
-    )
-    p.add_argument("--backend", choices=BACKENDS, default="numpy", help="of ours (default: numpy)")
-    p.add_argument(
-        "--each", action="store_true", help="a row for every gradient, not only for every pair"
-    )
-    p.add_argument("--json", action="store_true", help="print every gradient's errors as JSON")
+    dtypes = ["float64", "float32"]
+    p.add_argument("--dtype", choices=dtypes, default="float64", help="default: float64")
+    p.add_argument("--backend", choices=BACKENDS, default="numpy", help="default: numpy")
+    p.add_argument("--per-gradient", action="store_true", help="one row per gradient, not per op")
+    p.add_argument("--json", action="store_true", help="print the errors as JSON")
     return p
 
 
-def tell(found: list[Found], each: bool) -> str:
-    """A row per pair (or per gradient): the largest error against each reference."""
-    groups: dict[tuple[str, ...], list[Found]] = {}
-    for f in found:
-        groups.setdefault((f.case, f.input) if each else (f.case,), []).append(f)
-    who = [w for w in LIMITS if any(w in f.errors for f in found)]
+def tabulate(results: list[GradientError], per_gradient: bool) -> str:
+    """Return a table of the largest error against each reference, per op or per gradient."""
+    groups: dict[str, list[GradientError]] = {}
+    for r in results:
+        groups.setdefault(f"{r.case}, {r.input}" if per_gradient else r.case, []).append(r)
+    names = [name for name in LIMITS if any(name in r.errors for r in results)]
     rows = [
         [
-            ", ".join(key),
-            str(len(of)),
-            *(f"{max(f.errors.get(w, 0.0) for f in of):.1e}" for w in who),
+            key,
+            *([] if per_gradient else [str(len(group))]),
+            *(f"{max(r.errors.get(name, 0.0) for r in group):.1e}" for name in names),
         ]
-        for key, of in groups.items()
+        for key, group in groups.items()
     ]
-    return table(["pair", "gradients", *who], rows)
+    header = ["gradient"] if per_gradient else ["op", "grads"]
+    return table([*header, *names], rows)
+
+
+def run(args: argparse.Namespace) -> list[GradientError]:
+    """Check the chosen ops. Raises ConfigError for options that cannot work."""
+    check_seed(args.seed)
+    known = cases(args.seed)
+    chosen = [case for case in known if args.op in case.name]
+    names = ", ".join(case.name for case in known)
+    require(bool(chosen), f"--op {args.op!r} is in no name; choose from {names}")
+    xp, dtype = namespace(args.backend), np.dtype(args.dtype)
+    return [r for case in chosen for r in check(case, args.seed, dtype=dtype, xp=xp)]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; return 1 if a gradient is wrong."""
     p = parser()
-    a = p.parse_args(argv)
-    if a.seed < 0:
-        p.exit(2, f"--seed {a.seed} is negative; choose 0 or more\n")
-    chosen = [case for case in cases(a.seed) if (a.op or "") in case.name]
-    if not chosen:
-        p.exit(
-            2,
-            f"--op {a.op!r} is in no name; choose from {', '.join(c.name for c in cases(a.seed))}\n",
-        )
+    args = p.parse_args(argv)
     try:
-        xp = namespace(a.backend)
+        results = run(args)
     except ConfigError as e:
         p.exit(2, f"{e}\n")
-    found = [f for case in chosen for f in check(case, a.seed, dtype=np.dtype(a.dtype), xp=xp)]
-    failed = [f for f in found if not f.ok]
-    if a.json:
-        print(
-            json.dumps(
-                [{"pair": f.case, "gradient": f.input, "ok": f.ok, **f.errors} for f in found],
-                indent=1,
-            )
-        )
-        return 1 if failed else 0
-    print(tell(found, a.each))
-    for f in failed:
-        errors = ", ".join(f"{w} {e:.1e}" for w, e in f.errors.items())
-        print(f"FAILS  {f.case}: gradient of {f.input} ({errors})")
-    print(f"{len(found) - len(failed)} of {len(found)} gradients agree with every reference")
-    return 1 if failed else 0
+    failed = [r for r in results if not r.ok]
+    if args.json:
+        rows = [{"op": r.case, "gradient": r.input, "ok": r.ok, **r.errors} for r in results]
+        print(json.dumps(rows, indent=1))
+        return bool(failed)
+    print(tabulate(results, args.per_gradient))
+    for r in failed:
+        errors = ", ".join(f"{name} {error:.1e}" for name, error in r.errors.items())
+        print(f"FAILED: {r.case}, gradient of {r.input} ({errors})")
+    print(f"{len(results) - len(failed)} of {len(results)} gradients agree with every reference")
+    return bool(failed)
 
 
 if __name__ == "__main__":

@@ -1,222 +1,205 @@
-"""Every forward/backward pair of the package, ready to be checked (see gradcheck.py).
+"""Every forward/backward op of the package, and whole models, as cases for `check`.
 
-Sizes are small, odd and unequal, so that no transposed axis fits by accident.  Inputs are random, never 0 or 1.
+Sizes are small, odd and unequal, so that no transposed axis fits by accident. Inputs are random,
+never 0 or 1.
 """
 
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from memsinks_np import model, ops, sinks
 from memsinks_np._internal.backend import to_device, to_host
-from memsinks_np.config import ModelConfig, SinkConfig
 from memsinks_np.baselines import gates, localize, unlearn
+from memsinks_np.config import ModelConfig, SinkConfig
+from memsinks_np.data.batches import make_batch
+from memsinks_np.gradcheck import Case
 
 B, T, C, H, K, G, S, V = 3, 5, 6, 2, 3, 4, 7, 11
-
-
-class Case(NamedTuple):
-    """A pair to check: `backward(xp, dy, cache)` gives one gradient for each of `inputs`, by name.
-
-    What the forward needs beside its inputs (masks, targets) is data, and each reference has its own kind of array:
-    hand it on as `to_device(xp, data)`, or on a page, where xp is NumPy's or autograd's, as `xp.asarray(data)`.
-    """
-
-    name: str
-    forward: Callable[..., tuple[Any, Any]]
-    backward: Callable[..., Any]
-    inputs: dict[str, Any]
-
-
-def densify(grad: Any, like: Any) -> Any:
-    """A row-sparse gradient (rows, values) as a full array; a full one as it is."""
-    if not isinstance(grad, tuple):
-        return to_host(grad)
-    rows, values = to_host(grad[0]), to_host(grad[1])
-    out = np.zeros_like(like)
-    np.add.at(out, rows, values)
-    return out
+INDEX = np.array([[0, 2, 4], [1, 2, 6], [4, 5, 2]])  # all share sink 2; sink 3 is inactive
+MASK = np.array([[1, 0, 1, 0, 1, 0, 0], [0, 1, 1, 0, 0, 0, 1], [0.3, 0.3, 0, 0.3, 0, 0, 0.3]])
+ATTN_MASK = np.triu(np.full((T, T), -np.inf), k=1)
 
 
 def cases(seed: int = 0) -> list[Case]:
-    """Every forward/backward pair of the package, and whole models."""
+    """Return all cases, with random inputs."""
     rng = np.random.default_rng(seed)
+    models = {"rows": sinks.Rows(INDEX), "mask": sinks.Mask(MASK), "none": sinks.NO_SINKS}
+    return [
+        *transformer_cases(rng),
+        *sink_cases(rng),
+        *baseline_cases(rng),
+        block_case(rng),
+        *(model_case(f"model, {name}", selection, rng) for name, selection in models.items()),
+        gated_model_case(rng),
+    ]
 
-    def rand(**shapes: tuple[int, ...]) -> dict[str, Any]:
-        return {name: rng.standard_normal(shape) for name, shape in shapes.items()}
 
+def random_inputs(rng: Any, **shapes: tuple[int, ...]) -> dict[str, Any]:
+    """Return random arrays by name."""
+    return {name: rng.standard_normal(shape) for name, shape in shapes.items()}
+
+
+def transformer_cases(rng: Any) -> list[Case]:
+    """Return the cases of ops.py."""
+    linear = random_inputs(rng, x=(B, T, C), W=(C, G))
+    norm = random_inputs(rng, x=(B, T, C), g=(C,), b=(C,))
+    heads = random_inputs(rng, q=(B, H, T, K), k=(B, H, T, K), v=(B, H, T, K))
+    mlp = random_inputs(rng, x=(B, T, C), W_in=(C, G), b_in=(G,), W_out=(G, C), b_out=(C,))
     target = np.eye(V)[rng.integers(V, size=(B, T))]
-    attn_mask = np.triu(np.full((T, T), -np.inf), k=1)
-    heads = {"q": (B, H, T, K), "k": (B, H, T, K), "v": (B, H, T, K)}
-    pool = {"x": (B, T, C), "W_in": (S, C), "b_in": (S,), "W_out": (S, C)}
-    mask = np.array([[1, 0, 1, 0, 1, 0, 0], [0, 1, 1, 0, 0, 0, 1], [0.3, 0.3, 0, 0.3, 0, 0, 0.3]])
-    reference = rng.standard_normal(B)
-    index = np.array([[0, 2, 4], [1, 2, 6], [4, 5, 2]])  # sink 2 is shared by all, sink 3 is off
-    noise = np.array(
-        [[0.001, 0.3, 0.6, 0.999], [0.4, 0.002, 0.7, 0.55]]
-    )  # of gates: some end up closed, some open
-    pairs = [
-        Case("linear", ops.linear_forward, ops.linear_backward, rand(x=(B, T, C), W=(C, G))),
-        Case(
-            "layernorm",
-            ops.layernorm_forward,
-            ops.layernorm_backward,
-            rand(x=(B, T, C), g=(C,), b=(C,)),
-        ),
-        Case("gelu", ops.gelu_forward, ops.gelu_backward, rand(x=(B, T, G))),
-        split_heads_case(rand(qkv=(B, T, 3 * C))),
-        Case(
-            "merge_heads",
-            lambda xp, z: (ops.merge_heads(xp, z), None),
-            lambda xp, dy, cache: ops.merge_heads_backward(xp, dy, H),
-            rand(z=(B, H, T, K)),
-        ),
-        Case("softmax", ops.softmax_forward, ops.softmax_backward, rand(s=(B, H, T, T))),
-        Case(
-            "attention",
-            lambda xp, q, k, v: ops.attention_forward(xp, q, k, v, to_device(xp, attn_mask)),
-            ops.attention_backward,
-            rand(**heads),
-        ),
-        Case(
-            "mlp",
-            ops.mlp_forward,
-            ops.mlp_backward,
-            rand(x=(B, T, C), W_in=(C, G), b_in=(G,), W_out=(G, C), b_out=(C,)),
-        ),
-        Case(
-            "cross_entropy",
-            lambda xp, z: ops.cross_entropy_forward(xp, z, to_device(xp, target)),
-            ops.cross_entropy_backward,
-            rand(logits=(B, T, V)),
-        ),
-        Case(
-            "masked_sink",
-            lambda xp, x, *w: sinks.masked_sink_forward(xp, x, to_device(xp, mask), *w),
-            sinks.masked_sink_backward,
-            rand(**pool),
-        ),
-        gathered_case(index, rand(**pool)),
-        Case(
-            "npo",
-            lambda xp, nll: unlearn.npo_forward(xp, nll, to_device(xp, reference), 0.7),
-            unlearn.npo_backward,
-            rand(nll=(B, T)),
-        ),
-        Case(
-            "hard_concrete",
-            lambda xp, a: gates.hard_concrete_forward(xp, a, to_device(xp, noise)),
-            gates.hard_concrete_backward,
-            rand(a=(2, G)),
-        ),
-        Case("open_share", gates.open_share_forward, gates.open_share_backward, rand(a=(2, G))),
-    ]
-    on = {"own (gathered)": sinks.Rows(index), "mask": sinks.Mask(mask), "no sinks": None}
-    models = [
-        model_case(name, selected, tied, rng)
-        for name, selected in on.items()
-        for tied in (True, False)
-    ]
-    return [*pairs, block_case(sinks.Rows(index), rng), *models, gates_case(rng)]
 
-
-def split_heads_case(inputs: dict[str, Any]) -> Case:
-    def forward(xp: Any, qkv: Any) -> tuple[Any, Any]:
+    def split(xp: Any, qkv: Any) -> tuple[Any, Any]:
         return xp.stack(ops.split_heads(xp, qkv, H)), None
 
-    def backward(xp: Any, dy: Any, cache: Any) -> Any:
+    def split_backward(xp: Any, dy: Any, cache: Any) -> Any:
         return ops.split_heads_backward(xp, dy[0, ...], dy[1, ...], dy[2, ...])
 
-    return Case("split_heads", forward, backward, inputs)
+    def merge(xp: Any, z: Any) -> tuple[Any, Any]:
+        return ops.merge_heads(xp, z), None
+
+    def merge_backward(xp: Any, dy: Any, cache: Any) -> Any:
+        return ops.merge_heads_backward(xp, dy, H)
+
+    def attention(xp: Any, q: Any, k: Any, v: Any) -> tuple[Any, Any]:
+        return ops.attention_forward(xp, q, k, v, to_device(xp, ATTN_MASK))
+
+    def entropy(xp: Any, logits: Any) -> tuple[Any, Any]:
+        return ops.cross_entropy_forward(xp, logits, to_device(xp, target))
+
+    x, s = random_inputs(rng, x=(B, T, G)), random_inputs(rng, s=(B, H, T, T))
+    qkv, z = random_inputs(rng, qkv=(B, T, 3 * C)), random_inputs(rng, z=(B, H, T, K))
+    logits = random_inputs(rng, logits=(B, T, V))
+    return [
+        Case("linear", ops.linear_forward, ops.linear_backward, linear),
+        Case("layernorm", ops.layernorm_forward, ops.layernorm_backward, norm),
+        Case("gelu", ops.gelu_forward, ops.gelu_backward, x),
+        Case("split_heads", split, split_backward, qkv),
+        Case("merge_heads", merge, merge_backward, z),
+        Case("softmax", ops.softmax_forward, ops.softmax_backward, s),
+        Case("attention", attention, ops.attention_backward, heads),
+        Case("mlp", ops.mlp_forward, ops.mlp_backward, mlp),
+        Case("cross_entropy", entropy, ops.cross_entropy_backward, logits),
+    ]
 
 
-def gathered_case(index: Any, inputs: dict[str, Any]) -> Case:
-    def backward(xp: Any, dy: Any, cache: Any) -> list[Any]:
+def sink_cases(rng: Any) -> list[Case]:
+    """Return the masked and the gathered sinks."""
+    pool = random_inputs(rng, x=(B, T, C), W_in=(S, C), b_in=(S,), W_out=(S, C))
+
+    def masked(xp: Any, x: Any, *w: Any) -> tuple[Any, Any]:
+        return sinks.masked_sink_forward(xp, x, to_device(xp, MASK), *w)
+
+    def gathered(xp: Any, x: Any, *w: Any) -> tuple[Any, Any]:
+        return sinks.gathered_sink_forward(xp, x, to_device(xp, INDEX), *w)
+
+    def gathered_backward(xp: Any, dy: Any, cache: Any) -> list[Any]:
         grads = sinks.gathered_sink_backward(xp, dy, cache)
-        return [densify(g, x) for g, x in zip(grads, inputs.values(), strict=True)]
+        return [densify(g, x) for g, x in zip(grads, pool.values(), strict=True)]
 
-    return Case(
-        "gathered_sink",
-        lambda xp, x, *w: sinks.gathered_sink_forward(xp, x, to_device(xp, index), *w),
-        backward,
-        inputs,
-    )
+    return [
+        Case("masked_sink", masked, sinks.masked_sink_backward, pool),
+        Case("gathered_sink", gathered, gathered_backward, pool),
+    ]
 
 
-def small_model(tied: bool, rng: Any) -> tuple[ModelConfig, dict[str, Any]]:
-    """A model of two layers whose parameters are all random, far from their initial values."""
+def baseline_cases(rng: Any) -> list[Case]:
+    """Return the ops of the baselines."""
+    before = rng.standard_normal(B)
+    noise = np.array([[0.001, 0.3, 0.6, 0.999], [0.4, 0.002, 0.7, 0.55]])  # closes and opens gates
+    nll, a = random_inputs(rng, nll=(B, T)), random_inputs(rng, a=(2, G))
+
+    def npo(xp: Any, nll: Any) -> tuple[Any, Any]:
+        return unlearn.npo_forward(xp, nll, to_device(xp, before), 0.7)
+
+    def hard_concrete(xp: Any, a: Any) -> tuple[Any, Any]:
+        return gates.hard_concrete_forward(xp, a, to_device(xp, noise))
+
+    return [
+        Case("npo", npo, unlearn.npo_backward, nll),
+        Case("hard_concrete", hard_concrete, gates.hard_concrete_backward, a),
+        Case("open_share", gates.open_share_forward, gates.open_share_backward, a),
+    ]
+
+
+def small_model(rng: Any) -> tuple[ModelConfig, dict[str, Any]]:
+    """Return a model of two layers whose parameters are random, far from their initial values."""
     pool = SinkConfig(n_sink=S, n_active=1)
-    cfg = ModelConfig(
-        n_vocab=V, n_ctx=T + 2, d_model=C, n_heads=H, n_layers=2, n_shared=G, sinks=pool, tied=tied
-    )
-    start = model.init_params(cfg, dtype=np.float64)
-    return cfg, {name: w + 0.5 * rng.standard_normal(w.shape) for name, w in start.items()}
+    sizes = {"n_vocab": V, "n_ctx": T + 2, "d_model": C, "n_heads": H, "n_shared": G}
+    cfg = ModelConfig(**sizes, n_layers=2, sinks=pool)
+    initial = model.init_params(cfg, dtype=np.float64)
+    return cfg, {name: w + 0.5 * rng.standard_normal(w.shape) for name, w in initial.items()}
 
 
-def block_case(selected: Any, rng: Any) -> Case:
-    cfg, params = small_model(True, rng)
-    attn_mask = np.triu(np.full((T, T), -np.inf), k=1)
+def block_case(rng: Any) -> Case:
+    """Return one block, with sinks."""
+    cfg, params = small_model(rng)
     weights = model.block_params(params, 0)
-    inputs = {"x": rng.standard_normal((B, T, C)), **weights}
 
     def forward(xp: Any, x: Any, *w: Any) -> tuple[Any, Any]:
-        on, unseen = to_device(xp, (selected, attn_mask))
-        return model.block_forward(
-            xp, x, on, unseen, dict(zip(weights, w, strict=True)), cfg.n_heads
-        )
+        selection, attn_mask = to_device(xp, (sinks.Rows(INDEX), ATTN_MASK))
+        named = dict(zip(weights, w, strict=True))
+        return model.block_forward(xp, x, selection, attn_mask, named, cfg.n_heads)
 
     def backward(xp: Any, dy: Any, cache: Any) -> list[Any]:
         dx, grads = model.block_backward(xp, dy, cache)
         return [dx, *(densify(grads[name], w) for name, w in weights.items())]
 
-    return Case("block", forward, backward, inputs)
+    return Case("block", forward, backward, {**random_inputs(rng, x=(B, T, C)), **weights})
 
 
-def model_case(name: str, selected: Any, tied: bool, rng: Any) -> Case:
-    """From every parameter to the loss of every word."""
-    cfg, params = small_model(tied, rng)
-    if selected is None:
-        params = sinks.prune(params)
-    batch = model.make_batch(
-        cfg, rng.integers(V, size=(B, T + 1)), (selected,) * cfg.n_layers, np.float64
-    )
+def model_case(name: str, selection: sinks.Selection, rng: Any) -> Case:
+    """Return a whole model, from its parameters to the loss of every token."""
+    cfg, params = small_model(rng)
+    params = params if selection else sinks.prune(params)
+    batch = make_batch(cfg, rng.integers(V, size=(B, T + 1)), selection, np.float64)
 
     def forward(xp: Any, *values: Any) -> tuple[Any, Any]:
-        moved = to_device(xp, batch)
-        logits, c_model = model.model_forward(
-            xp, dict(zip(params, values, strict=True)), moved, cfg
-        )
-        nll, c_nll = ops.cross_entropy_forward(xp, logits, moved.targets)
-        return nll, (c_model, c_nll)
+        return token_losses(xp, dict(zip(params, values, strict=True)), batch, cfg)
 
     def backward(xp: Any, dnll: Any, cache: Any) -> list[Any]:
-        c_model, c_nll = cache
-        grads = model.model_backward(xp, ops.cross_entropy_backward(xp, dnll, c_nll), c_model)
+        grads = token_losses_backward(xp, dnll, cache)
         return [densify(grads[n], w) for n, w in params.items()]
 
-    return Case(
-        f"model, {name}, {'tied' if tied else 'random_sinks'} head", forward, backward, params
-    )
+    return Case(name, forward, backward, params)
 
 
-def gates_case(rng: Any) -> Case:
-    """From the gates of all MLP neurons to the loss of every word."""
-    cfg, params = small_model(True, rng)
+def gated_model_case(rng: Any) -> Case:
+    """Return a whole model, from the gates of its MLP neurons to the loss of every token."""
+    cfg, params = small_model(rng)
     params = sinks.prune(params)
-    batch = model.make_batch(cfg, rng.integers(V, size=(B, T + 1)), sinks.NO_SINKS, np.float64)
+    batch = make_batch(cfg, rng.integers(V, size=(B, T + 1)), sinks.NO_SINKS, np.float64)
 
     def forward(xp: Any, g: Any) -> tuple[Any, Any]:
-        moved, weights = to_device(xp, (batch, params))
-        logits, c_model = model.model_forward(xp, localize.gated(weights, g), moved, cfg)
-        nll, c_nll = ops.cross_entropy_forward(xp, logits, moved.targets)
-        return nll, (c_model, c_nll, weights)
+        weights = to_device(xp, params)
+        nll, cache = token_losses(xp, localize.gated(weights, g), batch, cfg)
+        return nll, (cache, weights)
 
     def backward(xp: Any, dnll: Any, cache: Any) -> Any:
-        c_model, c_nll, weights = cache
-        grads = model.model_backward(xp, ops.cross_entropy_backward(xp, dnll, c_nll), c_model)
-        return localize.gate_grads(xp, weights, grads)
+        c_losses, weights = cache
+        return localize.gate_grads(xp, weights, token_losses_backward(xp, dnll, c_losses))
 
-    return Case(
-        "gates of a model", forward, backward, {"gates": rng.standard_normal((cfg.n_layers, G))}
-    )
+    gate_values = random_inputs(rng, gates=(cfg.n_layers, G))
+    return Case("model, gates", forward, backward, gate_values)
+
+
+def token_losses(xp: Any, params: Any, batch: model.Batch, cfg: ModelConfig) -> tuple[Any, Any]:
+    """Run a model and the cross-entropy, and keep both caches."""
+    batch = to_device(xp, batch)
+    logits, c_model = model.model_forward(xp, params, batch, cfg)
+    nll, c_nll = ops.cross_entropy_forward(xp, logits, batch.targets)
+    return nll, (c_model, c_nll)
+
+
+def token_losses_backward(xp: Any, dnll: Any, cache: Any) -> dict[str, Any]:
+    """Return the gradient of every parameter."""
+    c_model, c_nll = cache
+    return model.model_backward(xp, ops.cross_entropy_backward(xp, dnll, c_nll), c_model)
+
+
+def densify(grad: Any, like: Any) -> Any:
+    """Return a gradient as a full array on the host; a RowGrad may list a row more than once."""
+    if not isinstance(grad, sinks.RowGrad):
+        return to_host(grad)
+    full = np.zeros_like(like)
+    np.add.at(full, to_host(grad.rows), to_host(grad.values))
+    return full

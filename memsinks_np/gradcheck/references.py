@@ -1,7 +1,7 @@
-"""Who else knows a gradient: autograd's tape, PyTorch's tape, the complex step, central differences.
+"""Reference gradients: autograd, PyTorch, the complex step, central differences.
 
-A pair is tested through the number <dy, forward(inputs)>, whose gradient is what the backward returns for dy.
-Each reference gets the *same* forward, in another namespace or with other numbers.
+An op is tested through the number sum(dy * forward(inputs)), whose gradient is what the backward
+returns for dy. Each reference runs the *same* forward, in another namespace or on other numbers.
 """
 
 import importlib.util
@@ -15,7 +15,7 @@ Forward = Callable[..., tuple[Any, Any]]
 
 
 def autograd(forward: Forward, values: list[Any], dy: Any) -> list[Any]:
-    """Gradients from autograd's tape over the forward, spelled for autograd by `autograd_namespace`."""
+    """Return the gradients that autograd computes."""
     from autograd import grad
 
     xp = autograd_namespace()
@@ -24,24 +24,25 @@ def autograd(forward: Forward, values: list[Any], dy: Any) -> list[Any]:
 
 
 def autograd_namespace() -> Any:
-    """autograd.numpy, with `take` as indexing: its tape knows only that."""
+    """Return autograd.numpy with a `take` that autograd can differentiate: indexing."""
     import autograd.numpy as anp
 
-    return SimpleNamespace(**{**vars(anp), "take": rows_of})
+    return SimpleNamespace(**{**vars(anp), "take": take_rows})
 
 
-def rows_of(x: Any, index: Any, axis: int) -> Any:
-    """What `take` returns along axis 0, the only one that our forwards take from."""
+def take_rows(x: Any, index: Any, axis: int) -> Any:
+    """Return x[index]: `take` along axis 0, the only axis that the forwards use."""
     assert axis == 0
     return x[index]
 
 
 def torch_installed() -> bool:
+    """Return whether PyTorch can be imported."""
     return importlib.util.find_spec("torch") is not None
 
 
 def torch(forward: Forward, values: list[Any], dy: Any) -> list[Any]:
-    """Gradients from PyTorch's tape over the forward, spelled for PyTorch by `torch_namespace`."""
+    """Return the gradients that PyTorch computes."""
     xp = torch_namespace()
     inputs = [xp.asarray(v).requires_grad_() for v in values]
     xp.sum(forward(xp, *inputs)[0] * xp.asarray(dy)).backward()
@@ -52,20 +53,18 @@ def torch(forward: Forward, values: list[Any], dy: Any) -> list[Any]:
 
 
 def torch_namespace() -> Any:
-    """The names that our forwards use, over PyTorch tensors whose in-place operators make new ones.
+    """Return NumPy's names for PyTorch's functions, as far as the forwards use them.
 
-    (An in-place operator may not overwrite what the tape still needs; ours overwrite their own temporaries.)
+    In-place operators make new tensors: PyTorch's own would overwrite what its backward needs.
     """
     import torch as t
 
     class Tensor(t.Tensor):
-        __iadd__, __isub__, __imul__, __itruediv__ = (
-            t.Tensor.__add__,
-            t.Tensor.__sub__,
-            t.Tensor.__mul__,
-            t.Tensor.__truediv__,
-        )
-        __array_priority__ = 1000  # a NumPy array on the left leaves the operation to us
+        __iadd__ = t.Tensor.__add__
+        __isub__ = t.Tensor.__sub__
+        __imul__ = t.Tensor.__mul__
+        __itruediv__ = t.Tensor.__truediv__
+        __array_priority__ = 1000  # `array * tensor` calls the tensor's operator
 
         def __rmul__(self, other: Any) -> Any:
             return self * t.as_tensor(other, dtype=self.dtype)
@@ -82,7 +81,7 @@ def torch_namespace() -> Any:
         )
 
     class Names(SimpleNamespace):
-        def __getattr__(self, name: str) -> Any:  # what needs no other spelling
+        def __getattr__(self, name: str) -> Any:  # all other names are the same
             return getattr(t, name)
 
     return Names(
@@ -92,29 +91,31 @@ def torch_namespace() -> Any:
         mean=reduce(t.mean),
         max=reduce(t.amax),
         asarray=lambda a: t.tensor(np.asarray(a)).as_subclass(Tensor),
-        take=rows_of,
+        take=take_rows,
     )
-
-
-def nudged(values: list[Any], i: int, by: Any) -> list[Any]:
-    return [x + by if j == i else x for j, x in enumerate(values)]
 
 
 def complex_slope(
     forward: Forward, values: list[Any], i: int, dy: Any, v: Any, h: float = 1e-30
 ) -> float:
-    """Slope along v: the imaginary part of <dy, forward(x + ihv)> / h, which nothing is subtracted from.
+    """Return the slope along v by the complex step: Im sum(dy * forward(x + ihv)) / h.
 
-    Exact to rounding for every forward that is analytic (Squire and Trapp 1998): the step can be so small that its
-    square vanishes.
+    Exact up to rounding for an analytic forward (Squire and Trapp 1998): nothing is subtracted, so
+    h can be so small that its square vanishes.
     """
-    whole = [np.asarray(x, np.complex128) for x in values]
-    return float(np.sum(forward(np, *nudged(whole, i, 1j * h * v))[0] * dy).imag) / h
+    values = [np.asarray(x, np.complex128) for x in values]
+    return _along(forward, values, i, dy, 1j * h * v).imag / h
 
 
 def central_slope(
     forward: Forward, values: list[Any], i: int, dy: Any, v: Any, eps: float = 1e-5
 ) -> float:
-    """Slope along v: (f(x + eps v) - f(x - eps v)) / 2 eps, good to about ten digits."""
-    up, down = (float(np.sum(forward(np, *nudged(values, i, e * v))[0] * dy)) for e in (eps, -eps))
-    return (up - down) / (2 * eps)
+    """Return the slope along v by central differences, which have about ten correct digits."""
+    up, down = (_along(forward, values, i, dy, e * v) for e in (eps, -eps))
+    return (up - down).real / (2 * eps)
+
+
+def _along(forward: Forward, values: list[Any], i: int, dy: Any, step: Any) -> complex:
+    """Return sum(dy * forward(inputs)) with `step` added to input i."""
+    inputs = [x + step if j == i else x for j, x in enumerate(values)]
+    return complex(np.sum(forward(np, *inputs)[0] * dy))
