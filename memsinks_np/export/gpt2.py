@@ -1,14 +1,12 @@
-"""A trained model as safetensors under GPT-2's names, for other libraries; our own format is checkpoint.py.
+"""Write a trained model as safetensors under GPT-2's names, for other libraries.
 
-The layout is that of the `GPT2LMHeadModel` of Hugging Face: matrices (in, out), queries, keys and values side by
-side in `c_attn`.  Two things differ from GPT-2.
+The layout is that of Hugging Face's `GPT2LMHeadModel`: matrices are (in, out), and queries, keys
+and values form one matrix, `c_attn`. A GPT-2 loader also needs a config.json: n_positions=n_ctx,
+n_embd=d_model, n_inner=n_shared, and GPT-2's own activation. Two things differ from GPT-2:
 
-Our projections have no biases.  The file holds biases of zero in their place, which compute the same, so that a
-stock GPT-2 loader finds every array that it asks for.  It also asks for a config.json, with n_positions=n_ctx,
-n_embd=d_model, n_inner=n_shared and GPT-2's own activation.
-
-The sinks are three more arrays in each layer, one row per sink.  A stock loader does not know them and leaves them
-out: what it loads is the model with its sinks removed, as after `prune`.  torch_bridge.py takes them along.
+- Attention has no biases. The file holds zeros, which compute the same.
+- Each layer has three more arrays for the sinks, one row per sink. A GPT-2 loader ignores them, so
+  that its model is the one with sinks removed, as after `prune`. torch_model.py loads them too.
 """
 
 import json
@@ -20,9 +18,10 @@ import numpy as np
 
 from memsinks_np import __version__
 from memsinks_np._internal.files import write_atomic
+from memsinks_np._internal.typing import Params
 from memsinks_np.config import ConfigError, ModelConfig, SinkConfig, require
 from memsinks_np.model import init_params
-from memsinks_np.sinks import Params
+from memsinks_np.sinks import is_sink
 
 BLOCK = {
     "ln1.g": "ln_1.weight",
@@ -42,10 +41,8 @@ BLOCK = {
 ENDS = {"wte": "wte.weight", "wpe": "wpe.weight", "lnf.g": "ln_f.weight", "lnf.b": "ln_f.bias"}
 
 
-def gpt2_name(name: str) -> str:  # "h0.mlp.W_in" -> "transformer.h.0.mlp.c_fc.weight"
-    """The name of a parameter in GPT-2."""
-    if name == "head":
-        return "lm_head.weight"
+def gpt2_name(name: str) -> str:
+    """Return GPT-2's name of a parameter: "h0.W_O" -> "transformer.h.0.attn.c_proj.weight"."""
     if name in ENDS:
         return f"transformer.{ENDS[name]}"
     layer, _, rest = name.partition(".")
@@ -53,7 +50,7 @@ def gpt2_name(name: str) -> str:  # "h0.mlp.W_in" -> "transformer.h.0.mlp.c_fc.w
 
 
 def gpt2_arrays(params: Params, cfg: ModelConfig) -> Params:
-    """All parameters by their names in GPT-2, and the biases of zero that it expects."""
+    """Return all parameters under GPT-2's names, and zeros for the biases of attention."""
     arrays = {gpt2_name(name): w for name, w in params.items()}
     for layer in range(cfg.n_layers):
         for part, n in (("c_attn", 3 * cfg.d_model), ("c_proj", cfg.d_model)):
@@ -62,9 +59,9 @@ def gpt2_arrays(params: Params, cfg: ModelConfig) -> Params:
 
 
 def save(path: Path, params: Params, cfg: ModelConfig) -> None:
-    """Write a model, whole or pruned, as one safetensors file; its sizes and ID scheme are JSON in the metadata.
+    """Write a model, whole or pruned, with its configuration as JSON in the metadata.
 
-    Raises ConfigError where the safetensors package is not installed, or the parameters are not those of `cfg`.
+    Raises ConfigError if safetensors is not installed, or if the parameters do not fit `cfg`.
     """
     try:
         from safetensors.numpy import save as to_bytes
@@ -72,27 +69,25 @@ def save(path: Path, params: Params, cfg: ModelConfig) -> None:
         raise ConfigError(
             'safetensors is not installed; python -m pip install -e ".[bench]"'
         ) from None
-    if not any(".sink." in name for name in params):
+    if not any(map(is_sink, params)):
         cfg = replace(cfg, sinks=None)
     for name, like in init_params(cfg).items():
         shape = params[name].shape if name in params else None
-        require(
-            shape == like.shape,
-            f"{name} has shape {shape}, but the configuration asks for {like.shape}",
-        )
-    # contiguous copies: safetensors writes a transposed array in the order of its memory, and wrong, without a word
+        message = f"{name} has shape {shape}, but the configuration requires {like.shape}"
+        require(shape == like.shape, message)
+    # safetensors writes the memory of an array as it is, so a transposed array must be copied
     arrays = {name: np.ascontiguousarray(w) for name, w in gpt2_arrays(params, cfg).items()}
-    made = json.dumps({"version": __version__, "model": asdict(cfg)})
-    write_atomic(Path(path), to_bytes(arrays, metadata={"format": "pt", "memsinks_np": made}))
+    meta = json.dumps({"version": __version__, "model": asdict(cfg)})
+    write_atomic(Path(path), to_bytes(arrays, metadata={"format": "pt", "memsinks_np": meta}))
 
 
 def config_of(metadata: dict[str, str] | None) -> ModelConfig:
-    """The configuration that `save` has written; raises ConfigError for the metadata of any other file."""
+    """Return the configuration that `save` wrote. Raises ConfigError for other metadata."""
     try:
         model: dict[str, Any] = json.loads((metadata or {})["memsinks_np"])["model"]
         sinks = model.pop("sinks")
         return ModelConfig(**model, sinks=sinks and SinkConfig(**sinks))
     except (AttributeError, KeyError, TypeError, ValueError) as e:
         raise ConfigError(
-            f"not a model that memsinks_np has exported ({type(e).__name__}); use export.save"
+            f"not a model that memsinks_np exported ({type(e).__name__}); use export.gpt2.save"
         ) from None
