@@ -1,12 +1,13 @@
 """A toy story language whose next-word probabilities are known exactly.
 
-    lily found a red ball . she kicked the ball slowly . her aunt hid the ball near the barn . lily was ...
+    lily found a red ball . she kicked the ball slowly . her aunt hid the ball near the barn . lily
 
-A story opens with a name, an adjective and a noun, and goes on with sentences about them.  Two agreements
-reach back many words: the name decides she/he and her/his, and the noun, which returns, decides the verbs
-(nobody eats a ball).  The words so far determine the state of the generator, and in each state all possible
-next words are equally likely, so every probability is exact: given the first word, no model that is
-independent of a story can be expected to predict it better than `log_prob` does.
+A story opens with a name, an adjective and a noun, and continues with sentences about them. Two
+agreements span many words: the name decides she/he and her/his; the noun, which returns, decides
+the verbs (a ball is kicked, an apple is eaten). The words so far determine the state of the
+generator. In each state all possible next words are equally likely, so every probability is exact:
+no model that has not seen a story can have a lower expected loss on it than `log_prob`, given its
+first word.
 """
 
 from functools import lru_cache
@@ -15,19 +16,18 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from memsinks_np._internal.ids import uniform
+from memsinks_np._internal.ids import integers, uniform
+from memsinks_np._internal.typing import Floats, Tokens
 
 
 class Grammar(NamedTuple):
-    """How stories are made: small words stand for themselves, CAPITALS are choices, `@` refers back."""
+    """Rules of a language. Small words are literal, CAPITALS are choices, `@` refers back."""
 
     pronouns: dict[str, tuple[str, str]]  # NAME -> @they, @their
     verbs: dict[str, str]  # NOUN -> the slot that VERB becomes
     opening: str
-    sentences: tuple[str, ...]  # follow in any order; each starts with another word
-    slots: dict[
-        str, tuple[str, ...]
-    ]  # options of a slot, in one or more words; each starts with another word
+    sentences: tuple[str, ...]  # follow in any order; each starts with a different word
+    slots: dict[str, tuple[str, ...]]  # slot -> options of one or more words, likewise
 
 
 SHE, HE, IT = ("she", "her"), ("he", "his"), ("it", "its")
@@ -72,47 +72,46 @@ STORIES = Grammar(
     },
 )
 
-VOYAGES = (
-    Grammar(  # the second world: other words and other sentences, but the same way to refer back
-        pronouns=dict.fromkeys(("robot", "ghost", "dragon", "wizard", "giant", "fox"), IT),
-        verbs=dict.fromkeys(("sword", "lamp", "crown"), "CRAFT")
-        | dict.fromkeys(("star", "comet", "moon"), "WATCH")
-        | dict.fromkeys(("map", "letter", "song"), "READ"),
-        opening="long ago one NAME with an ADJ NOUN VISITED a PLANET",
-        sentences=(
-            "there @they VERB the @noun BECAUSE",
-            "every NIGHT @they PASSED @their MATE , SILENT .",
-            "nobody KNEW why the @name KEPT flying .",
-            "@name and MATE BUILT ships of STUFF .",
-            "if CLOUDS came , the @name ROSE above them .",
-        ),
-        slots={
-            "VISITED": ("visited", "reached", "circled", "ruled"),
-            "ADJ": ("icy", "empty", "ancient", "orange", "endless"),
-            "PLANET": ("planet .", "river .", "desert .", "valley ."),
-            "CRAFT": ("forged", "polished", "stole", "hung"),
-            "WATCH": ("watched", "chased", "greeted", "counted"),
-            "READ": ("studied", "whispered", "copied", "forgot"),
-            "BECAUSE": ("because CLOUDS came .", "until NIGHT .", "."),
-            "NIGHT": ("night", "dawn", "winter", "dusk"),
-            "PASSED": ("passed", "followed", "warned", "called"),
-            "MATE": ("captain", "queen", "stranger", "twin"),
-            "SILENT": ("silent", "dreaming", "humming", "awake"),
-            "KNEW": ("knew", "asked", "said"),
-            "KEPT": ("kept", "stopped", "began"),
-            "BUILT": ("built", "burned", "sold"),
-            "STUFF": ("glass", "stone", "light", "paper", "gold"),
-            "CLOUDS": ("clouds", "storms", "waves", "shadows"),
-            "ROSE": ("rose", "hovered", "slid"),
-        },
-    )
+VOYAGES = Grammar(  # the second domain: other words and sentences, the same agreements
+    pronouns=dict.fromkeys(("robot", "ghost", "dragon", "wizard", "giant", "fox"), IT),
+    verbs=dict.fromkeys(("sword", "lamp", "crown"), "CRAFT")
+    | dict.fromkeys(("star", "comet", "moon"), "WATCH")
+    | dict.fromkeys(("map", "letter", "song"), "READ"),
+    opening="long ago one NAME with an ADJ NOUN VISITED a PLANET",
+    sentences=(
+        "there @they VERB the @noun BECAUSE",
+        "every NIGHT @they PASSED @their MATE , SILENT .",
+        "nobody KNEW why the @name KEPT flying .",
+        "@name and MATE BUILT ships of STUFF .",
+        "if CLOUDS came , the @name ROSE above them .",
+    ),
+    slots={
+        "VISITED": ("visited", "reached", "circled", "ruled"),
+        "ADJ": ("icy", "empty", "ancient", "orange", "endless"),
+        "PLANET": ("planet .", "river .", "desert .", "valley ."),
+        "CRAFT": ("forged", "polished", "stole", "hung"),
+        "WATCH": ("watched", "chased", "greeted", "counted"),
+        "READ": ("studied", "whispered", "copied", "forgot"),
+        "BECAUSE": ("because CLOUDS came .", "until NIGHT .", "."),
+        "NIGHT": ("night", "dawn", "winter", "dusk"),
+        "PASSED": ("passed", "followed", "warned", "called"),
+        "MATE": ("captain", "queen", "stranger", "twin"),
+        "SILENT": ("silent", "dreaming", "humming", "awake"),
+        "KNEW": ("knew", "asked", "said"),
+        "KEPT": ("kept", "stopped", "began"),
+        "BUILT": ("built", "burned", "sold"),
+        "STUFF": ("glass", "stone", "light", "paper", "gold"),
+        "CLOUDS": ("clouds", "storms", "waves", "shadows"),
+        "ROSE": ("rose", "hovered", "slid"),
+    },
 )
 
 
-def next_words(
-    g: Grammar, context: tuple[str, str], rest: tuple[str, ...]
-) -> list[tuple[Any, ...]]:
-    """Every word that may come next, as (word, context after it, what the sentence still holds after it)."""
+def next_words(g: Grammar, context: tuple[str, str], rest: tuple[str, ...]) -> list[Any]:
+    """Return every possible next word as (word, context after it, rest of the sentence after it).
+
+    `context` is the name and the noun of the story so far; `rest` is what remains of its sentence.
+    """
     if not rest:  # the sentence is over: any sentence may follow
         return [w for s in g.sentences for w in next_words(g, context, tuple(s.split()))]
     (head, *tail), (name, noun) = rest, context
@@ -123,43 +122,52 @@ def next_words(
     if head == "VERB":
         head = g.verbs[noun]
     if head in g.slots:
-        return [
-            w for option in g.slots[head] for w in next_words(g, context, (*option.split(), *tail))
-        ]
-    refer = {"@name": name, "@noun": noun}
-    refer |= dict(zip(("@they", "@their"), g.pronouns.get(name, ()), strict=False))
-    return [(refer.get(head, head), context, tuple(tail))]
+        options = [(*option.split(), *tail) for option in g.slots[head]]
+        return [w for option in options for w in next_words(g, context, option)]
+    references = {"@name": name, "@noun": noun}
+    references |= dict(zip(("@they", "@their"), g.pronouns.get(name, ()), strict=False))
+    return [(references.get(head, head), context, tuple(tail))]
 
 
 class Language:
-    """A grammar compiled to tables: state s offers `count[s]` words, `word[s]`, and leads to `next[s]`."""
+    """A grammar compiled to tables.
 
-    def __init__(self, grammar: Grammar = STORIES, beside: tuple[str, ...] = ()) -> None:
-        """`beside`: words of other languages that share this one's vocabulary."""
+    In state s, `count[s]` words are possible, `word[s]`; they lead to the states `next[s]`.
+    """
+
+    def __init__(self, grammar: Grammar = STORIES, extra_vocab: tuple[str, ...] = ()) -> None:
+        """Compile a grammar; `extra_vocab` are further words of its vocabulary.
+
+        Raises ValueError for an ambiguous grammar.
+        """
         start = (("", ""), tuple(grammar.opening.split()))
-        states, offers = {start: 0}, []
-        for state in (queue := [start]):  # grows while it is read
-            offer = []
+        states, options = {start: 0}, []
+        for state in (queue := [start]):  # grows in the loop
+            choices = []
             for word, *after in next_words(grammar, *state):
                 if tuple(after) not in states:
                     states[tuple(after)] = len(states)
                     queue.append(tuple(after))
-                offer.append((word, states[tuple(after)]))
-            if len({word for word, _ in offer}) < len(offer):
+                choices.append((word, states[tuple(after)]))
+            if len({word for word, _ in choices}) < len(choices):
                 raise ValueError(f"two options start with the same word in state {state}")
-            offers.append(offer)
-        self.vocab = tuple(sorted({word for offer in offers for word, _ in offer} | set(beside)))
+            options.append(choices)
+        words = {word for choices in options for word, _ in choices}
+        self.vocab = tuple(sorted(words | set(extra_vocab)))
         code = {word: i for i, word in enumerate(self.vocab)}
-        self.count = np.array([len(offer) for offer in offers])
-        self.word = np.full((len(offers), self.count.max()), -1)
+        self.count = np.array([len(choices) for choices in options], np.int64)
+        self.word = np.full((len(options), self.count.max()), -1, np.int64)
         self.next = np.zeros_like(self.word)
-        for s, offer in enumerate(offers):
-            self.word[s, : len(offer)] = [code[word] for word, _ in offer]
-            self.next[s, : len(offer)] = [state for _, state in offer]
+        for s, choices in enumerate(options):
+            self.word[s, : len(choices)] = [code[word] for word, _ in choices]
+            self.next[s, : len(choices)] = [state for _, state in choices]
 
-    def sample(self, n_words: int, seed: int, stories: NDArray[np.int64]) -> NDArray[np.int64]:
-        """(N,) story numbers -> (N, n_words) words; story i of a seed is always the same."""
-        u = uniform(seed, np.asarray(stories)[:, None], np.arange(n_words))
+    def sample(self, n_words: int, seed: int, stories: NDArray[np.int64]) -> Tokens:
+        """Return stories by their numbers, (N,) -> (N, n_words).
+
+        A story depends only on the seed and its number.
+        """
+        u = uniform(seed, stories[:, None], integers(n_words))
         state = np.zeros(len(u), np.int64)
         words = np.empty(u.shape, np.int64)
         for t in range(n_words):
@@ -167,30 +175,29 @@ class Language:
             words[:, t], state = self.word[state, choice], self.next[state, choice]
         return words
 
-    def log_prob(self, words: NDArray[np.int64]) -> NDArray[np.float64]:
-        """(N,T+1) words -> (N,T) exact log-probabilities in nats of all but the first word, given those before.
+    def log_prob(self, words: Tokens) -> Floats:
+        """Return the log-probability of each word but the first given those before, in nats.
 
-        Minus infinity from the first word on that the language does not allow.
+        (N,T+1) -> (N,T), minus infinity from the first impossible word on.
         """
-        state, allowed = np.zeros(len(words), np.int64), np.ones(len(words), bool)
+        state, possible = np.zeros(len(words), np.int64), np.ones(len(words), bool)
         out = np.empty(words.shape)
         for t in range(words.shape[1]):
             match = self.word[state] == words[:, t, None]
-            allowed &= match.any(axis=1)
-            out[:, t] = np.where(allowed, -np.log(self.count[state]), -np.inf)
+            possible &= match.any(axis=1)
+            out[:, t] = np.where(possible, -np.log(self.count[state]), -np.inf)
             state = self.next[state, match.argmax(axis=1)]
         return out[:, 1:]
 
 
 @lru_cache
 def stories() -> Language:
-    """The language of the headline run."""
+    """Return the language of the headline."""
     return Language(STORIES)
 
 
 @lru_cache
 def domains() -> tuple[Language, Language]:
-    """Return two story domains over one vocabulary: the first is common, the second rare
-    (paper, section 5.2)."""
+    """Return two story domains over one vocabulary, a common and a rare one (paper, 5.2)."""
     vocab = Language(STORIES).vocab + Language(VOYAGES).vocab
     return Language(STORIES, vocab), Language(VOYAGES, vocab)
