@@ -54,8 +54,6 @@ STYLE: Any = {
 }
 
 
-
-
 def style() -> Any:
     """Return a context in which figures have this style."""
     return plt.rc_context(STYLE)
@@ -98,6 +96,15 @@ def label_ends(ax: Any, ends: Iterable[tuple[float, str, str]]) -> None:
         ax.text(1.02, y, text, color=color_of(method), **style)
 
 
+def labelled_lines(ax: Any, lines: Iterable[tuple[Any, Any, str, str, str]]) -> None:
+    """Draw each line (x, y, label, method, line style), and label it at its right end."""
+    ends = []
+    for x, y, text, method, line in lines:
+        ax.plot(x, y, line, color=color_of(method))
+        ends.append((y[-1], text, method))
+    label_ends(ax, ends)
+
+
 def frame(ax: Any, title: str, ylabel: str, xlabel: str) -> None:
     """Set the title (the question that the panel answers), axis labels, and no side margins."""
     ax.set(title=title, ylabel=ylabel, xlabel=xlabel)
@@ -129,9 +136,7 @@ def entropy_and_ends(
     label_ends(ax, ends)
 
 
-def dots(
-    ax: Any, rows: Sequence[tuple[str, Sequence[float], str]], hollow: bool = False
-) -> None:
+def dots(ax: Any, rows: Sequence[tuple[str, Sequence[float], str]], hollow: bool = False) -> None:
     """Draw one row per (label, values over seeds, color), the first on top: a dot per seed."""
     for y, (_, values, color) in enumerate(rows):
         fill = "white" if hollow else color
