@@ -1,156 +1,172 @@
-"""Delete one sequence, five, half of them: what do the others lose, and when is it deletion of all?"""
+"""Delete one sequence, five, half of all: what do the others lose?"""
 
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-import matplotlib.pyplot as plt
 import numpy as np
 from numpy.typing import NDArray
 
-from memsinks_np import metrics, sinks
-from memsinks_np._internal.ids import permutation
+from memsinks_np import sinks
+from memsinks_np._internal.ids import Purpose, permutation
 from memsinks_np._internal.tables import number, table
-from memsinks_np._internal.typing import Floats
 from memsinks_np.config import Method, SinkConfig, require_sinks
-from memsinks_np.data.corpus import load_corpus
-from memsinks_np.experiments import Context
-from memsinks_np.experiments.methods import Preset, methods_of, seeded
+from memsinks_np.experiments import comparison
+from memsinks_np.experiments.comparison import Result
+from memsinks_np.experiments.methods import Preset, job, methods_of
+from memsinks_np.experiments.registry import Context, Jobs, Outputs
 from memsinks_np.experiments.report import plots
-from memsinks_np.experiments.report.claims import Claim, estimate, over_seeds
-from memsinks_np.experiments.runner.grid import Job
-from memsinks_np.train import Model
+from memsinks_np.experiments.report.claims import Claim, estimate
+from memsinks_np.metrics import fraction_deleted, sequence_losses
+from memsinks_np.trained import Model
 
-CHOICE = 201  # salt: which sequences are deleted
-SIZES, DRAWS = (
-    (1, 2, 5, 10, 20),
-    8,
-)  # how many are deleted, and half of all; how often others are chosen
-FEW = 5  # "some", in claims and in the table
+SIZES, DRAWS = (1, 2, 5, 10, 20), 8  # sequences to delete, besides half of all; choices of them
+SOME = 5  # "some", in claims and in the table
 
-
-# pool -> colour of which method (one for each scheme), line (one for each density), label with the share that is on
+# pool -> method whose color it has (one per scheme), line style (one per density), label
 POOLS = {
-    "sinks": ("sinks", "-", "stratified, 1/64"),
-    "disjoint": ("disjoint", "-", "disjoint, 1/64"),
-    "small": ("sinks", "--", "stratified, 1/8"),
-    "small_bernoulli": ("paper_sinks", "--", "Bernoulli, 1/8"),
-    "small_disjoint": ("disjoint", "--", "disjoint, 1/8"),
-    "paper_sinks": ("paper_sinks", "-", "paper's, 0.3"),
+    "sinks": ("sinks", "-", "stratified"),
+    "disjoint_sinks": ("disjoint_sinks", "-", "disjoint"),
+    "small": ("sinks", "--", "stratified"),
+    "small_bernoulli": ("paper_sinks", "--", "Bernoulli"),
+    "small_disjoint": ("disjoint_sinks", "--", "disjoint"),
+    "paper_sinks": ("paper_sinks", "-", "paper's"),
 }
 
 
+class Effect(NamedTuple):
+    """What the deletion of some sequences does; mean over choices of the sequences."""
+
+    pool_erased: float  # fraction of the pool
+    sinks_erased: float  # fraction of the other sequences' sinks
+    others_up: float  # rise of the other sequences' loss, nats per token
+    memory_lost: float  # the same, as a fraction of what their sinks hold
+    residue: float  # largest difference of a deleted sequence's loss to that without sinks
+
+
+@dataclass(frozen=True)
+class Deletions(Result):
+    """The comparison of the pools, and the effects of deletions."""
+
+    some: int
+    half: int
+    sizes: list[int]
+    pools: dict[str, SinkConfig]
+    effects: dict[str, list[list[Effect]]]  # pool -> for each seed, for each size
+
+    def held(self, pool: str) -> list[float]:
+        """Return what the sinks hold: the rise of the loss when they are removed."""
+        return self.rise(pool, "repeated.removed", pool, "repeated.own")
+
+    def after(self, pool: str, field: str, m: int) -> list[float]:
+        """Return a field of the effect of m deletions, seed by seed."""
+        return [getattr(row[self.sizes.index(m)], field) for row in self.effects[pool]]
+
+    def means(self, pool: str, field: str) -> list[float]:
+        """Return a field for each size, mean over seeds."""
+        return [float(np.mean(self.after(pool, field, m))) for m in self.sizes]
+
+
 def pools(preset: Preset) -> dict[str, Method]:
-    """The headline's pools, a disjoint one, and a small one (an eighth of it on) under all three schemes."""
+    """Return the methods: two headline pools, a disjoint one, and a small one in three schemes."""
     methods, A = methods_of(preset), preset.sinks.n_active
     small = SinkConfig(n_sink=8 * A, n_active=A, p=1 / 8)
+    bernoulli, disjoint = replace(small, scheme="bernoulli"), replace(small, scheme="disjoint")
     methods["small"] = replace(methods["sinks"], name="small", sinks=small)
-    for scheme in ("bernoulli", "disjoint"):
-        name = f"small_{scheme}"
-        methods[name] = replace(methods["small"], name=name, sinks=replace(small, scheme=scheme))
+    methods["small_bernoulli"] = replace(methods["small"], name="small_bernoulli", sinks=bernoulli)
+    methods["small_disjoint"] = replace(methods["small"], name="small_disjoint", sinks=disjoint)
     return {name: methods[name] for name in POOLS}
 
 
-def measure(job: Job, trained: Model, sizes: list[int], draws: int) -> dict[str, Any]:
-    """In a worker: the method's numbers, and those after deletions of each size, the mean over `draws` choices."""
-    corpus = load_corpus(job.settings.data)
-    cfg, ids, R = (
-        job.settings.model(job.method, len(corpus.vocab)),
-        corpus.repeated_ids,
-        len(corpus.repeated),
-    )
-    pool = require_sinks(cfg)
-    own, off = sinks.own(pool, ids), sinks.NO_SINKS
-
-    def losses(params: sinks.Params, selection: sinks.Selection) -> Floats:  # (R,)
-        of: Floats = metrics.predict(params, cfg, corpus.repeated, selection)[0].mean(
-            axis=1, dtype=np.float64
-        )
-        return of
-
-    held, alone = losses(trained.params, own), losses(trained.params, off)
-
-    def delete(gone: NDArray[np.bool_]) -> dict[str, float]:
-        left = losses(sinks.delete(trained.params, pool, ids[gone]), own)
-        rise = (left - held)[~gone]
-        return {
-            "pool_gone": float(sinks.sink_mask(pool, ids[gone]).any(axis=0).mean()),
-            "sinks_gone": float(
-                metrics.fraction_deleted(pool, ids[~gone], ids[gone], cfg.n_layers).mean()
-            ),
-            "others_up": float(rise.mean()),
-            "memory_lost": float(rise.mean() / (alone - held)[~gone].mean()),
-            "not_erased": float(
-                abs(left - alone)[gone].max()
-            ),  # deleted, own sinks on, against no sinks at all
-        }
-
-    orders = [permutation(R, job.settings.data.seed, CHOICE, draw) for draw in range(draws)]
-    after = {str(m): over_seeds([delete(order < m) for order in orders])["mean"] for m in sizes}
-    content = float(
-        (alone - held).mean()
-    )  # what the sinks hold: shared neurons alone against shared + own sinks
-    return {**metrics.measure(trained.params, cfg, corpus), "content": content, "after": after}
-
-
-def run(plan: Context) -> dict[str, Any]:
-    """Train every pool under every seed; delete."""
-    data = plan.preset.settings.data
+def sizes_of(context: Context) -> tuple[int, int, list[int]]:
+    """Return how many sequences are some, how many are half, and all numbers to delete."""
+    data = context.preset.settings.data
     half = (data.n_repeated + data.n_canaries) // 2
-    few = max(1, min(FEW, half // 2))
-    sizes = sorted({m for m in SIZES if m < half} | {few, half})
-    jobs = [
-        seeded(plan.preset, method, seed)
-        for seed in range(plan.seeds)
-        for method in pools(plan.preset).values()
-    ]
-    found = plan.grid(jobs, partial(measure, sizes=sizes, draws=2 if plan.quick else DRAWS))
-    rows = [
-        {
-            "pool": method.name,
-            "p": require_sinks(method).density,
-            "scheme": require_sinks(method).scheme,
-            "seed": settings.train.seed,
-            **one,
-        }
-        for (method, settings), one in zip(jobs, found, strict=True)
-    ]
-    return {"few": few, "half": half, "sizes": sizes, "pools": rows}
+    some = max(1, min(SOME, half // 2))
+    return some, half, sorted({m for m in SIZES if m < half} | {some, half})
 
 
-def of(result: dict[str, Any], pool: str, field: str, m: int | None = None) -> list[float]:
-    """A number of one pool (after m deletions), seed by seed."""
-    return [
-        one["after"][str(m)][field] if m else one[field]
-        for one in result["pools"]
-        if one["pool"] == pool
-    ]
+def jobs(context: Context) -> Jobs:
+    """Train every pool under every seed; delete."""
+    _, _, sizes = sizes_of(context)
+    delete = partial(measure, sizes=sizes, draws=2 if context.quick else DRAWS)
+    return {
+        (name, seed): job(context.preset, method, seed, delete)
+        for name, method in pools(context.preset).items()
+        for seed in range(context.seeds)
+    }
 
 
-def mean(result: dict[str, Any], pool: str, field: str, m: int | None = None) -> float:
-    return float(np.mean(of(result, pool, field, m)))
+def measure(model: Model, sizes: list[int], draws: int) -> tuple[Any, list[Effect]]:
+    """Evaluate a model in a worker, and delete sequences: an effect for each size."""
+    corpus = model.corpus
+    assert corpus
+    pool, ids = require_sinks(model.cfg), corpus.repeated_ids
+    own = sinks.own(pool, ids)
+    before = sequence_losses(model.params, model.cfg, corpus.repeated, own)
+    removed = sequence_losses(model.params, model.cfg, corpus.repeated, sinks.NO_SINKS)
+
+    def delete(gone: NDArray[np.bool_]) -> Effect:
+        params = sinks.delete(model.params, pool, ids[gone])
+        after = sequence_losses(params, model.cfg, corpus.repeated, own)
+        rise = (after - before)[~gone].mean()
+        return Effect(
+            float(sinks.sink_mask(pool, ids[gone]).any(axis=0).mean()),
+            float(fraction_deleted(pool, ids[~gone], ids[gone]).mean()),
+            float(rise),
+            float(rise / (removed - before)[~gone].mean()),
+            float(abs(after - removed)[gone].max()),
+        )
+
+    seed = corpus.cfg.seed
+    orders = [permutation(len(ids), seed, Purpose.DELETED, draw) for draw in range(draws)]
+    choices = [[delete(order < m) for order in orders] for m in sizes]
+    effects = [Effect(*np.mean(each, axis=0).tolist()) for each in choices]
+    return comparison.measure(model, deletions=False), effects
 
 
-def half_lost(result: dict[str, Any], pool: str) -> float | None:
-    """After how many deletions the others have lost half of their memory; None: not after half of all."""
-    lost = [mean(result, pool, "memory_lost", m) for m in result["sizes"]]
-    return float(np.interp(0.5, lost, result["sizes"])) if lost[-1] >= 0.5 else None
+def result(context: Context, outputs: Outputs) -> Deletions:
+    """Compare the pools, and collect the effects."""
+    compared = comparison.compare({key: base for key, (base, _) in outputs.items()})
+    methods, seeds = pools(context.preset), range(context.seeds)
+    return Deletions(
+        compared.entropy,
+        compared.methods,
+        *sizes_of(context),
+        {name: require_sinks(method) for name, method in methods.items()},
+        {name: [to_effects(outputs[name, seed][1]) for seed in seeds] for name in methods},
+    )
 
 
-def claims(result: dict[str, Any]) -> list[Claim]:
-    """What deletion of some does to the others; all ours."""
-    few, half = result["few"], result["half"]
-    random = [one for one in result["pools"] if one["scheme"] != "disjoint"]
+def to_effects(rows: list[list[float]]) -> list[Effect]:
+    """Return effects that were stored as JSON."""
+    return [Effect(*row) for row in rows]
+
+
+def half_lost(sizes: Sequence[int], lost: Sequence[float]) -> float | None:
+    """Return after how many deletions the others have lost half of their memory.
+
+    None: not even after the deletion of half of the sequences.
+    """
+    return float(np.interp(0.5, lost, sizes)) if lost[-1] >= 0.5 else None
+
+
+def claims(result: Deletions) -> list[Claim]:
+    """Return what the deletion of some does to the others."""
+    some, half = result.some, result.half
     off = [
-        abs(a["pool_gone"] - (1 - (1 - one["p"]) ** int(m)))
-        for one in random
-        for m, a in one["after"].items()
+        abs(effect.pool_erased - (1 - (1 - pool.density) ** m))
+        for name, pool in result.pools.items()
+        for effects in result.effects[name]
+        for m, effect in zip(result.sizes, effects, strict=True)
+        if pool.scheme != "disjoint"
     ]
-    erased = max(a["not_erased"] for one in result["pools"] for a in one["after"].values())
-    here: Callable[..., str] = lambda pool, field, m=None: estimate(of(result, pool, field, m))
-    lost, gone = (of(result, "sinks", field, half) for field in ("memory_lost", "sinks_gone"))
+    residue = max(e.residue for seeds in result.effects.values() for row in seeds for e in row)
+    lost, erased = (result.after("sinks", f, half) for f in ("memory_lost", "sinks_erased"))
+    paper, small = (result.after(p, "memory_lost", some) for p in ("paper_sinks", "small_disjoint"))
+    disjoint = result.after("disjoint_sinks", "others_up", half)
     return [
         Claim(
             "m deletions erase 1-(1-p)^m of the pool",
@@ -159,104 +175,101 @@ def claims(result: dict[str, Any]) -> list[Claim]:
             max(off) <= 0.05,
         ),
         Claim(
-            f"in the paper's pool, deleting {few} is deleting all",
+            f"in the paper's pool, deleting {some} is deleting all",
             "ours",
-            f"the others lose {here('paper_sinks', 'memory_lost', few)} of their memory; "
-            f"in our sparse pool {here('sinks', 'memory_lost', few)}",
-            mean(result, "paper_sinks", "memory_lost", few) >= 0.8,
+            f"the others lose {estimate(paper)} of their memory; "
+            f"in our sparse pool {estimate(result.after('sinks', 'memory_lost', some))}",
+            bool(np.mean(paper) >= 0.8),
         ),
         Claim(
-            "memory goes faster than the sinks that hold it, once many are gone",
+            "after many deletions, more of a memory is lost than of its sinks",
             "ours",
-            f"half deleted: {estimate(gone)} of the others' sinks gone, {estimate(lost)} of their memory",
-            bool(np.mean(lost) > np.mean(gone)),
+            f"half deleted: {estimate(erased)} of the others' sinks erased, "
+            f"{estimate(lost)} of their memory lost",
+            bool(np.mean(lost) > np.mean(erased)),
         ),
         Claim(
             "disjoint slices make deletion exact",
             "ours",
-            f"half deleted: the others {here('disjoint', 'others_up', half)}",
-            max(of(result, "disjoint", "others_up", half)) == 0,
+            f"half deleted: the others rise by {estimate(disjoint)}",
+            max(disjoint) == 0,
             "there are fewer slices than sequences",
         ),
         Claim(
-            "until there are more sequences than slices",
+            "with more sequences than disjoint slices, it is not exact",
             "ours",
-            f"eight on a slice, {few} deleted: {here('small_disjoint', 'memory_lost', few)} of the others' memory lost",
-            mean(result, "small_disjoint", "memory_lost", few) > 0.1,
+            f"eight sequences per slice, {some} deleted: "
+            f"{estimate(small)} of the others' memory lost",
+            bool(np.mean(small) > 0.1),
         ),
         Claim(
-            "off is not erased: switched off, the memory is one ID away; deleted, the ID gives nothing",
+            "a removed memory comes back with its ID; a deleted one does not",
             "ours",
-            f"{here('sinks', 'repeated.removed')} off, {here('sinks', 'repeated.own')} with the ID again; "
-            f"deleted, the ID differs from no sinks by {erased:g}",
-            erased == 0,
+            f"sinks removed {result.estimate('sinks', 'repeated.removed')}, "
+            f"own sinks {result.estimate('sinks', 'repeated.own')}; "
+            f"deleted, own sinks and none differ by {residue:g}",
+            residue == 0,
         ),
     ]
 
 
-def tabulate(result: dict[str, Any]) -> str:
-    """One row per pool, means over seeds: nats per word held by the sinks, then shares."""
-    few, half, rows = result["few"], result["half"], []
-    for pool, (_, _, label) in POOLS.items():
-        p, until = mean(result, pool, "p"), half_lost(result, pool)
+def labels(result: Deletions) -> dict[str, str]:
+    """Return each pool's label: its scheme and density."""
+    density = {
+        name: f"{p.density:g}" if p.density > 0.2 else f"1/{1 / p.density:g}"
+        for name, p in result.pools.items()
+    }
+    return {name: f"{scheme}, {density[name]}" for name, (_, _, scheme) in POOLS.items()}
+
+
+def tabulate(result: Deletions) -> str:
+    """Return one row per pool, mean over seeds: nats per token in the sinks, then fractions."""
+    some, half, rows = result.some, result.half, []
+    for pool, label in labels(result).items():
+        lost = result.means(pool, "memory_lost")
+        until = half_lost(result.sizes, lost)
         cells = [
-            mean(result, pool, "content"),
-            mean(result, pool, "pool_gone", few),
-            1 - (1 - p) ** few,
+            float(np.mean(result.held(pool))),
+            float(np.mean(result.after(pool, "pool_erased", some))),
+            1 - (1 - result.pools[pool].density) ** some,
+            *(lost[result.sizes.index(m)] for m in (1, some, half)),
         ]
-        cells += [mean(result, pool, "memory_lost", m) for m in (1, few, half)]
-        rows.append(
-            [label, *map(number, cells), f"> {half}" if until is None else number(until, 1)]
-        )
-    header = ["pool", "held by sinks", f"{few} deleted: pool gone", "predicted"]
-    header += [f"others lose ({m} deleted)" for m in (1, few, half)]
+        last = f"> {half}" if until is None else number(until, 1)
+        rows.append([label, *map(number, cells), last])
+    header = ["pool", "held by sinks", f"{some} deleted: pool erased", "predicted"]
+    header += [f"others lose ({m} deleted)" for m in (1, some, half)]
     return table([*header, "half lost after"], rows)
 
 
-def draw(result: dict[str, Any], folder: Path) -> list[Path]:
-    """What the others lose, by deletions and by sinks: delete.png and delete.svg in `folder`."""
-    sizes = result["sizes"]
-    with plt.rc_context(plots.STYLE):
-        fig, (left, right) = plt.subplots(1, 2, figsize=(14.5, 4.8), gridspec_kw={"wspace": 0.75})
-        plots.frame(
-            left,
-            "Delete some: what do others lose?",
-            "share of the others' memory",
-            "sequences deleted",
-        )
-        plots.frame(
-            right,
-            "How much of a memory is in a sink?",
-            "share of the memory lost",
-            "share of its sinks gone (lines as on the left)",
-        )
-        ends = []
-        for pool, (method, line, label) in POOLS.items():
-            lost, gone = (
-                [mean(result, pool, f, m) for m in sizes] for f in ("memory_lost", "sinks_gone")
-            )
-            left.plot(sizes, lost, line, color=plots.COLORS[method], marker="o", clip_on=False)
-            right.plot(gone, lost, line, color=plots.COLORS[method], marker="o", clip_on=False)
-            ends.append((lost[-1], label, method))
-        left.set(
-            xscale="log",
-            xticks=sizes,
-            xticklabels=sizes,
-            ylim=(0, 1.12),
-            yticks=np.linspace(0, 1, 6),
-        )
-        left.minorticks_off()
+def draw(result: Deletions, folder: Path) -> list[Path]:
+    """Draw what the others lose, by deletions and by sinks."""
+    with plots.style():
+        size: Any = {"figsize": (14.5, 4.8), "gridspec_kw": {"wspace": 0.75}}
+        fig, (left, right) = plots.subplots(1, 2, **size)
+        draw_lost(left, result)
+        title, ylabel = "How much of a memory is in a sink?", "fraction of the memory lost"
+        plots.frame(right, title, ylabel, "fraction of its sinks erased (lines as on the left)")
+        for pool, (method, line, _) in POOLS.items():
+            erased, lost = (result.means(pool, f) for f in ("sinks_erased", "memory_lost"))
+            color = plots.color_of(method)
+            right.plot(erased, lost, line, color=color, marker="o", clip_on=False)
         right.set(xlim=(0, 1), ylim=(0, 1), xticks=np.linspace(0, 1, 6))
         right.plot([0, 1], [0, 1], ":", color="#444444", linewidth=1.3)
-        right.text(
-            0.6,
-            0.52,
-            "all or nothing",
-            color="#444444",
-            fontsize=11,
-            rotation=42,
-            ha="center",
-            va="center",
-        )
-        plots.label_ends(left, ends)
+        style = {"color": "#444444", "fontsize": 11, "ha": "center", "va": "center"}
+        right.text(0.6, 0.53, "in proportion", rotation=38, **style)
         return plots.save(fig, folder, "delete")
+
+
+def draw_lost(ax: Any, result: Deletions) -> None:
+    """Draw the memory that the others lose against the number of deletions."""
+    sizes = result.sizes
+    title, ylabel = "Delete some: what do others lose?", "fraction of the others' memory"
+    plots.frame(ax, title, ylabel, "sequences deleted")
+    ticks = {"xticks": sizes, "xticklabels": sizes, "yticks": np.linspace(0, 1, 6)}
+    ax.set(xscale="log", ylim=(0, 1.12), **ticks)
+    ax.minorticks_off()
+    lines = [
+        (sizes, result.means(pool, "memory_lost"), labels(result)[pool], method, line + "o")
+        for pool, (method, line, _) in POOLS.items()
+    ]
+    plots.labelled_lines(ax, lines)

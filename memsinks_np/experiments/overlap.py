@@ -1,37 +1,63 @@
-"""Pool size, sinks on, shared width: what does overlap do to the memory that sinks hold, and to deletion?"""
+"""Pool size, active sinks, shared width: what does overlap do to memory and to deletion?"""
 
-from dataclasses import replace
+from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
-import matplotlib.pyplot as plt
 import numpy as np
 
 from memsinks_np._internal.tables import number, table
 from memsinks_np.config import Method, SinkConfig, require, require_sinks
-from memsinks_np.experiments import Context
-from memsinks_np.experiments.delete import FEW, measure
-from memsinks_np.experiments.methods import Preset, seeded
+from memsinks_np.experiments.comparison import compare
+from memsinks_np.experiments.delete import SOME, Effect, measure
+from memsinks_np.experiments.methods import Preset, job, with_settings
+from memsinks_np.experiments.registry import Context, Jobs, Outputs
 from memsinks_np.experiments.report import plots
 from memsinks_np.experiments.report.claims import Claim
 
-SHORT = 0.4  # of the preset's steps: it is many trainings
-DRAWS = 4  # how often other sequences are chosen for deletion
-LINES = {0.25: ":", 1: "--", 4: "-"}  # sinks on, as multiples of the preset's
+SHORT = 0.4  # fraction of the preset's steps: there are many trainings
+DRAWS = 4  # choices of the sequences to delete
+LINES = {0.25: ":", 1: "--", 4: "-"}  # active sinks, as multiples of the preset's
 
 
-def plane(preset: Preset, quick: bool) -> list[Method]:
-    """Shared width G x sinks on A x pool size S, around the preset's; two IDs share A/S of their sinks on average."""
+@dataclass(frozen=True)
+class Cell:
+    """One model of the grid. Losses are means over seeds, in nats per token."""
+
+    n_shared: int  # G
+    n_active: int  # A
+    n_sink: int  # S
+    held: float  # by the sinks: rise of the repeated loss when they are removed
+    repeated: float  # loss with the sinks removed
+    heldout: float
+    others_up: float  # rise of the others' loss after the deletion of some
+
+
+@dataclass(frozen=True)
+class Overlap:
+    """The grid of models."""
+
+    some: int  # sequences deleted
+    steps: int
+    n_active: int  # of the preset
+    cells: list[Cell]
+
+    def lines(self, field: str) -> dict[tuple[int, int], dict[int, float]]:
+        """Return {(G, A): {S: number}}."""
+        lines: dict[tuple[int, int], dict[int, float]] = {}
+        for c in self.cells:
+            lines.setdefault((c.n_shared, c.n_active), {})[c.n_sink] = getattr(c, field)
+        return lines
+
+
+def grid(preset: Preset, quick: bool) -> list[Method]:
+    """Return models of several G, A and S. Two IDs share A/S of their sinks on average."""
     A, G = preset.sinks.n_active, preset.n_shared
-    require(
-        quick or A % 4 == 0,
-        f"--n-active {A} is no multiple of 4; a quarter of it is on in some pools here",
-    )
-    require(
-        quick or G > 1, f"--n-shared {G} has no half, the width of some models here; use at least 2"
-    )
+    reason = f"--n-active {A} is not a multiple of 4; some pools here activate a quarter of it"
+    require(quick or A % 4 == 0, reason)
+    reason = f"--n-shared {G} cannot be halved, as some models here need; use at least 2"
+    require(quick or G > 1, reason)
     return [
         Method(name="sinks", n_shared=g, sinks=SinkConfig(n_sink=n, n_active=a))
         for g in ((G,) if quick else (G // 2, G))
@@ -40,141 +66,126 @@ def plane(preset: Preset, quick: bool) -> list[Method]:
     ]
 
 
-def run(plan: Context) -> dict[str, Any]:
-    """Train every cell of the plane, shortly, under every seed; delete some."""
-    s = plan.preset.settings
-    few = max(1, min(FEW, s.data.n_repeated // 4))
-    short = replace(s, train=replace(s.train, steps=max(1, round(SHORT * s.train.steps))))
-    methods = plane(plan.preset, plan.quick)
-    jobs = [
-        seeded(plan.preset._replace(settings=short), method, seed)
-        for seed in range(plan.seeds)
-        for method in methods
-    ]
-    found = plan.grid(jobs, partial(measure, sizes=[few], draws=2 if plan.quick else DRAWS))
-    cells = [
-        {
-            "S": require_sinks(method).n_sink,
-            "A": require_sinks(method).n_active,
-            "G": method.n_shared,
-            "others_up": one["after"][str(few)]["others_up"],
-        }
-        | {
-            "seed": settings.train.seed,
-            **{k: one[k] for k in ("content", "repeated.removed", "heldout.removed")},
-        }
-        for (method, settings), one in zip(jobs, found, strict=True)
-    ]
-    return {"few": few, "steps": short.train.steps, "A": plan.preset.sinks.n_active, "cells": cells}
+def shortened(context: Context) -> tuple[int, Preset]:
+    """Return how many sequences to delete, and the preset with fewer steps."""
+    s = context.preset.settings
+    steps = max(1, round(SHORT * s.train.steps))
+    some = max(1, min(SOME, s.data.n_repeated // 4))
+    return some, with_settings(context.preset, train={"steps": steps})
 
 
-def lines(result: dict[str, Any], field: str) -> dict[tuple[int, int], dict[int, float]]:
-    """(G, A) -> {S: mean over seeds}."""
-    found: dict[tuple[int, int], dict[int, list[float]]] = {}
-    for cell in result["cells"]:
-        found.setdefault((cell["G"], cell["A"]), {}).setdefault(cell["S"], []).append(cell[field])
+def jobs(context: Context) -> Jobs:
+    """Train every model of the grid, with fewer steps, under every seed; delete some sequences."""
+    some, preset = shortened(context)
+    delete = partial(measure, sizes=[some], draws=2 if context.quick else DRAWS)
     return {
-        line: {S: float(np.mean(v)) for S, v in sorted(points.items())}
-        for line, points in found.items()
+        (method, seed): job(preset, method, seed, delete)
+        for method in grid(preset, context.quick)
+        for seed in range(context.seeds)
     }
 
 
-def claims(result: dict[str, Any]) -> list[Claim]:
-    """What NULLs (2606.13873), a follow-up of the same authors, says of overlap; we know it from reviews of it."""
-
-    def along(field: str, title: str, paper: str, sign: int = 1) -> Claim:
-        """Along every line of the plane a number grows (or falls, sign -1) with the pool."""
-        of = [list(line.values()) for line in lines(result, field).values()]
-        ok = all(sign * a < sign * b for line in of for a, b in pairwise(line))
-        small, large = (float(np.mean([line[i] for line in of])) for i in (0, -1))
-        return Claim(
-            title, paper, f"{small:.3f} in the smallest pool, {large:.3f} in the largest", ok
+def result(context: Context, outputs: Outputs) -> Overlap:
+    """Average over seeds."""
+    some, preset = shortened(context)
+    seeds, cells = range(context.seeds), []
+    for method in grid(preset, context.quick):
+        pool = require_sinks(method)
+        r = compare({("sinks", seed): outputs[method, seed][0] for seed in seeds})
+        held = r.rise("sinks", "repeated.removed", "sinks", "repeated.own")
+        up = [Effect(*outputs[method, seed][1][0]).others_up for seed in seeds]
+        cell = Cell(
+            method.n_shared,
+            pool.n_active,
+            pool.n_sink,
+            float(np.mean(held)),
+            r.mean("sinks", "repeated.removed"),
+            r.mean("sinks", "heldout.removed"),
+            float(np.mean(up)),
         )
+        cells.append(cell)
+    steps, active = preset.settings.train.steps, preset.sinks.n_active
+    return Overlap(some, steps, active, cells)
 
-    held = lines(result, "content")
-    widths = sorted({A for _, A in held})
-    equal = [
-        float(np.mean([line[32 * a] for (_, a), line in held.items() if a == A])) for A in widths
-    ]
-    same = [line[32 * A] for (_, A), line in lines(result, "others_up").items()]
-    less = along(
-        "others_up", f"less overlap, less collateral ({result['few']} deleted)", "ours", -1
-    )
+
+def claims(result: Overlap) -> list[Claim]:
+    """Return what NULLs (arXiv 2606.13873), by the same authors, says of overlap.
+
+    We know that work only from reviews of it.
+    """
+
+    def along(field: str, title: str, paper: str, sign: int = 1, more: str = "") -> Claim:
+        """Claim that along every line a number rises (falls, if sign is -1) with the pool size."""
+        lines = [list(line.values()) for line in result.lines(field).values()]
+        holds = all(sign * a < sign * b for line in lines for a, b in pairwise(line))
+        small, large = (float(np.mean([line[i] for line in lines])) for i in (0, -1))
+        here = f"{small:.3f} in the smallest pool, {large:.3f} in the largest{more}"
+        return Claim(title, paper, here, holds)
+
+    equal: dict[int, list[float]] = {}  # overlap 1/32: A -> held
+    for c in result.cells:
+        if c.n_sink == 32 * c.n_active:
+            equal.setdefault(c.n_active, []).append(c.held)
+    held = {A: float(np.mean(equal[A])) for A in sorted(equal)}
+    up = [c.others_up for c in result.cells if c.n_sink == 32 * c.n_active]
+    less = f"less overlap, less collateral ({result.some} deleted)"
+    same = f"; at overlap 1/32 {min(up):.3f} to {max(up):.3f}, however many are active"
     return [
-        along("content", "less overlap, more memory in the sinks", "NULLs, overlap sweep"),
+        along("held", "less overlap, more memory in the sinks", "NULLs, overlap sweep"),
         along(
-            "repeated.removed",
-            "more overlap leaks: less is forgotten without the sinks",
+            "repeated",
+            "more overlap leaks: less is forgotten when the sinks are removed",
             "NULLs: mildly",
         ),
         Claim(
-            "at equal overlap, more sinks on hold more",
+            "at equal overlap, more active sinks hold more",
             "NULLs, N_source sweep",
-            ", ".join(f"{y:.3f} in {A}" for A, y in zip(widths, equal, strict=True)),
-            equal == sorted(equal),
+            ", ".join(f"{value:.3f} in {A}" for A, value in held.items()),
+            list(held.values()) == sorted(held.values()),
         ),
-        less._replace(
-            here=f"{less.here}; at overlap 1/32 {min(same):.3f} to {max(same):.3f}, however many are on"
-        ),
+        along("others_up", less, "ours", -1, same),
     ]
 
 
-COLUMNS = {
-    "content": "held by the sinks",
-    "others_up": "collateral",
-    "heldout.removed": "new, sinks removed",
-}
-
-
-def tabulate(result: dict[str, Any]) -> str:
-    """One row per cell, nats per word, means over seeds."""
-    of = [lines(result, field) for field in COLUMNS]
+def tabulate(result: Overlap) -> str:
+    """Return one row per model, nats per token, mean over seeds."""
     rows = [
-        [f"{G} shared, {A} of {S} on", number(A / S), *(number(line[G, A][S]) for line in of)]
-        for (G, A), points in of[0].items()
-        for S in points
+        [
+            f"{c.n_shared} shared, {c.n_active} of {c.n_sink} active",
+            *map(number, (c.n_active / c.n_sink, c.held, c.others_up, c.heldout)),
+        ]
+        for c in result.cells
     ]
-    return table([f"pool ({result['steps']} steps)", "overlap", *COLUMNS.values()], rows)
+    header = ["overlap", "held by the sinks", "collateral", "new, sinks removed"]
+    return table([f"pool ({result.steps} steps)", *header], rows)
 
 
-def draw(result: dict[str, Any], folder: Path) -> list[Path]:
-    """Memory against pool size, collateral against overlap: overlap.png and overlap.svg in `folder`."""
-    held, up, ends = lines(result, "content"), lines(result, "others_up"), []
-    with plt.rc_context(plots.STYLE):
-        fig, (left, right) = plt.subplots(1, 2, figsize=(13.5, 4.8), gridspec_kw={"wspace": 0.7})
-        for G, A in held:
-            method = (
-                "sinks" if G == max(g for g, _ in held) else "paper_sinks"
-            )  # dark: all shared neurons
-            style = {
-                "linestyle": LINES[A / result["A"]],
-                "color": plots.COLORS[method],
-                "marker": "o",
-                "clip_on": False,
-            }
-            S, y = list(held[G, A]), list(held[G, A].values())
-            left.plot(S, y, **style)
-            right.plot([A / n for n in S], list(up[G, A].values()), **style)
-            ends.append((y[-1], f"{A} on, {G} shared", method))
-        plots.frame(
-            left,
-            "Larger pool, more memory in it?",
-            "held by the sinks (nats per word)",
-            "pool size S (sinks)",
-        )
-        collateral = f"rise of the others' loss\n({result['few']} deleted, nats per word)"
-        plots.frame(
-            right,
-            "Less overlap, less collateral?",
-            collateral,
-            "overlap A/S (lines as on the left)",
-        )
-        sizes = sorted({cell["S"] for cell in result["cells"]})
-        overlaps = sorted({cell["A"] / cell["S"] for cell in result["cells"]})
+def draw(result: Overlap, folder: Path) -> list[Path]:
+    """Draw memory against pool size, and collateral against overlap."""
+    widest = max(c.n_shared for c in result.cells)
+    memory, collateral = [], []
+    for (G, A), held in result.lines("held").items():
+        up = result.lines("others_up")[G, A]
+        method = "sinks" if G == widest else "paper_sinks"  # for the color: dark is wide
+        label = f"{A} active, {G} shared"
+        line = LINES[A / result.n_active] + "o"
+        memory.append((list(held), list(held.values()), label, method, line))
+        collateral.append(([A / S for S in up], list(up.values()), method, line))
+    with plots.style():
+        fig, (left, right) = plots.subplots(1, 2, figsize=(13.5, 4.8), gridspec_kw={"wspace": 0.7})
+        ylabel = "held by the sinks (nats per token)"
+        plots.frame(left, "Larger pool, more memory in it?", ylabel, "pool size S (sinks)")
+        ylabel = f"rise of the others' loss\n({result.some} deleted, nats per token)"
+        xlabel = "overlap A/S (lines as on the left)"
+        plots.frame(right, "Less overlap, less collateral?", ylabel, xlabel)
+        for x, y, method, line in collateral:
+            right.plot(x, y, line, color=plots.color_of(method), clip_on=False)
+        sizes = sorted({c.n_sink for c in result.cells})
+        overlaps = sorted({c.n_active / c.n_sink for c in result.cells})
         left.set(xscale="log", xticks=sizes, xticklabels=sizes)
         right.set(xscale="log", xticks=overlaps, xticklabels=[f"1/{1 / o:.0f}" for o in overlaps])
-        right.set_ylim(0, None)
-        for ax in (left, right):
-            ax.minorticks_off()
-        plots.label_ends(left, ends)
+        right.set_ylim(0)
+        left.minorticks_off()
+        right.minorticks_off()
+        plots.labelled_lines(left, memory)
         return plots.save(fig, folder, "overlap")

@@ -87,7 +87,7 @@ class Bounds(NamedTuple):
         return lr * (self.k * (1 - self.c_min) - (self.N - self.k) * self.eps * self.c_min)
 
     def sink_lower(self, rho: Any, lr: float = 1.0) -> Any:
-        """Return the lower bound on what the sinks add, active in a fraction `rho` of the others."""
+        """Return the lower bound on what the sinks add, if a fraction `rho` of others uses them."""
         return lr * (self.k * (1 - self.c_max) - (self.N - self.k) * rho * self.eps * self.c_max)
 
     def threshold(self) -> float:
@@ -129,9 +129,9 @@ def accumulation(
 ) -> Accumulation:
     """Train one layer by cross-entropy, batch 1, from zero.
 
-    One sequence is shown every `period` steps. logits = W_shared z_shared + gate W_sink z_sink. The gate is 1 for the repeated sequence (next
-    word 0), and 1 with probability `rho` for any other (next word 1, 2, ...). Our simplification of
-    App. H: both activations have length 1.
+    One sequence is shown every `period` steps. logits = W_shared z_shared + gate W_sink z_sink; the
+    gate is 1 for this sequence (next word 0), and 1 with probability `rho` for any other (next word
+    1, 2, ...). Our simplification of App. H: both activations have length 1.
     """
     z_shared, z_sink = positive(steps, width, seed, 0), positive(steps, width, seed, 1)
     step = integers(steps)

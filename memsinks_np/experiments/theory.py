@@ -219,8 +219,8 @@ def claims_on_accumulation(result: Theory) -> list[Claim]:
         Claim(
             "memory accumulates in sinks that other sequences rarely activate",
             "App. H",
-            f"logit from sinks {sink[rare]:.2f}, from shared neurons {shared[rare]:.2f} (rho = 0.1); "
-            f"{sink[always]:.2f} and {shared[always]:.2f} where the sinks are always active",
+            f"logit from sinks {sink[rare]:.2f}, from shared neurons {shared[rare]:.2f} (rho = "
+            f"0.1); {sink[always]:.2f} and {shared[always]:.2f} where the sinks are always active",
             bool(sink[rare] > 2 * shared[rare] and sink[always] < 1.2 * shared[always]),
         ),
         Claim(
@@ -330,7 +330,7 @@ def draw_threshold(ax: Any, b: t.Bounds) -> None:
     rho = np.linspace(0.4, 0.55, 50)
     title, xlabel = "Where do the bounds separate?", "rho: fraction of others with active sinks"
     plots.frame(ax, title, "bound on the logit, per lr", xlabel)
-    thresholds = (b.threshold(), "ours", "right"), (b.printed_threshold(), "printed", "left")
+    thresholds = (b.threshold(), "ours", "right"), (b.printed_threshold(), "paper", "left")
     for at, text, side in thresholds:
         ax.axvline(at, color="#444444", linestyle=":", linewidth=1.3)
         place = {"xycoords": ax.get_xaxis_transform(), "ha": side, "fontsize": 11}
