@@ -1,7 +1,7 @@
-"""A stand-in that spells like CuPy and refuses what CuPy refuses, on a machine without a GPU (tests only).
+"""A mock of CuPy that raises where CuPy would, for machines without a GPU.
 
-Arrays never turn into NumPy arrays by themselves and never mix with them; reductions give 0-d arrays, not scalars;
-an index that is out of range wraps silently, as on a device; there are no random numbers.
+Arrays do not convert to NumPy arrays implicitly and do not mix with them. Reductions return 0-d
+arrays. An index out of range wraps around silently, as on a device. There are no random numbers.
 """
 
 import operator
@@ -10,6 +10,8 @@ import numpy as np
 
 
 class ndarray:
+    """A device array."""
+
     __array_priority__ = 100
     __hash__ = None
 
@@ -32,10 +34,10 @@ class ndarray:
         return wrap_call(value) if callable(value) else wrap(value)
 
     def __getitem__(self, key):
-        return ndarray(self._a[wrapped_around(unwrap(key), self._a)])
+        return ndarray(self._a[wrap_index(unwrap(key), self._a)])
 
     def __setitem__(self, key, value):
-        self._a[wrapped_around(unwrap(key), self._a)] = unwrap(value)
+        self._a[wrap_index(unwrap(key), self._a)] = unwrap(value)
 
     def __len__(self):
         return len(self._a)
@@ -71,11 +73,10 @@ def wrap(x):
     return x
 
 
-def wrapped_around(key, a):
-    """CuPy does not look whether an index is in range."""
-    return (
-        key % len(a) if isinstance(key, np.ndarray) and key.dtype.kind in "iu" and len(a) else key
-    )
+def wrap_index(key, a):
+    """Wrap an index around: CuPy does not check whether it is in range."""
+    is_index = isinstance(key, np.ndarray) and key.dtype.kind in "iu"
+    return key % len(a) if is_index and len(a) else key
 
 
 def wrap_call(f):
@@ -113,7 +114,7 @@ ndarray.__neg__ = lambda self: wrap(-self._a)
 
 
 class _Add:
-    """cupy.add, with the `at` that counts duplicates."""
+    """cupy.add and its unbuffered `at`."""
 
     def __call__(self, x, y):
         return wrap(np.add(unwrap(x), unwrap(y)))

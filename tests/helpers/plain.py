@@ -1,40 +1,42 @@
-"""One sequence alone, read by a transformer that has no pool: what every selection of sinks is held against."""
+"""A slow reference for every selection: one sequence at a time, in a transformer without a pool."""
 
 import numpy as np
 
-from memsinks_np.model import make_batch, model_forward
+from memsinks_np.data.batches import make_batch
+from memsinks_np.model import model_forward
+from memsinks_np.sinks import NO_SINKS, is_sink, prune
 
 
-def moved_in(params, on):  # (S,)
-    """The same model as an ordinary transformer: its sinks, each times its factor, stand among the shared neurons."""
-    plain = {name: w for name, w in params.items() if ".sink." not in name}
-    for layer in {name.split(".")[0] for name in params if ".sink." in name}:
+def without_pool(params, on):  # (S,) a factor per sink
+    """Return the same model with its sinks, times their factors, among the shared neurons."""
+    plain = prune(params)
+    for layer in {name.split(".")[0] for name in filter(is_sink, params)}:
         mlp, sink = (
-            {w: params[f"{layer}.{part}.{w}"] for w in ("W_in", "b_in", "W_out")}
+            [params[f"{layer}.{part}.{name}"] for name in ("W_in", "b_in", "W_out")]
             for part in ("mlp", "sink")
         )
-        plain[f"{layer}.mlp.W_in"] = np.hstack([mlp["W_in"], sink["W_in"].T])
-        plain[f"{layer}.mlp.b_in"] = np.hstack([mlp["b_in"], sink["b_in"]])
-        plain[f"{layer}.mlp.W_out"] = np.vstack([mlp["W_out"], on[:, None] * sink["W_out"]])
+        plain[f"{layer}.mlp.W_in"] = np.hstack([mlp[0], sink[0].T])
+        plain[f"{layer}.mlp.b_in"] = np.hstack([mlp[1], sink[1]])
+        plain[f"{layer}.mlp.W_out"] = np.vstack([mlp[2], on[:, None] * sink[2]])
     return plain
 
 
-def probabilities(params, cfg, words, on=None):
-    """(T,) words -> (T,V) probabilities of the word after each."""
-    batch = make_batch(cfg, [[*words, 0]], (None,) * cfg.n_layers, params["wte"].dtype)
-    logits = model_forward(np, moved_in(params, on), batch, cfg)[0][0].astype(float)
+def probabilities(params, cfg, tokens, on=None):
+    """Return the probabilities of the token after each, (T,) -> (T,V)."""
+    batch = make_batch(cfg, [[*tokens, 0]], NO_SINKS, params["wte"].dtype)
+    logits = model_forward(np, without_pool(params, on), batch, cfg)[0][0].astype(float)
     return np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
 
 
-def word_losses(params, cfg, words, on=None):
-    """(T+1,) words -> (T,) loss of every word but the first, in nats."""
-    p = probabilities(params, cfg, words[:-1], on)
-    return np.array([-np.log(p[t, word]) for t, word in enumerate(words[1:])])
+def word_losses(params, cfg, tokens, on=None):
+    """Return the loss of every token but the first, (T+1,) -> (T,), in nats."""
+    p = probabilities(params, cfg, tokens[:-1], on)
+    return np.array([-np.log(p[t, token]) for t, token in enumerate(tokens[1:])])
 
 
-def continued(params, cfg, words, n, on=None):
-    """The words and the n likeliest after them, each chosen when all before it stand there."""
-    words = list(words)
+def continued(params, cfg, tokens, n, on=None):
+    """Return the tokens and the n likeliest after them, each chosen given all before it."""
+    tokens = list(tokens)
     for _ in range(n):
-        words.append(int(probabilities(params, cfg, words, on)[-1].argmax()))
-    return words
+        tokens.append(int(probabilities(params, cfg, tokens, on)[-1].argmax()))
+    return tokens

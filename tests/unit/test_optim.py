@@ -1,4 +1,4 @@
-"""The optimizer: AdamW as published, and a sink that is off keeps every bit."""
+"""The optimizer: AdamW as published; an inactive sink keeps every bit."""
 
 import itertools
 import math
@@ -8,129 +8,150 @@ import pytest
 
 from memsinks_np import optim
 from memsinks_np.config import ConfigError, TrainConfig
+from memsinks_np.sinks import RowGrad
 
-RNG = np.random.default_rng(6)
 CFG = TrainConfig(steps=100, warmup=10, lr=0.01, weight_decay=0.1, betas=(0.9, 0.99))
+SINKS = ("h0.sink.W_in", "h0.sink.b_in")
 
 
-def naive_adamw(w, grads, lr, decay, cfg):
+def adamw_reference(w, grads, decay):
     """Loshchilov & Hutter 2019, algorithm 2, for one number."""
-    m = v = 0.0
+    (b1, b2), m, v = CFG.betas, 0.0, 0.0
     for t, g in enumerate(grads, start=1):
-        m = cfg.betas[0] * m + (1 - cfg.betas[0]) * g
-        v = cfg.betas[1] * v + (1 - cfg.betas[1]) * g * g
-        m_hat, v_hat = m / (1 - cfg.betas[0] ** t), v / (1 - cfg.betas[1] ** t)
-        w = w - lr * m_hat / (math.sqrt(v_hat) + cfg.eps) - lr * decay * w
+        m, v = b1 * m + (1 - b1) * g, b2 * v + (1 - b2) * g * g
+        m_hat, v_hat = m / (1 - b1**t), v / (1 - b2**t)
+        w = w - CFG.lr * m_hat / (math.sqrt(v_hat) + CFG.eps) - CFG.lr * decay * w
     return w
 
 
 @pytest.mark.parametrize(
     ("name", "decay"), [("h0.W_QKV", 0.1), ("wte", 0.1), ("h0.mlp.b_in", 0.0), ("h1.ln1.g", 0.0)]
 )
-def test_dense_parameters_follow_the_published_algorithm(name, decay):
-    params = {name: RNG.standard_normal((3, 2))}
+def test_dense_parameters_follow_the_published_adamw(name, decay):
+    rng = np.random.default_rng(0)
+    params, grads = {name: rng.standard_normal((3, 2))}, rng.standard_normal((5, 3, 2))
     start, state = params[name].copy(), optim.init_state(np, params)
-    grads = RNG.standard_normal((5, 3, 2))
     for g in grads:
-        optim.update(np, params, {name: g}, state, CFG, 0.01)
+        optim.update(np, params, {name: g}, state, CFG, CFG.lr)
     for i in np.ndindex(3, 2):
-        assert params[name][i] == pytest.approx(
-            naive_adamw(start[i], grads[(slice(None), *i)], 0.01, decay, CFG), rel=1e-12
-        )
+        want = adamw_reference(start[i], grads[(slice(None), *i)], decay)
+        assert params[name][i] == pytest.approx(want, rel=1e-12)
 
 
-def test_what_has_no_gradient_rests_and_all_else_moves_as_with_it():
-    start = {
-        "wte": RNG.standard_normal((4, 3)),
-        "wpe": RNG.standard_normal((5, 3)),
-        "h0.ln1.g": RNG.standard_normal(3),
-    }
-    grads = {name: RNG.standard_normal(w.shape) for name, w in start.items()}
+@pytest.mark.parametrize("still", [set(), {"wpe"}, {"wte", "h0.ln1.g"}, {"wte", "wpe", "h0.ln1.g"}])
+def test_only_parameters_with_a_gradient_move(still):
+    rng = np.random.default_rng(1)
+    start = {name: rng.standard_normal(3) for name in ("wte", "wpe", "h0.ln1.g")}
+    grads = {name: rng.standard_normal(3) for name in start}
 
-    def updated(still):
+    def updated(without):
         params = {name: w.copy() for name, w in start.items()}
-        state = optim.init_state(np, params)
-        optim.update(
-            np, params, {n: g for n, g in grads.items() if n not in still}, state, CFG, 0.01
-        )
+        some = {name: g for name, g in grads.items() if name not in without}
+        optim.update(np, params, some, optim.init_state(np, params), CFG, CFG.lr)
         return params
 
     moved = updated(set())
-    assert not any((moved[name] == start[name]).any() for name in start)
-    for still in ({"wpe"}, {"wte", "h0.ln1.g"}, set(start)):
-        for name, w in updated(still).items():
-            assert np.array_equal(w, start[name] if name in still else moved[name])
+    for name, w in updated(still).items():
+        assert (moved[name] != start[name]).all()
+        np.testing.assert_array_equal(w, start[name] if name in still else moved[name])
 
 
-def sink_run(optimizer, n=4):
-    """Four updates of which sink 1 sees the first and the last, sink 2 all, sink 0 none."""
-    cfg = TrainConfig(optimizer=optimizer, weight_decay=0.1)
+def run_sinks(optimizer):
+    """Take four steps: sink 0 is never active, 1 in the first and last, 2 in all of them."""
+    rng = np.random.default_rng(2)
+    cfg = TrainConfig(optimizer=optimizer, weight_decay=0.1, betas=CFG.betas)
     params = {
         "wte": np.ones((1, 1)),
-        "h0.sink.W_in": RNG.standard_normal((3, 2)),
-        "h0.sink.b_in": RNG.standard_normal(3),
+        "h0.sink.W_in": rng.standard_normal((3, 2)),
+        "h0.sink.b_in": rng.standard_normal(3),
     }
     state = optim.init_state(np, params)
-    trace, grads = [{k: w.copy() for k, w in params.items()}], []
-    for step in range(n):
-        rows = np.array([1, 2]) if step in (0, n - 1) else np.array([2])
-        g = {
-            k: (rows, RNG.standard_normal((len(rows), *w.shape[1:])))
-            for k, w in params.items()
-            if "sink" in k
-        }
-        g["wte"] = np.ones((1, 1))
-        optim.update(np, params, g, state, cfg, 0.01)
-        trace.append({k: w.copy() for k, w in params.items()})
-        grads.append(g)
-    return trace, grads, cfg
+
+    def snapshot():
+        arrays = {name: (params[name].copy(), *map(np.copy, state.moments[name])) for name in SINKS}
+        return arrays, state.sink_steps.copy()
+
+    trace, grads = [snapshot()], []
+    for step in range(4):
+        rows = np.array([1, 2]) if step in (0, 3) else np.array([2])
+        shapes = {name: (len(rows), *params[name].shape[1:]) for name in SINKS}
+        sparse = {n: RowGrad(rows, rng.standard_normal(shape)) for n, shape in shapes.items()}
+        optim.update(np, params, {"wte": np.ones((1, 1)), **sparse}, state, cfg, CFG.lr)
+        trace.append(snapshot())
+        grads.append(sparse)
+    return trace, grads
 
 
 @pytest.mark.parametrize("optimizer", ["lazy_adamw", "sgd"])
-def test_a_sink_that_is_off_keeps_every_bit(optimizer):
-    trace, _, _ = sink_run(optimizer)
-    for name in ("h0.sink.W_in", "h0.sink.b_in"):
-        assert (trace[-1][name][0] == trace[0][name][0]).all()  # never on
-        assert (trace[1][name][1] != trace[0][name][1]).all()
-        assert (trace[3][name][1] == trace[1][name][1]).all()  # off for two steps
-        assert (trace[4][name][1] != trace[3][name][1]).all()
+def test_an_inactive_sink_keeps_every_bit(optimizer):
+    """Of weights, both moments and the step count."""
+    trace, _ = run_sinks(optimizer)
+    for name in SINKS:
+        for i in range(3):
+            row = lambda step, sink, name=name, i=i: trace[step][0][name][i][sink].tobytes()
+            assert row(4, 0) == row(0, 0)
+            assert row(1, 1) == row(2, 1) == row(3, 1)
+        w = [arrays[name][0][1] for arrays, _ in trace]
+        assert (w[1] != w[0]).all()
+        assert (w[4] != w[3]).all()
+    assert [steps.tolist() for _, steps in trace] == [
+        [0, 0, 0],
+        [0, 1, 1],
+        [0, 1, 2],
+        [0, 1, 3],
+        [0, 2, 4],
+    ]
 
 
-def test_ordinary_adamw_goes_on_moving_it():
-    trace, _, _ = sink_run("adamw")
-    assert (trace[3]["h0.sink.W_in"][1] != trace[1]["h0.sink.W_in"][1]).all()  # momentum's tail
-    assert (trace[1]["h0.sink.W_in"][0] != trace[0]["h0.sink.W_in"][0]).all()  # decay
+def test_ordinary_adamw_keeps_moving_inactive_sinks():
+    w = [arrays["h0.sink.W_in"][0] for arrays, _ in run_sinks("adamw")[0]]
+    assert (w[3][1] != w[1][1]).all()  # momentum
+    assert (w[1][0] != w[0][0]).all()  # weight decay
 
 
-def test_every_sink_counts_its_own_steps():
-    trace, grads, cfg = sink_run("lazy_adamw")
-    for row, seen in ((1, (0, 3)), (2, (0, 1, 2, 3))):
-        for c in range(2):
-            own = [grads[s]["h0.sink.W_in"][1][-1 if row == 2 else 0][c] for s in seen]
-            want = naive_adamw(trace[0]["h0.sink.W_in"][row, c], own, 0.01, 0.1, cfg)
-            assert trace[-1]["h0.sink.W_in"][row, c] == pytest.approx(want, rel=1e-12)
+@pytest.mark.parametrize(("sink", "steps"), [(1, (0, 3)), (2, (0, 1, 2, 3))])
+def test_each_sink_counts_its_own_steps(sink, steps):
+    trace, grads = run_sinks("lazy_adamw")
+    for name, decay in zip(SINKS, (0.1, 0.0), strict=True):
+        seen = [grads[s][name].values[grads[s][name].rows == sink][0] for s in steps]
+        start, end = (np.atleast_1d(trace[i][0][name][0][sink]) for i in (0, -1))
+        for c, w in enumerate(start):
+            want = adamw_reference(w, [np.atleast_1d(g)[c] for g in seen], decay)
+            assert end[c] == pytest.approx(want, rel=1e-12)
 
 
-def test_clipping_scales_the_global_norm_over_dense_and_row_sparse_gradients():
-    grads = {"a": np.array([3.0, 0.0]), "h0.sink.W_in": (np.array([5]), np.array([[0.0, 4.0]]))}
+def test_all_layers_move_their_active_sinks():
+    rng = np.random.default_rng(3)
+    pool, rows = rng.standard_normal((5, 3)), np.array([1, 4])
+    params = {f"h{layer}.sink.{w}": pool.copy() for layer in range(3) for w in ("W_in", "W_out")}
+    params |= {f"h{layer}.sink.b_in": pool[:, 0].copy() for layer in range(3)}
+    state, before = optim.init_state(np, params), {n: w.copy() for n, w in params.items()}
+    grads = {n: RowGrad(rows, rng.standard_normal((2, *w.shape[1:]))) for n, w in params.items()}
+    optim.update(np, params, grads, state, CFG, CFG.lr)
+    for name, w in params.items():
+        assert (w[rows] != before[name][rows]).all()
+        np.testing.assert_array_equal(w[[0, 2, 3]], before[name][[0, 2, 3]])
+    assert state.sink_steps.tolist() == [0, 1, 0, 0, 1]
+
+
+def test_clip_scale_bounds_the_global_norm():
+    grads = {"wte": np.array([[3.0, 0.0]])}
+    grads |= {"h0.sink.W_in": RowGrad(np.array([5]), np.array([[0.0, 4.0]]))}
     assert optim.clip_scale(np, grads, 1.0) == pytest.approx((5.0, 0.2))
     assert optim.clip_scale(np, grads, 6.0) == pytest.approx((5.0, 1.0))
-    params = {"wte": np.zeros((1, 2)), "h0.sink.W_in": np.zeros((7, 2))}
+    params = {"wte": np.zeros((1, 2)), "h0.sink.W_in": np.zeros((7, 2)), "h0.sink.b_in": np.zeros(7)}
     cfg, state = TrainConfig(optimizer="sgd", weight_decay=0.0), optim.init_state(np, params)
-    optim.update(
-        np,
-        params,
-        {"wte": grads["a"][None], "h0.sink.W_in": grads["h0.sink.W_in"]},
-        state,
-        cfg,
-        1.0,
-        0.2,
-    )
+    optim.update(np, params, grads, state, cfg, 1.0, 0.2)
     np.testing.assert_allclose(params["wte"], [[-0.6, 0]])
     np.testing.assert_allclose(params["h0.sink.W_in"][5], [0, -0.8])
 
 
-def test_schedule():
+def test_densify_writes_rows_into_zeros():
+    grad = RowGrad(np.array([0, 2]), np.ones((2, 2)))
+    assert optim.densify(np, np.ones((4, 2)), grad).tolist() == [[1, 1], [0, 0], [1, 1], [0, 0]]
+
+
+def test_schedule_warms_up_and_decays_to_a_tenth():
     rates = [optim.learning_rate(CFG, step) for step in range(100)]
     assert rates[0] == pytest.approx(0.001)
     assert max(rates) == rates[9] == rates[10] == CFG.lr
@@ -145,16 +166,3 @@ def test_schedule():
 def test_impossible_training_is_refused(bad):
     with pytest.raises(ConfigError, match=next(iter(bad))):
         TrainConfig(**bad)
-
-
-def test_every_layer_has_a_pool_of_its_own_and_all_of_them_move():
-    pool = RNG.standard_normal((5, 3))
-    params = {"wte": np.ones((1, 1))} | {f"h{layer}.sink.W_in": pool.copy() for layer in range(3)}
-    state, rows = optim.init_state(np, params), np.array([1, 4])
-    grads = {name: (rows, RNG.standard_normal((2, 3))) for name in params if "sink" in name}
-    optim.update(np, params, grads | {"wte": np.ones((1, 1))}, state, CFG, 0.01)
-    for name, (_, g) in grads.items():
-        for i, row in enumerate(rows):
-            want = [naive_adamw(pool[row, c], [g[i, c]], 0.01, 0.1, CFG) for c in range(3)]
-            assert params[name][row] == pytest.approx(want, rel=1e-12)
-        assert (params[name][[0, 2, 3]] == pool[[0, 2, 3]]).all()
