@@ -35,7 +35,7 @@ def predict(
 ) -> tuple[Losses, Tokens]:
     """Return the loss of every token and the likeliest token, (N,T+1) -> (N,T), (N,T).
 
-    The loss is NaN where the target is padding.
+    The loss is NaN where the target is padding, and infinite where the model's output is NaN.
     """
     xp, tokens, chunk = namespace_of(params["wte"]), np.asarray(tokens), CHUNK
     if isinstance(selection, Mask):
@@ -51,6 +51,7 @@ def predict(
         losses.append(to_host(nll))
         likeliest.append(to_host(xp.argmax(logits, axis=-1)))
     loss = np.concatenate(losses)
+    loss[np.isnan(loss)] = np.inf
     loss[tokens[:, 1:] == PADDING] = np.nan
     return loss, np.concatenate(likeliest)
 

@@ -226,8 +226,10 @@ def _loop(
         method.sees_repeated or not only_repeated,
         f"method {method.name!r} never sees `tokens`; give the corpus background sequences",
     )
-    initial = init_params(model_cfg, cfg.seed) if start is None else start
-    params = {name: w + 0 for name, w in to_device(xp, initial).items()}
+    if start is None:
+        params = to_device(xp, init_params(model_cfg, cfg.seed))
+    else:
+        params = {name: w + 0 for name, w in to_device(xp, start).items()}  # a copy
     state = optim.init_state(xp, params)
     limit = DIVERGED * np.log(model_cfg.n_vocab)
     history = [history_row(0, None, params, model_cfg, corpus)]
