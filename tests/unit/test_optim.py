@@ -139,7 +139,11 @@ def test_clip_scale_bounds_the_global_norm():
     grads |= {"h0.sink.W_in": RowGrad(np.array([5]), np.array([[0.0, 4.0]]))}
     assert optim.clip_scale(np, grads, 1.0) == pytest.approx((5.0, 0.2))
     assert optim.clip_scale(np, grads, 6.0) == pytest.approx((5.0, 1.0))
-    params = {"wte": np.zeros((1, 2)), "h0.sink.W_in": np.zeros((7, 2)), "h0.sink.b_in": np.zeros(7)}
+    params = {
+        "wte": np.zeros((1, 2)),
+        "h0.sink.W_in": np.zeros((7, 2)),
+        "h0.sink.b_in": np.zeros(7),
+    }
     cfg, state = TrainConfig(optimizer="sgd", weight_decay=0.0), optim.init_state(np, params)
     optim.update(np, params, grads, state, cfg, 1.0, 0.2)
     np.testing.assert_allclose(params["wte"], [[-0.6, 0]])
