@@ -1,4 +1,4 @@
-"""Measures on hand-made cases with known answers, and the shortcut for extraction against real decoding."""
+"""Measures on cases with known answers; one-pass extraction against real decoding."""
 
 from dataclasses import replace
 
@@ -7,202 +7,263 @@ import pytest
 
 from memsinks_np import metrics, sinks
 from memsinks_np.config import DataConfig, Method, ModelConfig, Settings, SinkConfig, TrainConfig
-from memsinks_np.data.corpus import load_corpus
+from memsinks_np.data.corpus import PADDING, load_corpus
+from memsinks_np.metrics import BySinks, Evaluation
 from memsinks_np.model import init_params
-from memsinks_np.train import evaluate, train
+from memsinks_np.train import history_row, train
 from plain import continued, word_losses
 
 POOL = SinkConfig(n_sink=32, n_active=8)
 DATA = DataConfig(n_ctx=15, batch_size=8, n_repeated=4, n_heldout=40, repeat_fraction=0.5)
 SETTINGS = Settings(
-    data=DATA,
-    train=TrainConfig(steps=150, warmup=10, eval_every=75, lr=1e-2),
-    d_model=16,
-    n_heads=2,
+    data=DATA, train=TrainConfig(steps=150, warmup=10, eval_every=75, lr=1e-2), d_model=16, n_heads=2
 )
+METHOD = Method(name="sinks", n_shared=16, sinks=POOL)
 
 
 @pytest.fixture(scope="module")
 def trained():
-    """A small model that knows some of its four repeated stories by heart, with its sinks on."""
+    """A small model that has memorized some of its four repeated stories."""
     corpus = load_corpus(DATA)
-    method = Method(name="sinks", n_shared=16, sinks=POOL)
-    return corpus, SETTINGS.model(method, len(corpus.vocab)), train(method, SETTINGS).params
+    model = train(METHOD, SETTINGS, corpus)
+    return corpus, model.cfg, model.params
 
 
-def test_predict_does_not_depend_on_how_sequences_are_cut_into_chunks(trained):
+# Losses and predictions
+
+
+@pytest.mark.parametrize(
+    "select",
+    [lambda ids: sinks.own(POOL, ids), lambda ids: None, lambda ids: sinks.all_scaled(POOL)],
+    ids=["own", "none", "all"],
+)
+def test_predict_does_not_depend_on_chunks(trained, select):
     corpus, cfg, params = trained
-    everyone = np.arange(40) * 7
-    for select in (
-        lambda ids: sinks.own(POOL, ids),
-        lambda ids: sinks.NO_SINKS,
-        lambda ids: sinks.all_scaled(POOL),
-    ):
-        nll, likeliest = metrics.predict(params, cfg, corpus.heldout, select(everyone))
-        assert nll.shape == likeliest.shape == (40, 15)
-        for part in (slice(0, 3), slice(30, 40)):
-            one, _ = metrics.predict(params, cfg, corpus.heldout[part], select(everyone[part]))
-            np.testing.assert_allclose(nll[part], one, rtol=1e-3, atol=1e-5)
+    ids = np.arange(40) * 7
+    nll, likeliest = metrics.predict(params, cfg, corpus.heldout, select(ids))
+    assert nll.shape == likeliest.shape == (40, 15)
+    for part in (slice(0, 3), slice(30, 40)):
+        one, _ = metrics.predict(params, cfg, corpus.heldout[part], select(ids[part]))
+        np.testing.assert_allclose(nll[part], one, rtol=1e-3, atol=1e-5)
 
 
-def test_extraction_by_one_pass_is_extraction_by_decoding(trained):
+def test_padding_has_no_loss_and_changes_none(trained):
     corpus, cfg, params = trained
-    some = []
+    tokens, own = corpus.heldout[:3].copy(), sinks.own(POOL, [1, 2, 3])
+    tokens[0, 9:], tokens[2, 2:] = PADDING, PADDING
+    nll, _ = metrics.predict(params, cfg, tokens, own)
+    np.testing.assert_array_equal(np.isnan(nll), tokens[:, 1:] == PADDING)
+    alone = [
+        metrics.predict(params, cfg, tokens[[i], :n], sinks.Rows(own.index[[i]]))[0][0]
+        for i, n in enumerate((9, 16, 2))
+    ]
+    np.testing.assert_allclose(nll[~np.isnan(nll)], np.concatenate(alone), rtol=1e-4)
+    got = metrics.sequence_losses(params, cfg, tokens, own)
+    np.testing.assert_allclose(got, [np.mean(losses) for losses in alone], rtol=1e-4)
+    want = np.concatenate(alone).mean()
+    assert metrics.mean_loss(params, cfg, tokens, own) == pytest.approx(want, rel=1e-4)
+
+
+def test_a_model_that_computes_nan_has_an_infinite_loss(trained):
+    corpus, cfg, params = trained
+    broken = params | {"wpe": params["wpe"] * np.nan}
+    with np.errstate(invalid="ignore"):
+        assert metrics.mean_loss(broken, cfg, corpus.heldout, sinks.NO_SINKS) == np.inf
+
+
+def test_slice_selection_keeps_what_serves_all_sequences():
+    rows, mask = sinks.own(POOL, range(4)), sinks.all_scaled(POOL)
+    assert metrics.slice_selection(mask, slice(1, 3)) is mask
+    assert metrics.slice_selection(None, slice(1, 3)) is None
+    got = metrics.slice_selection(rows, np.array([True, False, False, True]))
+    np.testing.assert_array_equal(got.index, rows.index[[0, 3]])
+
+
+# Extraction
+
+
+def test_extraction_by_one_pass_is_that_by_decoding(trained):
+    corpus, cfg, params = trained
+    found = []
     for selection in (sinks.own(POOL, corpus.repeated_ids), sinks.NO_SINKS):
         _, likeliest = metrics.predict(params, cfg, corpus.repeated, selection)
-        given = metrics.first_half(corpus.repeated)
-        said = metrics.greedy(params, cfg, corpus.repeated[:, :given], 16 - given, selection)
-        np.testing.assert_array_equal(said[:, :given], corpus.repeated[:, :given])
-        by_decoding = (said == corpus.repeated).all(axis=1)
+        n = metrics.first_half(corpus.repeated)
+        decoded = metrics.greedy(params, cfg, corpus.repeated[:, :n], 16 - n, selection)
+        np.testing.assert_array_equal(decoded[:, :n], corpus.repeated[:, :n])
+        by_decoding = (decoded == corpus.repeated).all(axis=1)
         np.testing.assert_array_equal(metrics.extracted(corpus.repeated, likeliest), by_decoding)
-        some.append(by_decoding)
-    assert 0 < np.mean(some) < 1  # or the test says nothing
+        found.append(by_decoding)
+    assert 0 < np.mean(found) < 1  # or the test says nothing
 
 
-def test_extracted_looks_at_the_second_half_alone():
-    tokens = np.array([[1, 2, 3, 4, 5]])  # two words are given, three are to be said
+@pytest.mark.parametrize(
+    ("likeliest", "sizes", "want"),
+    [
+        ([9, 3, 4, 5], (), True),  # of five tokens, two are the prompt
+        ([2, 9, 4, 5], (), False),
+        ([2, 3, 4, 9], (), False),
+        ([2, 3, 9, 9], (2, 1), True),
+        ([9, 9, 4, 9], (3, 1), True),
+        ([9, 3, 4, 9], (1, 2), False),
+    ],
+)
+def test_extracted_reads_the_continuation_only(likeliest, sizes, want):
+    tokens = np.array([[1, 2, 3, 4, 5]])
     assert metrics.first_half(tokens) == 2
-    assert metrics.extracted(tokens, np.array([[9, 3, 4, 5]])).tolist() == [True]
-    assert metrics.extracted(tokens, np.array([[2, 9, 4, 5]])).tolist() == [False]
-    assert metrics.extracted(tokens, np.array([[2, 3, 4, 9]])).tolist() == [False]
+    assert metrics.extracted(tokens, np.array([likeliest]), *sizes).tolist() == [want]
 
 
-def test_compare_on_numbers_that_a_person_can_check():
-    row = lambda repeated, heldout: {"repeated_removed": repeated, "heldout_removed": heldout}
-    standard, gold = row(0.2, 1.0), row(0.9, 0.95)
-    assert metrics.compare(standard, standard, gold) == {
-        "gap_closed": 0,
-        "gold_gap_closed": 0,
-        "heldout_cost": 0,
-    }
-    got = metrics.compare(row(0.55, 1.15), standard, gold)
-    assert got == pytest.approx(
-        {"gap_closed": 1 - 0.6 / 0.8, "gold_gap_closed": 0.5, "heldout_cost": 0.15}
-    )
-    assert metrics.compare(gold, standard, gold)["gold_gap_closed"] == 1
-    broken = metrics.compare(
-        row(5.0, 5.0), standard, gold
-    )  # a broken model closes the gap, and its cost says so
-    assert broken["gap_closed"] == 1
-    assert broken["heldout_cost"] == 4
+def test_extracted_ignores_padding():
+    tokens, likeliest = np.array([[1, 2, 3, PADDING]]), np.array([[2, 3, 0]])
+    assert metrics.extracted(tokens, likeliest).tolist() == [True]
 
 
-def test_measure_of_an_arm_without_sinks_is_the_same_under_every_selection():
+# Evaluations
+
+
+def test_compare_on_numbers_that_one_can_check():
+    def row(repeated, heldout):
+        one = BySinks(None, None)
+        return Evaluation(BySinks(None, repeated), BySinks(None, heldout), one, one)
+
+    standard, retrained = row(0.2, 1.0), row(0.9, 0.95)
+    compare = lambda model: metrics.compare(model, standard, retrained)
+    assert compare(standard) == (0, 0, 0)
+    assert compare(row(0.55, 1.15)) == pytest.approx((1 - 0.6 / 0.8, 0.5, 0.15))
+    assert compare(retrained).gold_gap_closed == 1
+    broken = compare(row(5.0, 5.0))  # closes the gap, and its cost shows how
+    assert (broken.gap_closed, broken.heldout_cost) == (1, 4)
+
+
+def test_without_a_pool_all_selections_are_equal():
     corpus = load_corpus(DATA)
     cfg = ModelConfig(n_vocab=len(corpus.vocab), n_ctx=15, n_shared=8)
-    row = metrics.measure(init_params(cfg), cfg, corpus)
-    assert row["repeated_own"] == row["repeated_removed"]
-    assert row["heldout_removed"] == row["heldout_all"] == row["heldout_own"]
+    row = metrics.evaluate(init_params(cfg), cfg, corpus)
+    for numbers in (row.repeated, row.heldout):
+        assert numbers.own == numbers.removed == numbers.all
 
 
-def test_canaries_have_numbers_of_their_own(trained):
+def test_canaries_do_not_change_other_numbers(trained):
     corpus, cfg, params = trained
     with_canaries = load_corpus(replace(DATA, n_canaries=3))
-    row, without = metrics.measure(params, cfg, with_canaries), metrics.measure(params, cfg, corpus)
-    for name in ("repeated_own", "extraction_own", "repeated_removed", "heldout_removed"):
-        assert row[name] == pytest.approx(without[name], rel=1e-4)
-    assert row["canary_own"] > 3  # random words that this model has never seen
-    assert without["canary_own"] is None
+    row, without = (metrics.evaluate(params, cfg, c) for c in (with_canaries, corpus))
+    assert without.canary == (None, None, None)
+    assert row.canary.own > 3  # random tokens that this model has never seen
+    for field in ("repeated", "heldout", "extraction"):
+        got, want = getattr(row, field), getattr(without, field)
+        assert got[:2] == pytest.approx(want[:2], rel=1e-4)
 
 
-def test_every_number_is_that_of_its_own_sequences_under_their_own_sinks_one_sequence_alone(
-    trained,
-):
-    """Of stories, canaries and new stories; what a history notes of them is the same."""
+def test_evaluation_is_that_of_single_sequences(trained):
+    """Each number against the slow reference; the history's numbers are the same."""
     _, cfg, params = trained
     params = {name: w.astype(np.float64) for name, w in params.items()}
     corpus = load_corpus(replace(DATA, n_canaries=3, n_heldout=5))
-    own = lambda i: sinks.sink_mask(POOL, [i])[0]
-    selections = {
-        "own": own,
-        "removed": lambda i: np.zeros(32),
-        "all": lambda i: np.full(32, 8 / 32),
-    }
-    kinds = {
-        "repeated": (corpus.repeated[:4], corpus.repeated_ids[:4]),
-        "canary": (corpus.repeated[4:], corpus.repeated_ids[4:]),
-        "heldout": (corpus.heldout, corpus.heldout_ids),
-    }
-    want = {
-        f"{kind}_{how}": np.mean(
-            [word_losses(params, cfg, row, on(i)) for row, i in zip(tokens, ids, strict=True)]
-        )
-        for kind, (tokens, ids) in kinds.items()
-        for how, on in selections.items()
-    }
-    del want["canary_all"]
-    history = {name: want[name] for name in want if "canary" not in name and "all" not in name}
-    assert evaluate(params, cfg, corpus) == pytest.approx(history | {"heldout_own": None})
-    everyones = replace(cfg, sinks=SinkConfig(n_sink=32, n_active=32))
-    on = [word_losses(params, cfg, row, np.ones(32)) for row in corpus.heldout]
-    assert evaluate(params, everyones, corpus)["heldout_own"] == pytest.approx(np.mean(on))
-    alone = [
-        params | {name: 0 * w for name, w in params.items() if ".sink." in name},
-        replace(cfg, sinks=None),
+    masks = [
+        lambda i: sinks.sink_mask(POOL, [i])[0],
+        lambda i: np.zeros(32),
+        lambda i: np.full(32, 8 / 32),
     ]
-    assert evaluate(*alone, corpus)["heldout_own"] == pytest.approx(want["heldout_removed"])
-    for how in ("own", "removed"):
-        said = [
-            continued(params, cfg, row[:8], 8, selections[how](i))
-            for i, row in enumerate(corpus.repeated[:4])
-        ]
-        want[f"extraction_{how}"] = (said == corpus.repeated[:4]).all(axis=1).mean()
-    assert metrics.measure(params, cfg, corpus) == pytest.approx(want)
-    assert len({round(loss, 3) for loss in want.values()}) == len(want)
+
+    def by_sinks(tokens, ids):
+        return BySinks(*(
+            np.mean([word_losses(params, cfg, row, mask(i)) for row, i in zip(tokens, ids, strict=True)])
+            for mask in masks
+        ))
+
+    repeated = by_sinks(corpus.repeated[:4], corpus.repeated_ids[:4])
+    canary = by_sinks(corpus.repeated[4:], corpus.repeated_ids[4:])
+    heldout = by_sinks(corpus.heldout, corpus.heldout_ids)
+    decoded = [
+        [continued(params, cfg, row[:8], 8, mask(i)) for i, row in enumerate(corpus.repeated[:4])]
+        for mask in masks[:2]
+    ]
+    extraction = [(d == corpus.repeated[:4]).all(axis=1).mean() for d in decoded]
+    row = metrics.evaluate(params, cfg, corpus)
+    assert row.repeated == pytest.approx(repeated)
+    assert row.heldout == pytest.approx(heldout)
+    assert row.canary[:2] == pytest.approx(canary[:2])
+    assert row.canary.all is None
+    assert row.extraction[:2] == pytest.approx(extraction)
+    numbers = [*repeated, *heldout, *canary[:2]]
+    assert len({round(number, 3) for number in numbers}) == len(numbers)
+    history = history_row(3, 0.5, params, cfg, corpus)
+    assert (history.step, history.train, history.heldout.own) == (3, 0.5, None)
+    assert history.repeated[:2] == pytest.approx(repeated[:2])
+    assert history.heldout.removed == pytest.approx(heldout.removed)
+
+
+def test_history_has_a_heldout_own_loss_if_all_share_the_pool(trained):
+    corpus, cfg, params = trained
+    shared = replace(cfg, sinks=SinkConfig(n_sink=32, n_active=32))
+    on = [word_losses(params, cfg, row, np.ones(32)) for row in corpus.heldout]
+    got = history_row(0, None, params, shared, corpus).heldout.own
+    assert got == pytest.approx(np.mean(on), rel=1e-5)
+    pruned = history_row(0, None, sinks.prune(params), replace(cfg, sinks=None), corpus).heldout
+    assert pruned.own == pruned.removed
+
+
+def test_evaluations_survive_json(trained):
+    corpus, cfg, params = trained
+    row = metrics.evaluate(params, cfg, corpus)
+    assert metrics.to_evaluation([list(numbers) for numbers in row]) == row
+    history = history_row(0, None, params, cfg, corpus)._replace(first_sequence=[0.5])
+    assert metrics.to_history([[*history]]) == [history]
+
+
+# Deletion
 
 
 def test_collateral_deletes_one_and_measures_all(trained):
     corpus, cfg, params = trained
     loss = metrics.collateral(params, cfg, corpus)
-    removed, _ = metrics.predict(params, cfg, corpus.repeated, sinks.NO_SINKS)
-    np.testing.assert_allclose(loss.diagonal(), removed.mean(axis=1), rtol=1e-5)
+    removed = metrics.sequence_losses(params, cfg, corpus.repeated, sinks.NO_SINKS)
+    np.testing.assert_allclose(loss.diagonal(), removed, rtol=1e-5)
     for i in range(4):
-        left = sinks.without(POOL, corpus.repeated_ids, corpus.repeated_ids[[i]])
-        nll, _ = metrics.predict(params, cfg, corpus.repeated, left)
-        np.testing.assert_allclose(loss[i], nll.mean(axis=1), rtol=1e-5)
+        left = sinks.own_except(POOL, corpus.repeated_ids, corpus.repeated_ids[[i]])
+        want = metrics.sequence_losses(params, cfg, corpus.repeated, left)
+        np.testing.assert_allclose(loss[i], want, rtol=1e-5)
 
 
 def test_deletion_is_the_mean_over_all_sequences(trained):
     corpus, cfg, params = trained
     loss = metrics.collateral(params, cfg, corpus)
-    own, _ = metrics.predict(params, cfg, corpus.repeated, sinks.own(POOL, corpus.repeated_ids))
+    own = metrics.sequence_losses(params, cfg, corpus.repeated, sinks.own(POOL, range(4)))
     got = metrics.deletion(params, cfg, corpus)
-    assert got["deleted_loss"] == pytest.approx(np.mean([loss[i, i] for i in range(4)]))
-    rises = [loss[i, j] - own[j].mean() for i in range(4) for j in range(4) if i != j]
-    assert got["deleted_others_up"] == pytest.approx(np.mean(rises), abs=1e-6)
+    assert got.deleted_loss == pytest.approx(np.mean(loss.diagonal()))
+    rises = [loss[i, j] - own[j] for i in range(4) for j in range(4) if i != j]
+    assert got.deleted_others_up == pytest.approx(np.mean(rises), abs=1e-6)
+    assert metrics.deletion(params, replace(cfg, sinks=None), corpus) == (None, None)
 
 
-def test_a_sequence_that_owns_no_sink_or_has_no_others_is_measured_too(trained):
+def test_deletion_of_a_sequence_without_sinks_or_others(trained):
     corpus, cfg, params = trained
     rare = replace(cfg, sinks=SinkConfig(n_sink=32, scheme="bernoulli", p=0.03, seed=1))
     n_own = sinks.sink_mask(rare.sinks, corpus.repeated_ids).sum(axis=1)
     assert n_own.min() == 0 < n_own.max()
     loss = metrics.collateral(params, rare, corpus)
-    before = metrics.predict(
-        params, rare, corpus.repeated, sinks.own(rare.sinks, corpus.repeated_ids)
-    )[0]
-    np.testing.assert_allclose(
-        loss[n_own == 0], before.mean(axis=1)[None].repeat((n_own == 0).sum(), 0), rtol=1e-6
-    )
-    alone = metrics.deletion(
-        params, cfg, load_corpus(replace(DATA, n_repeated=1, repeat_fraction=0.2))
-    )
-    assert alone["deleted_others_up"] is None
-    assert alone["deleted_loss"] > 0
+    own = sinks.own(rare.sinks, corpus.repeated_ids)
+    before = metrics.sequence_losses(params, rare, corpus.repeated, own)
+    for row in loss[n_own == 0]:
+        np.testing.assert_allclose(row, before, rtol=1e-6)
+    single = load_corpus(replace(DATA, n_repeated=1, repeat_fraction=0.2))
+    alone = metrics.deletion(params, cfg, single)
+    assert alone.deleted_others_up is None
+    assert alone.deleted_loss > 0
+
+
+def test_fraction_deleted_counts_shared_sinks():
+    shared = metrics.fraction_deleted(POOL, [0, 1], [1, 2])
+    index = [set(sinks.active(POOL, [i])[0].tolist()) for i in range(3)]
+    assert shared.tolist() == [len(index[0] & (index[1] | index[2])) / 8, 1.0]
+    disjoint = replace(POOL, scheme="disjoint")
+    assert metrics.fraction_deleted(disjoint, [0], [1, 2, 3]).tolist() == [0.0]
+    assert metrics.fraction_deleted(POOL, [0], []).tolist() == [0.0]
 
 
 def test_training_is_reproducible_to_the_last_bit(trained):
-    _, _, params = trained
-    again = train(Method(name="other name", n_shared=16, sinks=POOL), SETTINGS)
+    corpus, _, params = trained
+    again = train(replace(METHOD, name="another name"), SETTINGS, corpus)
     assert all((params[name] == again.params[name]).all() for name in params)
-    other = train(
-        Method(name="sinks", n_shared=16, sinks=POOL),
-        replace(SETTINGS, train=replace(SETTINGS.train, seed=1, steps=2)),
-    )
-    assert (params["wpe"] != other.params["wpe"]).any()
-
-
-def test_number_of_threads_does_not_change_a_bit(trained):
-    _, _, params = trained
-    two = train(Method(name="sinks", n_shared=16, sinks=POOL), SETTINGS, threads=2)
-    assert all((params[name] == two.params[name]).all() for name in params)
+    other = replace(SETTINGS, train=replace(SETTINGS.train, seed=1, steps=2))
+    assert (params["wpe"] != train(METHOD, other, corpus).params["wpe"]).any()
