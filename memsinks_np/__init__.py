@@ -23,8 +23,7 @@ from memsinks_np.config import (
 )
 from memsinks_np.data.corpus import Corpus, load_corpus, stories, text
 from memsinks_np.experiments import methods
-from memsinks_np.gradcheck import Case, check
-from memsinks_np.gradcheck import Found as GradientError
+from memsinks_np.gradcheck import Case, GradientError, check
 from memsinks_np.train import TrainingDiverged, fit
 from memsinks_np.trained import Model, delete, load, prune
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from memsinks_np import model, ops, sinks
 from memsinks_np._internal.backend import to_device, to_host
-from memsinks_np.baselines import gates, localize, unlearn
+from memsinks_np.baselines import gates, unlearn
 from memsinks_np.config import ModelConfig, SinkConfig
 from memsinks_np.data.batches import make_batch
 from memsinks_np.gradcheck import Case
@@ -117,7 +117,7 @@ def baseline_cases(rng: Any) -> list[Case]:
     return [
         Case("npo", npo, unlearn.npo_backward, nll),
         Case("hard_concrete", hard_concrete, gates.hard_concrete_backward, a),
-        Case("open_share", gates.open_share_forward, gates.open_share_backward, a),
+        Case("open_fraction", gates.open_fraction_forward, gates.open_fraction_backward, a),
     ]
 
 
@@ -171,12 +171,12 @@ def gated_model_case(rng: Any) -> Case:
 
     def forward(xp: Any, g: Any) -> tuple[Any, Any]:
         weights = to_device(xp, params)
-        nll, cache = token_losses(xp, localize.gated(weights, g), batch, cfg)
+        nll, cache = token_losses(xp, gates.gated(weights, g), batch, cfg)
         return nll, (cache, weights)
 
     def backward(xp: Any, dnll: Any, cache: Any) -> Any:
         c_losses, weights = cache
-        return localize.gate_grads(xp, weights, token_losses_backward(xp, dnll, c_losses))
+        return gates.gate_grads(xp, weights, token_losses_backward(xp, dnll, c_losses))
 
     gate_values = random_inputs(rng, gates=(cfg.n_layers, G))
     return Case("model, gates", forward, backward, gate_values)

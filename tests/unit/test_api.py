@@ -98,7 +98,7 @@ def test_baselines_train_in_the_same_form(method, corpus, tokens):
 
 def test_background_sequences_serve_a_retrained_model(tokens):
     background = np.random.default_rng(2).integers(0, 20, size=(30, 8))
-    corpus = ms.Corpus.from_sequences(tokens, IDS, background=background, batch_size=8)
+    corpus = ms.Corpus.from_sequences(tokens, IDS, heldout=0.2, background=background, batch_size=8)
     model = ms.fit(corpus, method=ms.methods.RETRAINED, steps=5, d_model=16, progress=False)
     assert model.history[-1].step == 5
 

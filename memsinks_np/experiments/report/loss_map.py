@@ -57,7 +57,7 @@ def map_section(m: dict[str, Any], name: str) -> str:
     """Return the section of the report with the heat map of an experiment."""
     choices = "".join(
         f'<label><input type="radio" name="{name}-version" value="{k}"'
-        f'{"" if k else " checked"}> {escape(version)}</label>'
+        f"{'' if k else ' checked'}> {escape(version)}</label>"
         for k, version in enumerate(m["losses"])
     )
     stories = "\n".join(f"<li>{sequence(m, i)}</li>" for i in range(len(m["words"])))

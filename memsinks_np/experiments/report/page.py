@@ -127,7 +127,9 @@ def claims_table(claims: list[Claim], name: str) -> str:
 
 def html_tables(markdown: str, name: str) -> str:
     """Return Markdown tables as HTML."""
-    cells: Callable[[str], list[str]] = lambda line: [c.strip() for c in line.strip("| ").split("|")]
+    cells: Callable[[str], list[str]] = lambda line: [
+        c.strip() for c in line.strip("| ").split("|")
+    ]
     blocks = [b.splitlines() for b in markdown.split("\n\n") if b.strip().startswith("|")]
     label = f"Numbers of {name}"
     return "\n".join(html_table(cells(b[0]), [cells(x) for x in b[2:]], label) for b in blocks)
