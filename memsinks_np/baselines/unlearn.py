@@ -5,8 +5,9 @@ Both minimize  forgetting + retain * (mean loss of new once-seen sequences), in 
     gradient ascent    forgetting = -(mean loss of the sequences)
     NPO                forgetting = (2/beta) mean log(1 + (pi/pi_ref)^beta) / T
 
-NPO is eq. 3 of Zhang et al. 2024; pi is the probability of a whole sequence of T tokens, pi_ref that
-under the model before unlearning. Both only reweight the gradients of tokens, so the model's own backward does the rest.
+NPO is eq. 3 of Zhang et al. 2024; pi is the probability of a whole sequence of T tokens, pi_ref
+that under the model before unlearning. Both only reweight the gradients of tokens, so the model's
+own backward does the rest.
 """
 
 from dataclasses import dataclass
@@ -25,9 +26,7 @@ from memsinks_np.metrics import extracted, mean_loss, mean_of, predict
 from memsinks_np.model import loss_and_grads
 from memsinks_np.sinks import NO_SINKS
 
-RETAIN_OFFSET = (
-    1 << 30
-)  # number of the first once-seen sequence to retain; training never gets here
+RETAIN_OFFSET = 1 << 30  # the first once-seen sequence to retain; training never gets here
 
 
 @dataclass(frozen=True, kw_only=True)

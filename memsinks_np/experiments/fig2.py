@@ -269,7 +269,8 @@ def claims(result: Fig2) -> list[Claim]:
         Claim(
             "removed memorization sinks are beyond what any of these cuts reaches",
             "Fig. 4c: (-0.002, 1.88)",
-            f"gold gap closed {estimate(sinks[:, 1] / gap)}, cost {estimate(sinks[:, 0], sign='+')}",
+            f"gold gap closed {estimate(sinks[:, 1] / gap)}, "
+            f"cost {estimate(sinks[:, 0], sign='+')}",
             sinks[:, 0].mean() <= MAX_COST
             and (sinks[:, 1] / gap).mean() > closed["stories", best].mean(),
         ),

@@ -1,16 +1,16 @@
-"""Sinks over training, and every rival in one plane: what was forgotten, and what it cost on new text."""
+"""Sinks over training, and all methods in one plane: what was forgotten, and the cost on new text."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import matplotlib.pyplot as plt
-
 from memsinks_np._internal.tables import number, table
-from memsinks_np.baselines.tradeoff import path, within
-from memsinks_np.experiments import Context, fig2_run, relearn_run
-from memsinks_np.experiments.comparison import compare, curve, mean, values
-from memsinks_np.experiments.methods import methods_of
+from memsinks_np.baselines.tradeoff import max_forgetting, tradeoff_curve
+from memsinks_np.experiments import fig2, relearn
+from memsinks_np.experiments.comparison import Result, compare, compare_jobs
+from memsinks_np.experiments.methods import label, methods_of
+from memsinks_np.experiments.registry import Context, Jobs, Outputs
 from memsinks_np.experiments.report import plots
 from memsinks_np.experiments.report.claims import Claim, estimate
 
@@ -20,7 +20,7 @@ METHODS = {
     "retrained": "removed",
     "sinks": "removed",
     "paper_sinks": "removed",
-    "disjoint": "removed",
+    "disjoint_sinks": "removed",
     "sgtm": "removed",
     "sgtm_half": "removed",
     "gradient_masking": "removed",
@@ -29,199 +29,179 @@ METHODS = {
     "dropout": "all",
 }
 CUTS, UPDATES = ("gates", "integrated_gradients"), ("gradient_ascent", "npo")
+SETTINGS = {"paper_sinks": "the paper's setting", "sinks": "ours"}
+Curve = list[tuple[float, float]]  # (cost, forgotten), in nats per token
 
 
-def run(plan: Context) -> dict[str, Any]:
-    """All ways to isolate while training, beside the cuts of fig2 and the updates of relearn."""
-    methods = methods_of(plan.preset)
-    result = compare(plan, {"fig4": (plan.preset, {name: methods[name] for name in METHODS})})[
-        "fig4"
-    ]
-    cut, updated = fig2_run.run(plan), relearn_run.run(plan)
-    rows = {method: fig2_run.cuts(cut, "stories", method) for method in CUTS}
-    result["cuts"] = {
-        method: [path(of, "repeated").tolist() for of in seeds] for method, seeds in rows.items()
+@dataclass(frozen=True)
+class Fig4(Result):
+    """The comparison, and the curves of removals from the standard model, seed by seed."""
+
+    cuts: dict[str, list[Curve]]
+    updates: dict[str, list[Curve]]
+
+
+def jobs(context: Context) -> Jobs:
+    """Train all methods, and take the cuts of fig2 and the updates of relearn."""
+    methods = methods_of(context.preset)
+    parts = {
+        "methods": compare_jobs(context, context.preset, {name: methods[name] for name in METHODS}),
+        "fig2": fig2.jobs(context),
+        "relearn": relearn.jobs(context),
     }
-    ways = {name: [row["unlearning"] for row in updated["methods"][name]] for name in UPDATES}
-    fields = ("heldout.removed", "repeated.removed")
-    result["updates"] = {
-        name: [[[row[f] - way[0][f] for f in fields] for row in way] for way in of]
-        for name, of in ways.items()
+    return {(part, key): job for part, jobs in parts.items() for key, job in jobs.items()}
+
+
+def result(context: Context, outputs: Outputs) -> Fig4:
+    """Compare the methods, and read the curves from the results of fig2 and relearn."""
+    parts: dict[str, Outputs] = {}
+    for (part, key), output in outputs.items():  # type: ignore[misc]
+        parts.setdefault(part, {})[key] = output
+    comparison = compare(parts["methods"])
+    cut = fig2.result(context, parts["fig2"])
+    updated = relearn.result(context, parts["relearn"])
+    cuts = {method: fig2.best_curves(cut, "stories", method) for method in CUTS}
+    updates = {name: [row.unlearning for row in updated.removals[name]] for name in UPDATES}
+    return Fig4(comparison.entropy, comparison.methods, to_curves(cuts), to_curves(updates))
+
+
+def to_curves(rows: Mapping[str, Any]) -> dict[str, list[Curve]]:
+    """Return cost and forgetting of every method and seed."""
+    return {
+        name: [[(x, y) for x, y in tradeoff_curve(each).tolist()] for each in seeds]
+        for name, seeds in rows.items()
     }
-    history = [
-        row for row in result["history"] if row["method"] in ("standard", "retrained", *SHOWN)
-    ]
-    return result | {"history": history}
 
 
-SHOWN = {"sinks": "ours", "paper_sinks": "paper's"}
+def point(result: Fig4, method: str) -> tuple[list[float], list[float]]:
+    """Return cost on new stories and forgetting of repeated ones against standard training."""
+    cost, forgotten = (
+        result.rise(method, f"{split}.{METHODS[method]}", "standard", f"{split}.removed")
+        for split in ("heldout", "repeated")
+    )
+    return cost, forgotten
 
 
-def point(result: dict[str, Any], method: str) -> tuple[list[float], list[float]]:
-    """Cost on new stories and forgetting of repeated ones against standard training, seed by seed."""
-    change: Callable[[str], list[float]] = lambda kind: [
-        after - before
-        for after, before in zip(
-            values(result, method, f"{kind}_{METHODS[method]}"),
-            values(result, "standard", f"{kind}_removed"),
-            strict=True,
-        )
-    ]
-    return change("heldout"), change("repeated")
-
-
-def claims(result: dict[str, Any]) -> list[Claim]:
-    found = []
-    for method, who in (("paper_sinks", "the paper's setting"), ("sinks", "ours")):
-        dip = min(curve(result, method, "repeated.removed").values())
-        removed, gold = (values(result, a, "repeated.removed") for a in (method, "retrained"))
-        share = [r / g for r, g in zip(removed, gold, strict=True)]
-        without = [
-            a - b
-            for a, b in zip(
-                *(values(result, x, "heldout.removed") for x in (method, "retrained")), strict=True
-            )
-        ]
+def claims(result: Fig4) -> list[Claim]:
+    """Return what Fig. 4 of the paper says, for the paper's setting and for ours."""
+    claims = []
+    for method, text in SETTINGS.items():
+        removed = result.values(method, "repeated.removed")
+        dip = min(result.mean_curve(method, "repeated.removed").values())
+        retrained = result.values("retrained", "repeated.removed")
+        fraction = [r / g for r, g in zip(removed, retrained, strict=True)]
+        without = result.rise(method, "heldout.removed", "retrained", "heldout.removed")
         cost, forgotten = point(result, method)
-        bought = {
-            method: [within(seed, max(0.0, c)) for seed, c in zip(seeds, cost, strict=True)]
-            for method, seeds in (result["cuts"] | result["updates"]).items()
+        cuts = {
+            name: [max_forgetting(c, max(0.0, x)) for c, x in zip(curves, cost, strict=True)]
+            for name, curves in result.cuts.items()
         }
-        cuts = {method: bought[method] for method in CUTS}
-        found += [
+        claims += [
             Claim(
-                f"with the sinks dropped, new text is predicted as well as by training with repeats ({who})",
+                f"with the sinks removed, new text is predicted as well as by standard ({text})",
                 "Fig. 4a: 2.67 against 2.70",
                 f"held-out {estimate(cost, sign='+')}",
                 sum(cost) / len(cost) <= 0.005,
             ),
             Claim(
-                f"and better than by training without them ({who})",
+                f"and better than by training without the repeated sequences ({text})",
                 "Fig. 4a: 2.67 against 2.90",
-                f"held-out {estimate(without, sign='+')} against retrained without",
+                f"held-out {estimate(without, sign='+')} against retrained",
                 sum(without) < 0,
-                "once-seen stories come without end here and teach all there is; repeats add nothing (in fig6 they do)",
+                "once-seen stories never end here and teach everything; repeats add nothing (in "
+                "fig6 they do)",
             ),
             Claim(
-                f"dropping the sinks brings most of the loss of a model that never memorized ({who})",
+                f"removing the sinks brings most of the loss of the retrained model ({text})",
                 "Fig. 4b: 1.83 of 2.98, 61 %",
-                f"{estimate(share, 2)} of it",
-                sum(share) / len(share) >= 0.6,
+                f"{estimate(fraction, 2)} of it",
+                sum(fraction) / len(fraction) >= 0.6,
             ),
             Claim(
-                f"that loss dips, then rises: shared neurons first memorize, then forget ({who})",
+                f"that loss dips, then rises: shared neurons memorize, then forget ({text})",
                 "Fig. 4b: 1.10, then 1.83",
                 f"{number(dip)} at its lowest, {estimate(removed)} at the end",
                 sum(removed) / len(removed) > dip + 0.01,
                 "so few sequences share a sink that the shared neurons hardly memorize at all",
             ),
             Claim(
-                f"no cut in a finished model forgets as much at that cost ({who})",
+                f"no cut in a finished model forgets as much at that cost ({text})",
                 "Fig. 4c",
                 f"sinks {estimate(forgotten, 2)}; "
-                + ", ".join(f"{relearn_name(m)} {estimate(b, 2)}" for m, b in cuts.items()),
+                + ", ".join(f"{label(m)} {estimate(b, 2)}" for m, b in cuts.items()),
                 all(sum(b) < sum(forgotten) for b in cuts.values()),
             ),
         ]
-    return found
+    return claims
 
 
-def relearn_name(method: str) -> str:
-    return {"npo": "NPO"}.get(method, method.replace("_", " "))
-
-
-def tabulate(result: dict[str, Any]) -> str:
+def tabulate(result: Fig4) -> str:
+    """Return the losses of every method, and what it forgets and costs."""
     rows = []
-    for method, how in METHODS.items():
-        cost, forgotten = point(result, method)
-        numbers = [mean(result, method, f"{kind}_{how}") for kind in ("repeated", "heldout")]
-        rows.append(
-            [
-                method.replace("_", " "),
-                *map(number, numbers),
-                estimate(forgotten, sign="+"),
-                estimate(cost, sign="+"),
-            ]
-        )
-    for name, seeds in result["updates"].items():
-        ends = [way[-1] for way in seeds]
-        rows.append(
-            [
-                relearn_name(name),
-                "",
-                "",
-                *(estimate([end[i] for end in ends], sign="+") for i in (1, 0)),
-            ]
-        )
-    header = ["method (sinks removed)", "repeated", "new", "forgotten", "cost on new"]
-    return table(header, rows)
+    for method, sinks in METHODS.items():
+        cost, forgotten = (estimate(values, sign="+") for values in point(result, method))
+        losses = [number(result.mean(method, f"{s}.{sinks}")) for s in ("repeated", "heldout")]
+        rows.append([label(method), *losses, forgotten, cost])
+    for name, curves in result.updates.items():
+        cost, forgotten = (estimate([c[-1][i] for c in curves], sign="+") for i in (0, 1))
+        rows.append([label(name), "", "", forgotten, cost])
+    return table(["method (sinks removed)", "repeated", "new", "forgotten", "cost on new"], rows)
 
 
-def draw(result: dict[str, Any], folder: Path) -> list[Path]:
-    with plt.rc_context(plots.STYLE):
-        fig, (a, b, c) = plt.subplots(
-            1, 3, figsize=(17, 4.9), gridspec_kw={"wspace": 1.05, "width_ratios": [1, 1, 1.35]}
-        )
-        for ax, field, title in (
-            (a, "heldout.removed", "New stories, sinks removed"),
-            (b, "repeated.removed", "Repeated stories, sinks removed"),
-        ):
-            lines = (("standard", "standard"), ("retrained", "never saw"), *SHOWN.items())
-            ends = [
-                (plots.curve(ax, result["history"], method, field), label, method)
-                for method, label in lines
-            ]
+def draw(result: Fig4, folder: Path) -> list[Path]:
+    """Draw both losses over training, and the plane of forgetting and cost."""
+    panels = [
+        ("heldout.removed", "New stories, sinks removed", result.entropy.heldout),
+        ("repeated.removed", "Repeated stories, sinks removed", result.entropy.repeated),
+    ]
+    lines = {
+        "standard": "standard",
+        "retrained": "never saw",
+        "sinks": "ours",
+        "paper_sinks": "paper's",
+    }
+    with plots.style():
+        grid = {"wspace": 1.05, "width_ratios": [1, 1, 1.35]}
+        fig, axes = plots.subplots(1, 3, figsize=(17, 4.9), gridspec_kw=grid)
+        for ax, (field, title, entropy) in zip(axes, panels, strict=False):
+            ends = [(plots.curve(ax, result, m, field), text, m) for m, text in lines.items()]
             plots.frame(ax, title, "loss (nats per word)", "training step")
             if field == "heldout.removed":
-                plots.zoom(ax, [y for y, *_ in ends] + [result["floor"]["heldout"] or ends[0][0]])
+                plots.zoom(ax, [y for y, *_ in ends] + [entropy or ends[0][0]])
             else:
                 ax.set_ylim(0, 2)
-            plots.draw_floor(ax, result["floor"][field.split("_")[0]], 0.5)
+            plots.draw_entropy(ax, entropy, 0.5)
             plots.label_ends(ax, ends)
-        plane(c, result)
+        draw_plane(axes[2], result)
         return plots.save(fig, folder, "fig4")
 
 
-def plane(ax: Any, result: dict[str, Any]) -> None:
-    """Down and right is worse: the paper's Fig. 4c, with the cost growing to the right."""
-    for method, seeds in (result["cuts"] | result["updates"]).items():
-        for way in seeds:
-            ax.plot(
-                [x for x, _ in way],
-                [y for _, y in way],
-                color=plots.COLORS[method],
-                linewidth=1.3,
-                alpha=0.8,
-            )
+def draw_plane(ax: Any, result: Fig4) -> None:
+    """Draw forgetting against cost: the paper's Fig. 4c, with the cost growing to the right."""
+    for method, curves in (result.cuts | result.updates).items():
+        for curve in curves:
+            cost, forgotten = zip(*curve, strict=True)
+            ax.plot(cost, forgotten, color=plots.color_of(method), linewidth=1.3, alpha=0.8)
     for method in METHODS:
-        ax.plot(*point(result, method), "o", color=plots.COLORS[method], markersize=7, zorder=3)
-    plots.frame(
-        ax,
-        "Forgetting, and its price",
-        "forgotten (nats per word)",
-        "cost on new stories (nats per word)",
-    )
+        ax.plot(*point(result, method), "o", color=plots.color_of(method), markersize=7, zorder=3)
+    ylabel, xlabel = "forgotten (nats per word)", "cost on new stories (nats per word)"
+    plots.frame(ax, "Forgetting, and its price", ylabel, xlabel)
+    _, gold = point(result, "retrained")
+    lowest = min(y for method in ("random_sinks", "narrow") for y in point(result, method)[1])
     ax.set_xlim(-0.05, 0.25)
-    gold = mean(result, "retrained", "repeated.removed") - mean(
-        result, "standard", "repeated.removed"
-    )
-    ax.set_ylim(
-        min(-0.2, *(y for method in ("random_sinks", "narrow") for y in point(result, method)[1]))
-        - 0.05,
-        2.1 * max(gold, 0.2),
-    )
+    ax.set_ylim(min(-0.2, lowest) - 0.05, 2.1 * max(sum(gold) / len(gold), 0.2))
     ax.axvline(0, color="#888888", linewidth=1)
-    plots.label_ends(ax, list(labels(result, ax.get_xlim()[1], ax.get_ylim())))
+    plots.label_ends(ax, labels(result, ax.get_xlim()[1], ax.get_ylim()))
 
 
 def labels(
-    result: dict[str, Any], right: float, ylim: tuple[float, float]
+    result: Fig4, right: float, ylim: tuple[float, float]
 ) -> Iterator[tuple[float, str, str]]:
-    """A label for all_scaled at its height; an arrow where it lies beyond the right edge."""
+    """Label every method at its height, with an arrow if it is outside the right edge."""
     for method in METHODS:
-        cost, forgotten = (sum(of) / len(of) for of in point(result, method))
-        beyond = f" → cost {cost:+.1f}" if cost > right else ""
-        yield min(max(forgotten, ylim[0]), ylim[1]), method.replace("_", " ") + beyond, method
-    for method, seeds in (result["cuts"] | result["updates"]).items():
-        inside = [y for way in seeds for x, y in way if x <= right and y <= ylim[1]]
-        yield max(inside), f"{relearn_name(method)} (line)", method
+        cost, forgotten = (sum(values) / len(values) for values in point(result, method))
+        outside = f" → cost {cost:+.1f}" if cost > right else ""
+        yield min(max(forgotten, ylim[0]), ylim[1]), label(method) + outside, method
+    for method, curves in (result.cuts | result.updates).items():
+        inside = [y for curve in curves for x, y in curve if x <= right and y <= ylim[1]]
+        yield max(inside), f"{label(method)} (line)", method

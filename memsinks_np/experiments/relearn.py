@@ -1,110 +1,331 @@
-"""Is what was removed gone, or only hidden?  Every removal under the relearning attack, and what unlearning costs."""
+"""Is what was removed gone or only hidden? Every removal under the relearning attack, and its cost.
 
-from typing import Any
+Removals: sinks pruned; neurons cut out of the standard model; gradient ascent and NPO applied to
+it. Every update is tuned in its own favour: it is shown under the setting with the best utility and
+under the one that is hardest to relearn.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from memsinks_np._internal.tables import spread, table
-from memsinks_np.experiments.relearn_draw import LABELS, draw
-from memsinks_np.experiments.relearn_run import CUT, UPDATES, run
-from memsinks_np.experiments.report.claims import Claim, estimate, over_seeds
+from memsinks_np.baselines import relearning
+from memsinks_np.baselines.localize import ablate_until_forgotten
+from memsinks_np.baselines.relearning import Attack, Trajectory, evaluate_attack, to_attack
+from memsinks_np.baselines.unlearn import Unlearning, UnlearningStep, unlearn
+from memsinks_np.experiments import methods
+from memsinks_np.experiments.methods import job, methods_of
+from memsinks_np.experiments.registry import Context, Jobs, Outputs
+from memsinks_np.experiments.report import plots
+from memsinks_np.experiments.report.claims import Claim, estimate
+from memsinks_np.metrics import Evaluation, compare, mean_loss
+from memsinks_np.sinks import own
+from memsinks_np.trained import Model, prune
 
-__all__ = ["claims", "draw", "run", "tabulate"]
+TRAINED = ("standard", "retrained", "sinks", "paper_sinks")
+CUT = "integrated_gradients"
+UPDATES = {
+    "gradient_ascent": [
+        Unlearning(retain=1, lr=1e-3),
+        Unlearning(retain=5, lr=3e-4),
+        Unlearning(retain=5, lr=1e-3),
+        Unlearning(retain=5, lr=3e-3),
+        Unlearning(retain=10, lr=3e-3),
+    ],
+    "npo": [
+        Unlearning(beta=0.1, retain=1, lr=3e-4),
+        Unlearning(beta=0.1, retain=1, lr=1e-3),
+        Unlearning(beta=0.1, retain=2, lr=1e-3),
+        Unlearning(beta=0.1, retain=1, lr=3e-3),
+        Unlearning(beta=0.1, retain=2, lr=3e-3),
+    ],
+}
+STEPS = 200  # of the attack
+MAX_COST = 0.05  # nats per token: what unlearning may cost on held-out sequences
 
 
-def claims(result: dict[str, Any]) -> list[Claim]:
-    """What relearning says about each removal (means over seeds decide)."""
-    methods = result["methods"]
-    mean = {
-        name: over_seeds([{f: r[f] for f in NUMBERS} for r in rows])["mean"]
-        for name, rows in methods.items()
+class Measured(NamedTuple):
+    """What a worker measures of one removal."""
+
+    attack: Attack
+    loss_with_sinks: float | None = None  # for an attacker who has the sinks' arrays
+    unlearning: Sequence[UnlearningStep] = ()
+
+
+@dataclass(frozen=True)
+class Removal:
+    """One removal under one seed. Losses are in nats per token, on sequences without sinks."""
+
+    seed: int
+    update: Unlearning | None
+    repeated: float
+    heldout: float
+    extraction: float
+    gap_closed: float
+    gold_gap_closed: float
+    heldout_cost: float
+    steps: int  # to relearn the shown half
+    steps_new: int  # to learn new sequences
+    savings: float
+    recovered: float | None  # of the other half; None for *standard*: nothing was removed
+    other_before: float
+    other_lowest: float
+    loss_with_sinks: float | None
+    attack: Trajectory
+    unlearning: list[UnlearningStep]
+
+
+@dataclass(frozen=True)
+class Relearn:
+    """Every removal, seed by seed."""
+
+    corpus: str
+    level: list[float]  # seed -> the standard model's loss on repeated sequences
+    removals: dict[str, list[Removal]]  # updates under the setting with the best utility
+    hardest: dict[str, list[Removal]]  # updates under the setting that is hardest to relearn
+    tried: dict[str, list[Removal]]  # every setting of every update, seed 0
+
+
+def attack_pruned(model: Model, lr: float, steps: int) -> Measured:
+    """Remove the sinks, if there are any, and attack."""
+    corpus, pruned = model.corpus, prune(model)
+    assert corpus
+    with_sinks = None
+    if model.cfg.sinks:
+        n = corpus.cfg.n_repeated
+        selection = own(model.cfg.sinks, corpus.repeated_ids[:n])
+        with_sinks = mean_loss(model.params, model.cfg, corpus.repeated[:n], selection)
+    return Measured(evaluate_attack(pruned.params, pruned.cfg, corpus, lr, steps), with_sinks)
+
+
+def attack_cut(model: Model, lr: float, steps: int) -> Measured:
+    """Cut out neurons until the repeated sequences are forgotten, and attack."""
+    assert model.corpus
+    params = ablate_until_forgotten(model.params, model.cfg, model.corpus)
+    return Measured(evaluate_attack(params, model.cfg, model.corpus, lr, steps))
+
+
+def attack_updated(model: Model, lr: float, steps: int, update: Unlearning) -> Measured:
+    """Unlearn by an update, and attack."""
+    assert model.corpus
+    params, trajectory = unlearn(model.params, model.cfg, model.corpus, update)
+    attack = evaluate_attack(params, model.cfg, model.corpus, lr, steps)
+    return Measured(attack, unlearning=trajectory)
+
+
+def updates(context: Context) -> dict[str, list[Unlearning]]:
+    """Return the settings of every update that are tried."""
+    return {name: all_[1:2] for name, all_ in UPDATES.items()} if context.quick else UPDATES
+
+
+def jobs(context: Context) -> Jobs:
+    """Attack every removal under every seed; an update has one job for each setting."""
+    preset, trained = context.preset, methods_of(context.preset)
+    attack: dict[str, Any] = {
+        "lr": preset.settings.train.lr / 10,
+        "steps": 4 if context.quick else STEPS,
     }
-    sinks, gold, npo = mean["sinks"], mean["retrained"], mean["npo"]
-    careless = result["tried"]["gradient_ascent"][0]
-    tough = min((mean[f"{name}_toughest"] for name in UPDATES), key=lambda m: m["recovered"])
+    measures: dict[tuple[str, int], tuple[str, Any]] = {
+        (name, 0): (name, partial(attack_pruned, **attack)) for name in TRAINED
+    }
+    measures[CUT, 0] = ("standard", partial(attack_cut, **attack))
+    for name, settings in updates(context).items():
+        for i, update in enumerate(settings):
+            measures[name, i] = ("standard", partial(attack_updated, update=update, **attack))
+    return {
+        (name, i, seed): job(preset, trained[method], seed, measure)
+        for (name, i), (method, measure) in measures.items()
+        for seed in range(context.seeds)
+    }
 
-    def here(name: str, field: str, digits: int = 0, sign: str = "") -> str:
-        return estimate([row[field] for row in methods[name]], digits, sign)
 
-    def returned(name: str) -> str:
-        return here(name, "recovered", 2)
+def result(context: Context, outputs: Outputs) -> Relearn:
+    """Compare every removal with *standard* and *retrained*, and choose the updates' settings."""
+    removals: dict[str, list[Removal]] = {}
+    hardest: dict[str, list[Removal]] = {}
+    levels, tried = [], {}
+    for seed in range(context.seeds):
+        measured = {
+            key[:2]: Measured(to_attack(row[0]), row[1], [UnlearningStep(*u) for u in row[2]])
+            for key, row in outputs.items()
+            if key[2] == seed  # type: ignore[index]
+        }
+        standard, retrained = (measured[name, 0].attack.evaluation for name in TRAINED[:2])
+        levels.append(loss_of(standard))
+        removal = partial(compare_removal, seed, standard=standard, retrained=retrained)
+        for name in (*TRAINED, CUT):
+            removals.setdefault(name, []).append(removal(None, measured[name, 0]))
+        for name, settings in updates(context).items():
+            each = [removal(update, measured[name, i]) for i, update in enumerate(settings)]
+            removals.setdefault(name, []).append(best_utility(each))
+            hardest.setdefault(name, []).append(hardest_to_relearn(each))
+            tried.setdefault(name, each)
+    corpus = context.preset.settings.data.corpus
+    return Relearn(corpus, levels, removals, hardest, tried)
 
-    def counts(name: str) -> str:
-        return f"{here(name, 'steps')} steps, {here(name, 'steps_new')} for new sequences"
+
+def loss_of(evaluation: Evaluation) -> float:
+    """Return the loss on repeated sequences, without sinks."""
+    loss = evaluation.repeated.removed
+    assert loss is not None
+    return loss
+
+
+def compare_removal(
+    seed: int,
+    update: Unlearning | None,
+    measured: Measured,
+    standard: Evaluation,
+    retrained: Evaluation,
+) -> Removal:
+    """Return what a removal costs, and what the attack brings back of the standard model's memory."""
+    (evaluation, old, new), level = measured.attack, loss_of(standard)
+    steps, steps_new = (relearning.steps_to_relearn(t, level) for t in (old, new))
+    heldout: Any = evaluation.heldout.removed
+    extraction: Any = evaluation.extraction.removed
+    removed = evaluation != standard
+    return Removal(
+        seed,
+        update,
+        loss_of(evaluation),
+        heldout,
+        extraction,
+        *compare(evaluation, standard, retrained),
+        steps,
+        steps_new,
+        relearning.relearning_savings(steps, steps_new),
+        relearning.recovered(old, level) if removed else None,
+        old[0].other,
+        min(halves.other for halves in old),
+        measured.loss_with_sinks,
+        old,
+        list(measured.unlearning),
+    )
+
+
+def forgotten(rows: list[Removal]) -> list[Removal]:
+    """Return the settings under which the repeated loss reached the held-out loss."""
+    return [row for row in rows if row.repeated >= row.heldout]
+
+
+def best_utility(rows: list[Removal]) -> Removal:
+    """Return the setting that forgot with the lowest held-out loss."""
+    return min(forgotten(rows) or rows, key=lambda row: row.heldout)
+
+
+def hardest_to_relearn(rows: list[Removal]) -> Removal:
+    """Return the setting that forgot at an allowed cost and recovered least."""
+    allowed = [row for row in forgotten(rows) if row.heldout_cost <= MAX_COST]
+    return min(allowed or rows, key=lambda row: row.recovered or 0)
+
+
+def mean(rows: list[Removal], field: str) -> float:
+    """Return a number, mean over seeds."""
+    return float(np.mean([getattr(row, field) for row in rows]))
+
+
+def claims(result: Relearn) -> list[Claim]:
+    """Return what relearning says about each removal; means over seeds decide."""
+    removals = result.removals
+    sinks, retrained, paper = (removals[name] for name in ("sinks", "retrained", "paper_sinks"))
+    cut, npo = removals[CUT], removals["npo"]
+    updated = {label(name): removals[name] for name in UPDATES}
+    untuned_ascent = result.tried["gradient_ascent"][0]
+    robust = min(result.hardest.values(), key=lambda rows: mean(rows, "recovered"))
+
+    def here(rows: list[Removal], field: str, digits: int = 0, sign: str = "") -> str:
+        return estimate([getattr(row, field) for row in rows], digits, sign)
+
+    def counts(rows: list[Removal]) -> str:
+        return f"{here(rows, 'steps')} steps, {here(rows, 'steps_new')} for new sequences"
+
+    def returned(rows: list[Removal]) -> str:
+        return f"other half {here(rows, 'recovered', 2)} of the way back"
+
+    def only_hidden(rows: list[Removal]) -> bool:
+        return mean(rows, "savings") >= 0.2 and mean(rows, "recovered") >= 0.2
 
     return [
         Claim(
             "updates that forget as well as retraining cost skill on new sequences",
             "section 1; NULLs: shared and specific knowledge fall together",
             "; ".join(
-                f"{LABELS[u]}: gold-gap closed {here(u, 'gold_gap_closed', 3)} at {here(u, 'heldout_cost', 3, '+')}"
-                for u in UPDATES
+                f"{name}: gold-gap closed {here(rows, 'gold_gap_closed', 3)} "
+                f"at {here(rows, 'heldout_cost', 3, '+')}"
+                for name, rows in updated.items()
             ),
-            all(mean[u]["heldout_cost"] > 0 for u in UPDATES),
-            "the retain term goes on training, here on fresh sequences without end; with a weight of 1, ascent cost "
-            f"{careless['heldout.removed'] - methods['standard'][0]['heldout.removed']:+.3f} (seed 0)",
+            all(mean(rows, "heldout_cost") > 0 for rows in updated.values()),
+            "the retain term continues training, here on new sequences without end; with a weight "
+            f"of 1, ascent cost {untuned_ascent.heldout_cost:+.3f} (seed 0)",
         ),
         Claim(
             "and they only hide: relearning one half brings back the other, which is never shown",
             "NULLs: NPO is undone",
             "; ".join(
-                f"{LABELS[u]}: {counts(u)}, other half {returned(u)} of the way back"
-                for u in UPDATES
+                f"{name}: {counts(rows)}, {returned(rows)}" for name, rows in updated.items()
             ),
-            all(mean[u]["savings"] >= 0.2 and mean[u]["recovered"] >= 0.2 for u in UPDATES),
+            all(map(only_hidden, updated.values())),
         ),
         Claim(
             "neurons cut out of the finished model only hide as well",
             "ours",
-            f"{counts(CUT)}, other half {returned(CUT)} of the way back; held-out {here(CUT, 'heldout_cost', 3, '+')}",
-            mean[CUT]["savings"] >= 0.2 and mean[CUT]["recovered"] >= 0.2,
+            f"{counts(cut)}, {returned(cut)}; held-out {here(cut, 'heldout_cost', 3, '+')}",
+            only_hidden(cut),
         ),
         Claim(
             "NPO is undone in fewer than ten steps",
             "NULLs: <10",
-            f"{here('npo', 'steps')} steps",
-            npo["steps"] < 10,
-            "the attacker learns slowly here, at a tenth of the largest learning rate, where even new sequences take "
-            f"{npo['steps_new']:.0f} steps",
+            f"{here(npo, 'steps')} steps",
+            mean(npo, "steps") < 10,
+            "the attacker learns slowly here, at a tenth of the largest learning rate, where even "
+            f"new sequences take {mean(npo, 'steps_new'):.0f} steps",
         ),
         Claim(
-            "what sinks held does not come back: not faster than new sequences, and nothing of the other half",
+            "what sinks held does not return: not faster than new sequences, no other half",
             "NULLs: Sink-Off follows the retrained curve",
-            f"{counts('sinks')}; other half {returned('sinks')} of the way back",
-            abs(sinks["savings"]) <= 0.1 and sinks["recovered"] <= 0.02,
+            f"{counts(sinks)}; {returned(sinks)}",
+            abs(mean(sinks, "savings")) <= 0.1 and mean(sinks, "recovered") <= 0.02,
         ),
         Claim(
-            "pruned sinks take as many steps as retrained without",
+            "a model with its sinks removed takes as many steps as the retrained one",
             "NULLs: the retrained curve",
-            f"{counts('sinks')}; retrained without {counts('retrained')}",
-            abs(sinks["steps"] - gold["steps"]) <= 0.1 * gold["steps"],
-            "the model learns all sequences faster, new ones too, so only steps of the same model compare",
+            f"{counts(sinks)}; retrained {counts(retrained)}",
+            abs(mean(sinks, "steps") - mean(retrained, "steps")) <= 0.1 * mean(retrained, "steps"),
+            "the model learns all sequences faster, new ones too, so only steps of the same model "
+            "compare",
         ),
         Claim(
-            "even the update that gives least back, of all settings tried, gives more back than sinks",
+            "even the update that is hardest to relearn, of all settings, returns more than sinks",
             "ours",
-            f"{tough['recovered']:.2f} of the way back (at held-out {tough['heldout_cost']:+.3f}), "
-            f"sinks {returned('sinks')}",
-            tough["recovered"] > sinks["recovered"] + 0.05,
+            f"{mean(robust, 'recovered'):.2f} of the way back "
+            f"(at held-out {mean(robust, 'heldout_cost'):+.3f}), "
+            f"sinks {here(sinks, 'recovered', 2)}",
+            mean(robust, "recovered") > mean(sinks, "recovered") + 0.05,
         ),
         Claim(
-            "nor does what the sinks of the paper's setting held",
+            "what the sinks of the paper's setting held does not return either",
             "ours",
-            f"{counts('paper_sinks')}; other half {returned('paper_sinks')} of the way back",
-            abs(mean["paper_sinks"]["savings"]) <= 0.1 and mean["paper_sinks"]["recovered"] <= 0.02,
-            "its sinks are few and many sequences use each, so that the shared neurons memorize as well",
+            f"{counts(paper)}; {returned(paper)}",
+            abs(mean(paper, "savings")) <= 0.1 and mean(paper, "recovered") <= 0.02,
+            "its sinks are few and many sequences use each, so that the shared neurons memorize as "
+            "well",
         ),
         Claim(
-            "off is not erased: who has the sinks' arrays needs no step, since the ID tells which are on",
+            "inactive is not erased: with the sinks' arrays no step is needed, the ID selects them",
             "ours",
-            f"loss {here('sinks', 'with_arrays', 3)} on both halves after 0 steps",
-            sinks["with_arrays"] <= float(np.mean(result["standard"])),
+            f"loss {here(sinks, 'loss_with_sinks', 3)} on both halves after 0 steps",
+            mean(sinks, "loss_with_sinks") <= float(np.mean(result.level)),
         ),
     ]
 
 
-NUMBERS = {
-    "repeated.removed": ("repeated", 3),
+COLUMNS = {
+    "repeated": ("repeated", 3),
     "gold_gap_closed": ("gold-gap closed", 3),
     "heldout_cost": ("cost on new", 3),
     "extraction": ("extracted", 3),
@@ -114,38 +335,134 @@ NUMBERS = {
     "other_before": ("other half", 3),
     "other_lowest": ("at its lowest", 3),
     "recovered": ("way back", 2),
-    "with_arrays": ("sinks' arrays", 3),
+    "loss_with_sinks": ("sinks' arrays", 3),
 }
+TRIED_COLUMNS = {
+    "repeated": "repeated",
+    "heldout": "new",
+    "steps": "steps to relearn",
+    "steps_new": "new ones",
+    "recovered": "way back",
+}
+LABELS = {
+    "sinks": "sinks removed",
+    "paper_sinks": "paper's, removed",
+    CUT: "neurons cut out",
+}
+HARDEST = {"gradient_ascent": "ascent, most robust", "npo": "NPO, most robust"}
 
 
-def tabulate(result: dict[str, Any]) -> str:
-    """Every removal under attack (mean ± standard deviation over seeds), then every setting tried on seed 0."""
-    rows = []
-    for name, of in result["methods"].items():
-        entry = over_seeds([{f: row[f] for f in NUMBERS} for row in of])
-        numbers = [
-            spread(entry["mean"][f], entry["std"][f], digits) for f, (_, digits) in NUMBERS.items()
-        ]
-        rows.append([LABELS[name], *numbers])
-    shown = ("repeated.removed", "heldout.removed", "steps", "steps_new", "recovered")
-    tried = [
-        [
-            f"{LABELS[name]}, {', '.join(f'{k} {v}' for k, v in row['how'].items())}",
-            str(len(row["unlearning"]) - 1),
-        ]
-        + [f"{row[f]:.3g}" for f in shown]
-        for name, of in result["tried"].items()
-        for row in of
+def label(name: str) -> str:
+    """Return how tables and the figure name a removal."""
+    return LABELS.get(name, methods.label(name))
+
+
+class Line(NamedTuple):
+    """One removal in the table and in the figure."""
+
+    label: str
+    method: str
+    rows: list[Removal]
+    style: str
+
+
+def lines(result: Relearn) -> list[Line]:
+    """Return all removals; an update under both of its settings."""
+    lines = []
+    for name, rows in result.removals.items():
+        lines.append(Line(label(name), name, rows, "-"))
+        if name in result.hardest:
+            lines.append(Line(HARDEST[name], name, result.hardest[name], "--"))
+    return lines
+
+
+def tabulate(result: Relearn) -> str:
+    """Return every removal (mean ± standard deviation), then every setting tried on seed 0."""
+    rows = [
+        [line.label]
+        + [spread([getattr(r, f) for r in line.rows], n) for f, (_, n) in COLUMNS.items()]
+        for line in lines(result)
     ]
-    header = [
-        "tried (seed 0)",
-        "unlearning steps",
-        "repeated",
-        "new",
-        "steps to relearn",
-        "new ones",
-        "way back",
-    ]
-    return "\n\n".join(
-        [table(["removal", *(label for label, _ in NUMBERS.values())], rows), table(header, tried)]
-    )
+    tried = []
+    for name, each in result.tried.items():
+        for row in each:
+            assert row.update
+            beta = f"beta {row.update.beta:g}, " if row.update.beta else ""
+            settings = f"{beta}retain {row.update.retain:g}, lr {row.update.lr:g}"
+            numbers = [f"{getattr(row, field):.3g}" for field in TRIED_COLUMNS]
+            tried.append([f"{label(name)}, {settings}", str(len(row.unlearning) - 1), *numbers])
+    header = ["removal", *(text for text, _ in COLUMNS.values())]
+    tried_header = ["tried (seed 0)", "unlearning steps", *TRIED_COLUMNS.values()]
+    return f"{table(header, rows)}\n\n{table(tried_header, tried)}"
+
+
+def draw(result: Relearn, folder: Path) -> list[Path]:
+    """Draw what unlearning costs, the steps to relearn, and the half that is not shown."""
+    unit = "word" if result.corpus == "stories" else "character"
+    with plots.style():
+        grid = {"wspace": 0.65, "width_ratios": [1.15, 0.9, 1]}
+        fig, axes = plots.subplots(1, 3, figsize=(15.5, 4.6), gridspec_kw=grid)
+        draw_cost(axes[0], result, unit)
+        draw_steps(axes[1], result)
+        draw_return(axes[2], result, unit)
+        return plots.save(fig, folder, "relearn")
+
+
+def draw_cost(ax: Any, result: Relearn, unit: str) -> None:
+    """Draw seed 0: every update's trajectory of both losses, and the trained models."""
+    limit = result.removals["standard"][0].heldout + MAX_COST
+    for name, each in result.tried.items():
+        for row in each:
+            repeated, new, _ = zip(*row.unlearning, strict=True)
+            ax.plot(new, repeated, color=plots.color_of(name), linewidth=1.2, alpha=0.8)
+            ax.plot(new[-1], repeated[-1], "o", color=plots.color_of(name), markersize=4)
+    for name, size in (("standard", 8), ("retrained", 13), ("sinks", 8)):
+        row = result.removals[name][0]
+        color = plots.color_of(name)
+        ax.plot(row.heldout, row.repeated, "D", color=color, markersize=size, zorder=3)
+    title = "What does unlearning cost?"
+    plots.frame(ax, title, f"repeated (nats per {unit})", f"new (nats per {unit})")
+    ax.margins(x=0.08)
+    ax.autoscale_view()
+    low, high = ax.get_xlim()
+    ax.axvspan(limit, high, color="#F0F0F0", zorder=0)
+    ax.set_xlim(low, high)
+    place = {"xycoords": ("data", "axes fraction"), "textcoords": "offset points"}
+    text = f"cost over {MAX_COST}"
+    ax.annotate(text, (limit, 0.93), (4, 0), fontsize=11, color="#888888", **place)
+    texts = {name: label(name) for name in ("retrained", "sinks", "gradient_ascent", "npo")}
+    texts["standard"] = "standard: the start"
+    style = {"transform": ax.transAxes, "ha": "right"}
+    for i, (name, text) in enumerate(texts.items()):
+        ax.text(0.97, 0.44 - 0.1 * i, text, color=plots.color_of(name), **style)
+
+
+def draw_steps(ax: Any, result: Relearn) -> None:
+    """Draw a line from the steps to relearn (full) to those for new sequences (open)."""
+    shown = lines(result)[::-1]
+    for y, line in enumerate(shown):
+        color = plots.color_of(line.method)
+        steps, steps_new = mean(line.rows, "steps"), mean(line.rows, "steps_new")
+        style = {"color": color, "markersize": 9, "clip_on": False}
+        ax.plot([steps, steps_new], [y, y], color=color)
+        ax.plot(steps_new, y, "o", markerfacecolor="white", markeredgewidth=2, **style)
+        ax.plot(steps, y, "o", **style)
+    ax.set_yticks(range(len(shown)), [line.label for line in shown])
+    ax.tick_params(axis="y", length=0)
+    for tick, line in zip(ax.get_yticklabels(), shown, strict=True):
+        tick.set_color(plots.color_of(line.method))
+    ax.set(title="Is it relearned faster?", xlabel="steps: ● forgotten, ○ new sequences")
+    ax.set_xlim(-0.05 * ax.get_xlim()[1])
+
+
+def draw_return(ax: Any, result: Relearn, unit: str) -> None:
+    """Draw the loss of the half that is never shown, while the other is relearned."""
+    ends = []
+    for line in lines(result):
+        other = np.array([[halves.other for halves in row.attack] for row in line.rows]).T
+        color = plots.color_of(line.method)
+        end = plots.band(ax, range(len(other)), other, color, line.style)
+        ends.append((end, line.label, line.method))
+    ax.set_ylim(0, 2)
+    plots.frame(ax, "Does the other half return?", f"loss (nats per {unit})", "step of the attack")
+    plots.label_ends(ax, ends)
