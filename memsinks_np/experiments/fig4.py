@@ -1,4 +1,4 @@
-"""Sinks over training, and all methods in one plane: what was forgotten, and the cost on new text."""
+"""Sinks over training, and all methods in one plane: what was forgotten, and at what cost."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -54,8 +54,9 @@ def jobs(context: Context) -> Jobs:
 
 def result(context: Context, outputs: Outputs) -> Fig4:
     """Compare the methods, and read the curves from the results of fig2 and relearn."""
+    by_part: dict[Any, Any] = outputs
     parts: dict[str, Outputs] = {}
-    for (part, key), output in outputs.items():  # type: ignore[misc]
+    for (part, key), output in by_part.items():
         parts.setdefault(part, {})[key] = output
     comparison = compare(parts["methods"])
     cut = fig2.result(context, parts["fig2"])

@@ -148,12 +148,14 @@ def result(context: Context, outputs: Outputs) -> Relearn:
     """Compare every removal with *standard* and *retrained*, and choose the updates' settings."""
     removals: dict[str, list[Removal]] = {}
     hardest: dict[str, list[Removal]] = {}
-    levels, tried = [], {}
+    tried: dict[str, list[Removal]] = {}
+    levels = []
+    by_key: dict[Any, Any] = outputs
     for seed in range(context.seeds):
         measured = {
             key[:2]: Measured(to_attack(row[0]), row[1], [UnlearningStep(*u) for u in row[2]])
-            for key, row in outputs.items()
-            if key[2] == seed  # type: ignore[index]
+            for key, row in by_key.items()
+            if key[2] == seed
         }
         standard, retrained = (measured[name, 0].attack.evaluation for name in TRAINED[:2])
         levels.append(loss_of(standard))
@@ -183,7 +185,7 @@ def compare_removal(
     standard: Evaluation,
     retrained: Evaluation,
 ) -> Removal:
-    """Return what a removal costs, and what the attack brings back of the standard model's memory."""
+    """Return what a removal costs, and how much of the memory the attack brings back."""
     (evaluation, old, new), level = measured.attack, loss_of(standard)
     steps, steps_new = (relearning.steps_to_relearn(t, level) for t in (old, new))
     heldout: Any = evaluation.heldout.removed
