@@ -351,7 +351,7 @@ LABELS = {
     "paper_sinks": "paper's, removed",
     CUT: "neurons cut out",
 }
-HARDEST = {"gradient_ascent": "ascent, most robust", "npo": "NPO, most robust"}
+HARDEST = {"gradient_ascent": "ascent, robust", "npo": "NPO, robust"}
 
 
 def label(name: str) -> str:

@@ -1,4 +1,4 @@
-"""Gradient ascent and NPO: their gradients, their limits, where they stop."""
+"""Gradient ascent and NPO: gradients, limits, and where they stop."""
 
 from dataclasses import replace
 
@@ -6,18 +6,19 @@ import numpy as np
 import pytest
 
 from memsinks_np.baselines.unlearn import (
-    UNSEEN,
+    RETAIN_OFFSET,
     Unlearning,
-    forgetting,
-    gradient,
+    forgetting_weights,
     npo_backward,
     npo_forward,
     unlearn,
+    unlearning_gradient,
 )
 from memsinks_np.config import ConfigError, DataConfig, Method, Settings, TrainConfig
+from memsinks_np.data.batches import make_batch
 from memsinks_np.data.corpus import load_corpus
 from memsinks_np.gradcheck.references import autograd, central_slope
-from memsinks_np.model import init_params, make_batch, token_loss
+from memsinks_np.model import init_params, token_loss
 from memsinks_np.sinks import NO_SINKS
 from memsinks_np.train import train
 
@@ -25,67 +26,77 @@ DATA = DataConfig(n_ctx=7, batch_size=8, n_repeated=4, n_heldout=24, repeat_frac
 SETTINGS = Settings(
     data=DATA, train=TrainConfig(steps=120, warmup=10, eval_every=60, lr=1e-2), d_model=8, n_heads=2
 )
-ARM = Method(name="standard", n_shared=12)
+METHOD = Method(name="standard", n_shared=12)
 CORPUS = load_corpus(DATA)
-CFG = SETTINGS.model(ARM, len(CORPUS.vocab))
-RNG = np.random.default_rng(0)
-NLL, REFERENCE = RNG.uniform(0.1, 2, (3, 5)), RNG.uniform(2, 8, 3)
+CFG = SETTINGS.model(METHOD, len(CORPUS.vocab))
 
 
 @pytest.fixture(scope="module")
 def memorized():
-    return train(ARM, SETTINGS).params
+    return train(METHOD, SETTINGS, CORPUS).params
 
 
-def test_npo_is_minus_two_over_beta_log_sigmoid():
-    got, _ = npo_forward(np, NLL, REFERENCE, 0.3)
-    log_ratio = REFERENCE - NLL.sum(axis=1)  # log(pi / pi_ref)
+@pytest.fixture
+def losses():
+    rng = np.random.default_rng(0)
+    return rng.uniform(0.1, 2, (3, 5)), rng.uniform(2, 8, 3)
+
+
+def test_npo_is_minus_two_over_beta_log_sigmoid(losses):
+    nll, reference = losses
+    got, _ = npo_forward(np, nll, reference, 0.3)
+    log_ratio = reference - nll.sum(axis=1)  # log(pi / pi_ref)
     want = [-2 / 0.3 * np.log(1 / (1 + np.exp(0.3 * r))) / 5 for r in log_ratio]
     np.testing.assert_allclose(got, want, rtol=1e-12)
 
 
-def test_npo_with_beta_to_zero_is_gradient_ascent_and_not_before():
-    ascent = forgetting(NLL, REFERENCE, 0.0)
-    np.testing.assert_allclose(ascent, -1 / NLL.size)
-    np.testing.assert_allclose(forgetting(NLL, REFERENCE, 1e-9), ascent, rtol=1e-6)
-    assert np.abs(forgetting(NLL, REFERENCE, 0.3) / ascent - 1).max() > 0.1
+def test_npo_with_beta_to_zero_is_gradient_ascent(losses):
+    nll, reference = losses
+    ascent = forgetting_weights(nll, reference, 0.0)
+    np.testing.assert_allclose(ascent, -1 / nll.size)
+    np.testing.assert_allclose(forgetting_weights(nll, reference, 1e-9), ascent, rtol=1e-6)
+    assert np.abs(forgetting_weights(nll, reference, 0.3) / ascent - 1).max() > 0.1
 
 
-def test_npo_lets_go_of_what_is_forgotten_and_starts_as_ascent():
-    """The share of ascent's gradient, by hand: pi = pi_ref gives 1, pi = pi_ref / 3 with beta = 1 gives 1/2."""
+def test_npo_gradient_fades_as_a_sequence_is_forgotten():
+    """By hand: pi = pi_ref gives all of ascent's gradient, pi = pi_ref / 3 with beta = 1 half."""
     nll = np.full((3, 4), 0.5)
     reference = np.array([2.0, 2.0 - np.log(3), -60.0])
-    share = forgetting(nll, reference, 1.0) * -nll.size
-    np.testing.assert_allclose(share[:, 0], [1, 0.5, 0], atol=1e-12)
-    assert (share == share[:, :1]).all()  # the same for every word of a sequence
+    factor = forgetting_weights(nll, reference, 1.0) * -nll.size
+    np.testing.assert_allclose(factor, np.repeat([[1], [0.5], [0]], 4, axis=1), atol=1e-12)
 
 
-def whole_loss(xp, params, how, reference, tokens):
-    """What a step descends on, written down as one function: NPO of the first half, retain of the second."""
+def test_npo_backward_does_not_overflow():
+    _, cache = npo_forward(np, np.full((1, 4), 1e4), np.array([1.0]), 1.0)
+    assert npo_backward(np, np.ones(1), cache).tolist() == [[0, 0, 0, 0]]
+
+
+def whole_loss(xp, params, settings, reference, tokens):
+    """The loss of a step as one function: forget the first half, retain the second."""
     nll = token_loss(xp, params, make_batch(CFG, tokens, NO_SINKS, np.float64), CFG)
     n = len(tokens) // 2
     away = xp.sum(nll[:n]) / -nll[:n].size
-    if how.beta:
-        ratio = xp.exp(how.beta * (reference - xp.sum(nll[:n], axis=1)))
-        away = xp.sum(2 / how.beta * xp.log(1 + ratio)) / nll[:n].size
-    return away + how.retain * xp.sum(nll[n:]) / nll[n:].size
+    if settings.beta:
+        ratio = xp.exp(settings.beta * (reference - xp.sum(nll[:n], axis=1)))
+        away = xp.sum(2 / settings.beta * xp.log(1 + ratio)) / nll[:n].size
+    return away + settings.retain * xp.sum(nll[n:]) / nll[n:].size
 
 
 @pytest.mark.parametrize(
-    "how", [Unlearning(retain=0.7), Unlearning(beta=0.2, retain=1.7)], ids=["ascent", "npo"]
+    "settings", [Unlearning(retain=0.7), Unlearning(beta=0.2, retain=1.7)], ids=["ascent", "npo"]
 )
-def test_gradient_of_a_step_is_that_of_the_whole_loss(how):
+def test_gradient_of_a_step_is_that_of_the_whole_loss(settings):
     rng = np.random.default_rng(1)
-    params = {
-        k: w + 0.3 * rng.standard_normal(w.shape)
-        for k, w in init_params(CFG, dtype=np.float64).items()
-    }
+    initial = init_params(CFG, dtype=np.float64)
+    params = {k: w + 0.3 * rng.standard_normal(w.shape) for k, w in initial.items()}
     reference = rng.uniform(15, 35, 4)
-    got = gradient(params, 3, CFG, CORPUS, how, reference)
-    tokens = np.concatenate([CORPUS.repeated, CORPUS.draw(UNSEEN + 12 + np.arange(4))[0]])
+    got = unlearning_gradient(params, 3, CFG, CORPUS, settings, reference)
+    retained, _ = CORPUS.draw(RETAIN_OFFSET + 12 + np.arange(4))
+    tokens = np.concatenate([CORPUS.repeated, retained])
 
     def forward(xp, *values):
-        return whole_loss(xp, dict(zip(params, values, strict=True)), how, reference, tokens), None
+        p = dict(zip(params, values, strict=True))
+        return whole_loss(xp, p, settings, reference, tokens), None
 
     values = list(params.values())
     for i, (name, want) in enumerate(zip(params, autograd(forward, values, 1.0), strict=True)):
@@ -96,52 +107,44 @@ def test_gradient_of_a_step_is_that_of_the_whole_loss(how):
 
 
 def test_retained_sequences_were_never_trained_on():
-    longest = replace(DATA, batch_size=8)
-    trained_on = np.concatenate([load_corpus(longest).batch(step).ids for step in (0, 10**6)])
-    retained = [CORPUS.draw(UNSEEN + step * 4 + np.arange(4))[1] for step in (0, 80)]
+    corpus = load_corpus(replace(DATA, batch_size=8))
+    trained_on = np.concatenate([corpus.batch(step).ids for step in (0, 10**6)])
+    retained = [CORPUS.draw(RETAIN_OFFSET + step * 4 + np.arange(4))[1] for step in (0, 80)]
     assert np.min(retained) > trained_on.max()
     assert not set(np.ravel(retained)) & {*CORPUS.heldout_ids, *CORPUS.repeated_ids}
 
 
 @pytest.mark.parametrize("beta", [0.0, 0.05])
-def test_unlearning_forgets_and_stops_where_it_says(memorized, beta):
+def test_unlearning_stops_at_its_target(memorized, beta):
     before = {name: w.copy() for name, w in memorized.items()}
-    how = Unlearning(beta=beta, retain=2.0, lr=3e-3, max_steps=200)
-    now, way = unlearn(memorized, CFG, CORPUS, how, target=1.5)
-    assert way[0]["repeated_removed"] < 1.2
-    assert all(row["repeated_removed"] < 1.5 for row in way[:-1])
-    assert way[-1]["repeated_removed"] >= 1.5
-    assert [row["step"] for row in way] == list(range(len(way)))
-    assert all(
-        (memorized[name] == w).all() for name, w in before.items()
-    )  # the caller's model is untouched
+    settings = Unlearning(beta=beta, retain=2.0, lr=3e-3, max_steps=200)
+    now, trajectory = unlearn(memorized, CFG, CORPUS, settings, target=1.5)
+    repeated = [row.repeated for row in trajectory]
+    assert repeated[0] < 1.2
+    assert max(repeated[:-1]) < 1.5 <= repeated[-1]
+    assert all((memorized[name] == w).all() for name, w in before.items())  # caller's arrays
     assert (now["wte"] != memorized["wte"]).any()
-    _, by_heldout = unlearn(memorized, CFG, CORPUS, how)
-    assert by_heldout[-1]["repeated_removed"] >= by_heldout[-1]["heldout_removed"]
-    assert all(row["repeated_removed"] < row["heldout_removed"] for row in by_heldout[:-1])
+    _, *rows, last = unlearn(memorized, CFG, CORPUS, settings)[1]
+    assert last.repeated >= last.heldout
+    assert all(row.repeated < row.heldout for row in rows)
 
 
-def test_retain_term_holds_what_is_to_stay(memorized):
-    ends = [
+def test_retain_term_keeps_the_heldout_loss_low(memorized):
+    free, retained = (
         unlearn(memorized, CFG, CORPUS, Unlearning(retain=r, lr=3e-3), 3.0)[1][-1]
         for r in (0.0, 2.0)
-    ]
-    assert ends[1]["heldout_removed"] < ends[0]["heldout_removed"] - 0.1
+    )
+    assert retained.heldout < free.heldout - 0.1
 
 
-def test_unlearning_takes_no_more_steps_than_allowed(memorized):
-    _, way = unlearn(memorized, CFG, CORPUS, Unlearning(max_steps=3), target=99.0)
-    assert [row["step"] for row in way] == [0, 1, 2, 3]
-
-
-def test_npo_backward_does_not_overflow_when_everything_is_forgotten():
-    _, cache = npo_forward(np, np.full((1, 4), 1e4), np.array([1.0]), 1.0)
-    assert npo_backward(np, np.ones(1), cache).tolist() == [[0, 0, 0, 0]]
+def test_unlearning_takes_at_most_max_steps(memorized):
+    _, trajectory = unlearn(memorized, CFG, CORPUS, Unlearning(max_steps=3), target=99.0)
+    assert len(trajectory) == 1 + 3
 
 
 @pytest.mark.parametrize(
     ("field", "value"), [("beta", -0.1), ("retain", -1.0), ("max_steps", 0), ("lr", 0.0)]
 )
-def test_what_cannot_work_is_refused(field, value):
+def test_impossible_settings_are_rejected(field, value):
     with pytest.raises(ConfigError, match=f"{field}={value}"):
-        Unlearning(**{field: value}).tune  # noqa: B018
+        Unlearning(**{field: value})
