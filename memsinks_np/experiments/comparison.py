@@ -111,7 +111,7 @@ def compare(outputs: Outputs) -> Result:
     evaluations = {key: metrics.to_evaluation(output[0]) for key, output in outputs.items()}
     methods: dict[str, list[SeedResult]] = {}
     entropy = []
-    for (name, seed), (_, deletion, history, known) in outputs.items():  # type: ignore[misc]
+    for (name, seed), (_, deletion, history, known) in outputs.items():
         references = [evaluations.get((r, seed)) for r in ("standard", "retrained")]
         comparison: tuple[float | None, ...] = (None,) * len(Comparison._fields)
         if None not in references:
@@ -124,3 +124,20 @@ def compare(outputs: Outputs) -> Result:
     known_entropy = None not in entropy[0]
     mean = Entropy(*np.mean(entropy, axis=0).tolist()) if known_entropy else Entropy(None, None)
     return Result(mean, methods)
+
+
+def group_jobs(context: Context, groups: Mapping[Any, tuple[Preset, Mapping[str, Method]]]) -> Jobs:
+    """Return the jobs of several comparisons, each a preset and its methods."""
+    return {
+        (group, key): job
+        for group, (preset, methods) in groups.items()
+        for key, job in compare_jobs(context, preset, methods).items()
+    }
+
+
+def compare_groups(outputs: Outputs) -> dict[Any, Result]:
+    """Compare within each group of `group_jobs`. Histories are left out."""
+    groups: dict[Any, Outputs] = {}
+    for (group, key), (*row, _, entropy) in outputs.items():
+        groups.setdefault(group, {})[key] = (*row, [], entropy)
+    return {group: compare(group_outputs) for group, group_outputs in groups.items()}

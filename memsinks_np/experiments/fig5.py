@@ -1,221 +1,197 @@
-"""How robust is it?  How many sinks are on, how large the model is, how often the ID is wrong."""
+"""How robust are sinks to the number of active sinks, the model's size, and wrong IDs?"""
 
-from collections.abc import Callable, Mapping
-from dataclasses import replace
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import matplotlib.pyplot as plt
-
-from memsinks_np._internal.tables import spread, table
-from memsinks_np.config import Method, require
-from memsinks_np.experiments import Context
-from memsinks_np.experiments.comparison import compare, mean, values
-from memsinks_np.experiments.methods import Preset, methods_of
+from memsinks_np._internal.tables import table
+from memsinks_np.config import Method, require, require_sinks
+from memsinks_np.experiments.comparison import Result, compare_groups, group_jobs
+from memsinks_np.experiments.methods import label, methods_of, with_settings
+from memsinks_np.experiments.registry import Context, Jobs, Outputs
 from memsinks_np.experiments.report import plots
-from memsinks_np.experiments.report.claims import Claim, estimate
+from memsinks_np.experiments.report.claims import Claim
 
-SHARES = (0.1, 0.3, 0.5, 0.7)  # p in the paper's pool
-ACTIVE = (8, 32, 128, 512)  # A of 2,048 in ours
-SIZES = (32, 64, 96)  # d_model
-NOISE = (0.0, 0.01, 0.05, 0.1, 0.5)  # d
+PROBABILITIES = (0.1, 0.3, 0.5, 0.7)  # p of the paper's pool
+N_ACTIVE = (8, 32, 128, 512)  # A of 2,048 sinks in ours
+WIDTHS = (32, 64, 96)  # d_model
+NOISE = (0.0, 0.01, 0.05, 0.1, 0.5)  # id_noise
 SINKS = ("sinks", "paper_sinks")
-ROBUST = 0.6  # of the loss of who never saw a sequence: in the paper's figure it is 0.62 and more, but 0.42 at p=0.7
+REFERENCES = ("standard", "retrained")
+# isolation is robust above this fraction of the retrained model's loss: in the paper's figure it
+# is at least 0.62, but 0.42 at p=0.7
+ROBUST = 0.6
 
 
-def with_data(preset: Preset, **changes: Any) -> Preset:
-    return preset._replace(
-        settings=replace(preset.settings, data=replace(preset.settings.data, **changes))
-    )
+@dataclass(frozen=True)
+class Robustness:
+    """One comparison for each value of each setting; its histories are left out."""
+
+    n_sink: int
+    references: Result
+    p: dict[float, Result]
+    n_active: dict[int, Result]
+    d_model: dict[int, Result]
+    id_noise: dict[float, Result]
 
 
-def run(plan: Context) -> dict[str, Any]:
-    """The paper's setting and ours; one thing changed at a time."""
-    preset = plan.preset
-    methods = methods_of(preset)
-    references = {name: methods[name] for name in ("standard", "retrained")}
+def jobs(context: Context) -> Jobs:
+    """Train the paper's setting and ours; one setting differs at a time."""
+    preset, methods = context.preset, methods_of(context.preset)
 
-    def pool(method: Method, **changes: Any) -> Method:
-        assert method.sinks
-        return replace(method, sinks=replace(method.sinks, **changes))
+    def with_sinks(name: str, **changes: Any) -> dict[str, Method]:
+        method = methods[name]
+        return {name: replace(method, sinks=replace(require_sinks(method), **changes))}
 
-    n_sink = preset.sinks.n_sink
-    active = [n for n in ACTIVE if n_sink % n == 0 and n <= n_sink]
-    require(
-        bool(active),
-        f"--n-sink {n_sink} is no multiple of {ACTIVE[0]}, the fewest sinks that are on here; try 64",
-    )
-    on = {f"paper_sinks {p}": pool(methods["paper_sinks"], p=p) for p in SHARES}
-    on |= {f"memsinks {n}": pool(methods["sinks"], n_active=n) for n in active}
-    on = {name: replace(method, name=name) for name, method in on.items()}
-    presets = {"on": (preset, references | on)}
-    for size in SIZES:
-        sized = preset._replace(settings=replace(preset.settings, d_model=size))
-        presets[f"size {size}"] = (sized, references | {name: methods[name] for name in SINKS})
+    n_sink, fewest = preset.sinks.n_sink, min(N_ACTIVE)
+    n_active = [n for n in N_ACTIVE if n_sink % n == 0 and n <= n_sink]
+    require(bool(n_active), f"--n-sink {n_sink} is not a multiple of {fewest}; try 64")
+    references = {name: methods[name] for name in REFERENCES}
+    sinks = {name: methods[name] for name in SINKS}
+    groups: dict[Any, Any] = {("references", 0): (preset, references)}
+    groups |= {("p", p): (preset, with_sinks("paper_sinks", p=p)) for p in PROBABILITIES}
+    groups |= {("n_active", n): (preset, with_sinks("sinks", n_active=n)) for n in n_active}
+    for C in WIDTHS:
+        groups["d_model", C] = (with_settings(preset, d_model=C), references | sinks)
     for d in NOISE:
-        presets[f"noise {d}"] = (
-            with_data(preset, id_noise=d),
-            {name: methods[name] for name in SINKS},
-        )
-    found = compare(plan, presets)
-    for one in found.values():
-        del one["history"]
-    return found | {"active": active, "n_sink": n_sink}
+        groups["id_noise", d] = (with_settings(preset, data={"id_noise": d}), sinks)
+    return group_jobs(context, groups)
 
 
-def repeated(result: dict[str, Any], name: str, method: str) -> float:
-    """Loss on repeated sequences, sinks removed."""
-    return mean(result[name], method, "repeated.removed")
+def result(context: Context, outputs: Outputs) -> Robustness:
+    """Compare the methods at each value of each setting."""
+    results: dict[str, dict[Any, Result]] = {}
+    for (setting, value), comparison in compare_groups(outputs).items():
+        results.setdefault(setting, {})[value] = comparison
+    (references,) = results.pop("references").values()
+    return Robustness(context.preset.sinks.n_sink, references, **results)
 
 
-def claims(result: dict[str, Any]) -> list[Claim]:
-    gold = repeated(result, "on", "retrained")
-    shares = {p: repeated(result, "on", f"paper_sinks {p}") for p in SHARES}
-    noise = {d: {method: repeated(result, f"noise {d}", method) for method in SINKS} for d in NOISE}
-    show: Callable[[Mapping[float, float]], str] = lambda of: ", ".join(
-        f"{k:g}: {v:.2f}" for k, v in of.items()
-    )
-    costs = {
-        method: {size: values(result[f"size {size}"], method, "heldout_cost") for size in SIZES}
-        for method in SINKS
-    }
-    closed = {size: values(result[f"size {size}"], "sinks", "gold_gap_closed") for size in SIZES}
+def means(results: Mapping[Any, Result], method: str) -> dict[float, float]:
+    """Return a method's loss on repeated sequences without sinks, for each value of a setting."""
+    return {value: r.mean(method, "repeated.removed") for value, r in results.items()}
+
+
+def show(losses: Mapping[float, float]) -> str:
+    """Return "value: loss" for each value of a setting."""
+    return ", ".join(f"{value:g}: {loss:.2f}" for value, loss in losses.items())
+
+
+def estimates(results: Mapping[int, Result], method: str, field: str, sign: str = "") -> str:
+    """Return a method's number at each width of the model."""
+    return ", ".join(f"C={C}: {r.estimate(method, field, sign)}" for C, r in results.items())
+
+
+def claims(result: Robustness) -> list[Claim]:
+    """Return what the paper says about robustness, of its setting and of ours."""
+    retrained = result.references.mean("retrained", "repeated.removed")
+    p, (ours, paper) = means(result.p, "paper_sinks"), (means(result.id_noise, m) for m in SINKS)
+    few = [d for d in NOISE if d <= 0.1]
+    closed = [r.values("sinks", "gold_gap_closed") for r in result.d_model.values()]
     return [
         Claim(
-            "isolation is robust to the share of sinks that are on, and breaks where most are",
+            "isolation is robust to the fraction of active sinks, and breaks where most are active",
             "Fig. 5a: p=0.1: 1.85, 0.3: 1.97, 0.5: 1.93, 0.7: 1.24",
-            f"repeated, sinks removed, over p {show(shares)} (never seen: {gold:.2f})",
-            min(shares[0.1], shares[0.3], shares[0.5]) > ROBUST * gold > shares[0.7],
-            "here the loss falls steadily with p: a toy has few neurons, so the shared ones see less interference",
+            f"repeated, sinks removed, for p {show(p)} (never seen: {retrained:.2f})",
+            min(p[0.1], p[0.3], p[0.5]) > ROBUST * retrained > p[0.7],
+            "the loss falls steadily with p: a toy has few neurons, so the shared ones see less "
+            "interference",
         ),
         Claim(
-            "it works at every model size",
+            "sinks isolate at every model size",
             "Fig. 5b: forgetting 1.49 to 1.95",
-            "gold-gap closed "
-            + ", ".join(f"C={size}: {estimate(of)}" for size, of in closed.items()),
-            min(min(of) for of in closed.values()) > 0.8,
+            f"gold-gap closed {estimates(result.d_model, 'sinks', 'gold_gap_closed')}",
+            min(map(min, closed)) > 0.8,
         ),
-        *(
-            Claim(
-                f"smaller models pay more for the removal ({who})",
-                "Fig. 5b: 0.057 for 32M, -0.010 for 344M",
-                "held-out "
-                + ", ".join(
-                    f"C={size}: {estimate(of, sign='+')}" for size, of in costs[method].items()
-                ),
-                sum(costs[method][min(SIZES)]) > max(0, sum(costs[method][max(SIZES)])),
-                "repeats cost standard training more on new text than sinks do, so that no model pays",
-            )
-            for method, who in (("paper_sinks", "the paper's setting"), ("sinks", "ours"))
-        ),
+        claim_cost(result, "paper_sinks", "the paper's setting"),
+        claim_cost(result, "sinks", "ours"),
         Claim(
             "up to 10 % of wrong IDs do little harm",
             "Fig. 5c: 1.84, 1.87, 1.78",
-            f"the paper's setting {show({d: of['paper_sinks'] for d, of in noise.items() if d <= 0.1})}; "
-            f"ours {show({d: of['sinks'] for d, of in noise.items() if d <= 0.1})}",
-            all(noise[0.1][method] > noise[0.0][method] - 0.1 for method in SINKS),
-            "what is learnt under a wrong ID is shared between sinks that come and go, and the shared neurons",
+            f"the paper's setting {show({d: paper[d] for d in few})}; "
+            f"ours {show({d: ours[d] for d in few})}",
+            all(losses[0.1] > losses[0.0] - 0.1 for losses in (ours, paper)),
+            "what is learnt under a wrong ID goes to sinks that other sequences use, and to the "
+            "shared neurons",
         ),
         Claim(
-            "half of the IDs wrong break it",
+            "isolation breaks when half of the IDs are wrong",
             "Fig. 5c: 0.73",
-            f"the paper's setting {noise[0.5]['paper_sinks']:.2f}; ours {noise[0.5]['sinks']:.2f}",
-            all(noise[0.5][method] < noise[0.0][method] - 0.2 for method in SINKS),
+            f"the paper's setting {paper[0.5]:.2f}; ours {ours[0.5]:.2f}",
+            all(losses[0.5] < losses[0.0] - 0.2 for losses in (ours, paper)),
         ),
     ]
 
 
-def tabulate(result: dict[str, Any]) -> str:
-    fields = {
-        "repeated.own": "repeated, own sinks",
-        "repeated.removed": "sinks removed",
-        "heldout.removed": "new, removed",
+def claim_cost(result: Robustness, method: str, setting: str) -> Claim:
+    """Return the claim about what removal costs at each model size."""
+    small, large = (result.d_model[C].mean(method, "heldout_cost") for C in (WIDTHS[0], WIDTHS[-1]))
+    return Claim(
+        f"removing the sinks costs smaller models more ({setting})",
+        "Fig. 5b: 0.057 for 32M, -0.010 for 344M",
+        f"held-out {estimates(result.d_model, method, 'heldout_cost', '+')}",
+        small > max(0, large),
+        "repeats cost standard training more on new text than sinks do, so that no model pays",
+    )
+
+
+COLUMNS = {
+    "repeated.own": "repeated, own sinks",
+    "repeated.removed": "sinks removed",
+    "heldout.removed": "new, removed",
+}
+
+
+def tabulate(result: Robustness) -> str:
+    """Return one row per setting and method: mean ± standard deviation, in nats per token."""
+    settings: dict[str, Mapping[Any, Result]] = {
+        "p": result.p,
+        "A": result.n_active,
+        "C": result.d_model,
+        "d": result.id_noise,
     }
-    rows = []
-    for name, one in result.items():
-        for method in one["methods"] if isinstance(one, dict) else ():
-            entry = one["methods"][method]
-            rows.append(
-                [
-                    f"{name}: {method.replace('_', ' ')}",
-                    *(spread(entry["mean"][f], entry["std"][f]) for f in fields),
-                ]
-            )
-    return table(["setting: method", *fields.values()], rows)
+    results = {"reference": result.references}
+    results |= {f"{name}={v:g}": r for name, rs in settings.items() for v, r in rs.items()}
+    rows = [
+        [f"{name}: {label(method)}", *(r.spread(method, c) for c in COLUMNS)]
+        for name, r in results.items()
+        for method in r.methods
+    ]
+    return table(["setting: method", *COLUMNS.values()], rows)
 
 
-def draw(result: dict[str, Any], folder: Path) -> list[Path]:
-    with plt.rc_context(plots.STYLE):
-        fig, (a, b, c) = plt.subplots(1, 3, figsize=(14.5, 4.2), gridspec_kw={"wspace": 1.0})
-        shares = {
-            "paper_sinks": list(SHARES),
-            "sinks": [n / result["n_sink"] for n in result["active"]],
-        }
-        names = {"paper_sinks": SHARES, "sinks": result["active"]}
-        ends = [
-            (
-                plots.band(
-                    a,
-                    x,
-                    [
-                        values(result["on"], f"{method} {n}", "repeated.removed")
-                        for n in names[method]
-                    ],
-                    plots.COLORS[method],
-                ),
-                label,
-                method,
-            )
-            for (method, x), label in zip(shares.items(), ("paper's", "ours"), strict=True)
-        ]
-        plots.frame(
-            a,
-            "How many sinks on?",
-            "repeated, sinks removed\n(nats per word)",
-            "share of the pool that is on",
-        )
+SHORT = dict(zip(REFERENCES, REFERENCES, strict=True)) | {"sinks": "ours", "paper_sinks": "paper's"}
+
+
+def draw(result: Robustness, folder: Path) -> list[Path]:
+    """Draw one panel per setting."""
+    fractions = {n / result.n_sink: r for n, r in result.n_active.items()}
+    noise, repeated = result.id_noise, result.references.entropy.repeated
+    with plots.style():
+        fig, (a, b, c) = plots.subplots(1, 3, figsize=(14.5, 4.2), gridspec_kw={"wspace": 1.0})
+        ends = lines(a, {"paper_sinks": result.p, "sinks": fractions}, "repeated.removed")
+        ylabel = "repeated, sinks removed\n(nats per word)"
+        plots.frame(a, "How many active sinks?", ylabel, "active fraction of the pool")
         a.set_xscale("log")
-        plots.floor_and_ends(a, result["on"]["floor"]["repeated"], ends)
-        ends = [
-            (
-                plots.band(
-                    b,
-                    SIZES,
-                    [values(result[f"size {n}"], method, "heldout.removed") for n in SIZES],
-                    plots.COLORS[method],
-                ),
-                label,
-                method,
-            )
-            for method, label in (
-                ("standard", "standard"),
-                ("sinks", "ours"),
-                ("paper_sinks", "paper's"),
-                ("retrained", "never saw"),
-            )
-        ]
-        plots.frame(
-            b,
-            "Smaller, larger models",
-            "new stories, sinks removed\n(nats per word)",
-            "residual width C",
-        )
+        plots.entropy_and_ends(a, repeated, ends)
+        ends = lines(b, dict.fromkeys(SHORT, result.d_model), "heldout.removed")
+        new = "new stories, sinks removed\n(nats per word)"
+        plots.frame(b, "How large a model?", new, "model width C")
         plots.label_ends(b, ends)
-        ends = [
-            (
-                plots.band(
-                    c,
-                    NOISE,
-                    [values(result[f"noise {d}"], method, "repeated.removed") for d in NOISE],
-                    plots.COLORS[method],
-                ),
-                label,
-                method,
-            )
-            for method, label in (("sinks", "ours"), ("paper_sinks", "paper's"))
-        ]
-        plots.frame(
-            c, "Wrong IDs", "repeated, sinks removed\n(nats per word)", "share of wrong IDs"
-        )
-        plots.floor_and_ends(c, result["on"]["floor"]["repeated"], ends)
+        ends = lines(c, dict.fromkeys(SINKS, noise), "repeated.removed")
+        plots.frame(c, "How many wrong IDs?", ylabel, "fraction of wrong IDs")
+        plots.entropy_and_ends(c, repeated, ends)
         return plots.save(fig, folder, "fig5")
+
+
+def lines(
+    ax: Any, results: Mapping[str, Mapping[Any, Result]], field: str
+) -> list[tuple[float, str, str]]:
+    """Draw each method's number against a setting; return the ends of the lines."""
+    ends = []
+    for method, by_value in results.items():
+        seeds = [r.values(method, field) for r in by_value.values()]
+        y = plots.band(ax, list(by_value), seeds, plots.color_of(method))
+        ends.append((y, SHORT[method], method))
+    return ends

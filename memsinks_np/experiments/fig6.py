@@ -1,240 +1,254 @@
-"""A second story world that is seen only through repeats: what is memorized, and what is learnt from it?"""
+"""A rare story domain, seen only through repeats: what is memorized, and what is learnt from it?"""
 
-from dataclasses import replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-import matplotlib.pyplot as plt
+from statistics import fmean
+from typing import Any, NamedTuple
 
 from memsinks_np._internal.tables import number, table
 from memsinks_np.config import require
-from memsinks_np.experiments import Context
-from memsinks_np.experiments.comparison import compare, values
-from memsinks_np.experiments.methods import methods_of
+from memsinks_np.experiments.comparison import Result, compare_groups, group_jobs
+from memsinks_np.experiments.methods import label, methods_of, with_settings
+from memsinks_np.experiments.registry import Context, Jobs, Outputs
 from memsinks_np.experiments.report import plots
 from memsinks_np.experiments.report.claims import Claim, estimate
 
-STORIES, REPEATS = (75, 300), (10, 40)  # of the second world; how often each appears
+N_STORIES = (75, 300)  # of the rare domain
+SHOWINGS = (10, 40)  # of each story
 METHODS = ("standard", "sinks", "paper_sinks")
 
 
-def run(plan: Context) -> dict[str, Any]:
-    """Every number of stories and repeats, and the same stories shown once, each with three methods.
+class Setting(NamedTuple):
+    """How many stories of the rare domain are shown, and how often each."""
 
-    The number of places for repeated sequences is the same in all; where a story is shown less often, fresh stories
-    of the first world stand in.
+    n_stories: int
+    showings: int
+
+
+@dataclass(frozen=True)
+class Row:
+    """One method in one setting: numbers over seeds, losses on the rare domain, sinks removed."""
+
+    setting: Setting
+    method: str
+    once: list[float]  # new stories; standard training that saw each story once
+    standard: list[float]  # new stories; standard training in this setting
+    own: list[float]  # repeated stories, own sinks active
+    repeated: list[float]
+    heldout: list[float]  # new stories
+    gap_closed: list[float]  # see metrics.compare
+    benefit_kept: list[float]  # (once - heldout) / (once - standard) (paper, Fig. 6)
+
+    def mean(self, field: str) -> float:
+        """Return the mean over seeds."""
+        return fmean(getattr(self, field))
+
+    @property
+    def has_benefit(self) -> bool:
+        """Whether repeats help standard training. Only then can a part of the benefit be kept."""
+        return self.mean("once") > self.mean("standard")
+
+
+@dataclass(frozen=True)
+class RareDomain:
+    """All methods in all settings."""
+
+    rows: list[Row]
+    entropy: float  # of new stories
+
+    def row(self, method: str, n_stories: int, showings: int) -> Row:
+        """Return one method in one setting."""
+        wanted = method, (n_stories, showings)
+        return next(r for r in self.rows if (r.method, r.setting) == wanted)
+
+    @property
+    def sizes(self) -> list[int]:
+        """The numbers of stories."""
+        return sorted({r.setting.n_stories for r in self.rows})
+
+    @property
+    def showings(self) -> list[int]:
+        """The numbers of showings, without one."""
+        return sorted({r.setting.showings for r in self.rows})
+
+
+def jobs(context: Context) -> Jobs:
+    """Train three methods in every setting, and standard training that sees each story once.
+
+    The number of places for repeated sequences is the same in all. Where a story is shown less
+    often, fresh stories of the common domain fill its places.
     """
-    s, methods = plan.preset.settings, methods_of(plan.preset)
-    require(
-        s.data.corpus == "domains",
-        f"--corpus {s.data.corpus} has no rare world; leave the flag out",
-    )
-    sizes, showings = ((8,), (1, 5)) if plan.quick else (STORIES, (1, *REPEATS))
-    least = -(-max(sizes) * max(showings) // s.data.n_repeated_per_batch)
-    require(
-        s.train.steps >= least,
-        f"--steps {s.train.steps} is too few to show all that often; use {least} or more",
-    )
-    presets = {}
+    s, methods = context.preset.settings, methods_of(context.preset)
+    corpus, steps, n_places = s.data.corpus, s.train.steps, s.data.n_repeated_per_batch
+    require(corpus == "domains", f"--corpus {corpus} has no rare domain; leave the flag out")
+    sizes, showings = ((8,), (1, 5)) if context.quick else (N_STORIES, (1, *SHOWINGS))
+    least = -(-max(sizes) * max(showings) // n_places)
+    require(steps >= least, f"--steps {steps} is too few for all showings; use {least} or more")
+    groups: dict[Any, Any] = {}
     for n in sizes:
-        passes = s.train.steps * s.data.n_repeated_per_batch // n
-        for repeats in showings:
-            data = replace(s.data, n_repeated=n, show_every_n_passes=passes // repeats)
-            preset = plan.preset._replace(settings=replace(s, data=data))
-            names = ("standard",) if repeats == 1 else METHODS
-            presets[f"{n} stories x {repeats}"] = (preset, {name: methods[name] for name in names})
-    found = compare(plan, presets)
-    rows = []
-    for name, one in found.items():
-        n, repeats = (int(word) for word in name.split(" stories x "))
-        once = values(found[f"{n} stories x 1"], "standard", "heldout.removed")
-        for method in one["methods"] if repeats > 1 else ():
-            rows.append(
-                {"stories": n, "repeats": repeats, "method": method, **measures(one, method, once)}
-            )
-    floor = next(iter(found.values()))["floor"]
-    return {"rows": rows, "floor": floor}
+        for k in showings:
+            data = {"n_repeated": n, "show_every_n_passes": steps * n_places // n // k}
+            preset = with_settings(context.preset, data=data)
+            names = METHODS if k > 1 else ("standard",)
+            groups[Setting(n, k)] = (preset, {name: methods[name] for name in names})
+    return group_jobs(context, groups)
 
 
-def measures(one: dict[str, Any], method: str, once: list[float]) -> dict[str, list[float]]:
-    """Seed by seed: losses, the share of the memorization gap closed, the share of the benefit kept.
+def result(context: Context, outputs: Outputs) -> RareDomain:
+    """Compare each method with standard training, and with one showing of each story."""
+    results: dict[Setting, Result] = compare_groups(outputs)
+    rows = [
+        make_row(setting, method, r, results[Setting(setting.n_stories, 1)])
+        for setting, r in results.items()
+        if setting.showings > 1
+        for method in METHODS
+    ]
+    entropy = next(iter(results.values())).entropy.heldout
+    assert entropy is not None
+    return RareDomain(rows, entropy)
 
-    benefit kept = (once - method) / (once - standard), held-out loss in the second world, sinks removed; `once` is
-    standard training that saw each story once (paper, Fig. 6; higher is better).
-    """
-    of = {
-        field: values(one, method, field)
-        for field in ("repeated.own", "repeated.removed", "heldout.removed")
-    }
-    standard = {
-        field: values(one, "standard", field) for field in ("repeated.removed", "heldout.removed")
-    }
-    pairs = list(zip(once, of["heldout.removed"], standard["heldout.removed"], strict=True))
-    gap, of_standard = (
-        [
-            new - again
-            for new, again in zip(x["heldout.removed"], x["repeated.removed"], strict=True)
-        ]
-        for x in (of, standard)
+
+def make_row(setting: Setting, method: str, result: Result, shown_once: Result) -> Row:
+    """Return the numbers of one method in one setting."""
+    once = shown_once.values("standard", "heldout.removed")
+    standard, heldout = (result.values(m, "heldout.removed") for m in ("standard", method))
+    gap, standard_gap = (
+        result.rise(m, "heldout.removed", m, "repeated.removed") for m in (method, "standard")
     )
-    return of | {
-        "once": once,
-        "standard": standard["heldout.removed"],
-        "gap_closed": [1 - g / g0 for g, g0 in zip(gap, of_standard, strict=True)],
-        "benefit_kept": [(o - a) / (o - s) for o, a, s in pairs],
-    }
+    benefits = zip(once, heldout, standard, strict=True)
+    return Row(
+        setting,
+        method,
+        once,
+        standard,
+        own=result.values(method, "repeated.own"),
+        repeated=result.values(method, "repeated.removed"),
+        heldout=heldout,
+        gap_closed=[1 - g / g0 for g, g0 in zip(gap, standard_gap, strict=True)],
+        benefit_kept=[(o - h) / (o - s) for o, h, s in benefits],
+    )
 
 
-def average(values: list[float]) -> float:
-    return sum(values) / len(values)
-
-
-def helped(row: dict[str, Any]) -> bool:
-    """Whether standard training learnt the rare world better from the repeats than from one showing of each story.
-
-    Only then is there a benefit of which a share can be kept.
-    """
-    return average(row["once"]) > average(row["standard"])
-
-
-def claims(result: dict[str, Any]) -> list[Claim]:
-    rows = result["rows"]
-    few, many = (choose(r["repeats"] for r in rows) for choose in (min, max))
-    of = {(r["method"], r["stories"], r["repeats"]): r for r in rows}
-    sizes = sorted({r["stories"] for r in rows})
-
-    def tell(method: str, repeats: int, field: str, digits: int = 2) -> str:
-        return ", ".join(
-            f"{n} stories: {estimate(of[method, n, repeats][field], digits)}" for n in sizes
-        )
-
-    def means(method: str, repeats: int, field: str) -> list[float]:
-        return [average(of[method, n, repeats][field]) for n in sizes]
-
-    once = {n: average(of["standard", n, few]["once"]) for n in sizes}
-    found = [
+def claims(result: RareDomain) -> list[Claim]:
+    """Return what the paper says about repeats of a rare domain."""
+    few, many = min(result.showings), max(result.showings)
+    standard = {k: [result.row("standard", n, k) for n in result.sizes] for k in (few, many)}
+    once = ", ".join(number(r.mean("once")) for r in standard[few])
+    return [
         Claim(
-            "repetition helps: a rare world is learnt better from several showings than from one",
+            "repetition helps: a rare domain is learnt better from several showings than from one",
             "Fig. 6: 2.76, then 2.12 (10 showings)",
-            f"new stories of it after {few} showings of {tell('standard', few, 'heldout.removed', 3)}; after one: "
-            + ", ".join(f"{loss:.3f}" for loss in once.values()),
-            all(helped(of["standard", n, few]) for n in sizes),
+            f"new stories of it after {few} showings of {estimates(standard[few], 'heldout', 3)}; "
+            f"after one: {once}",
+            all(r.has_benefit for r in standard[few]),
         ),
         Claim(
-            "and hurts when there are too many of them",
+            "too much repetition hurts",
             "ours",
-            f"after {many} showings of {tell('standard', many, 'heldout.removed', 3)}",
+            f"after {many} showings of {estimates(standard[many], 'heldout', 3)}",
             all(
-                worse > better
-                for worse, better in zip(
-                    *(means("standard", k, "heldout.removed") for k in (many, few)), strict=True
-                )
+                b.mean("heldout") > a.mean("heldout")
+                for a, b in zip(standard[few], standard[many], strict=True)
             ),
         ),
+        *claims_of(result, "paper_sinks", "the paper's setting"),
+        *claims_of(result, "sinks", "ours"),
     ]
-    for method, who in (("paper_sinks", "the paper's setting"), ("sinks", "ours")):
-        both = [
-            (n, k)
-            for n in sizes
-            for k in (few, many)
-            if helped(r := of[method, n, k])
-            and average(r["gap_closed"]) >= 0.5
-            and average(r["benefit_kept"]) > 0
-        ]
-        found += [
-            Claim(
-                f"where much is memorized, sinks close at least half of the gap ({who})",
-                "Fig. 6: 56 % and 59 %",
-                f"{many} showings of {tell(method, many, 'gap_closed')}",
-                min(means(method, many, "gap_closed")) >= 0.5,
-                "the pool is small for so many stories: each sink is on for a third of them",
-            ),
-            Claim(
-                f"where repetition helps, they stay better than one showing ({who})",
-                "Fig. 6, caption; 61 % and 23 % of the benefit kept",
-                f"benefit kept, {few} showings of {tell(method, few, 'benefit_kept')}",
-                min(means(method, few, "benefit_kept")) > 0,
-                "what is common to the rare world went into the sinks too, and left with them",
-            ),
-            Claim(
-                f"and are comparable to training with repeats ({who})",
-                "section 5.2, text; its own Fig. 6 keeps 61 % and 23 %",
-                f"benefit kept, {few} showings of {tell(method, few, 'benefit_kept')}",
-                min(means(method, few, "benefit_kept")) >= 0.9,
-                "a part of the benefit is in the sinks, as in the paper's own figure",
-            ),
-            Claim(
-                f"both at once: half of the gap closed where repetition still helps ({who})",
-                "Fig. 6",
-                f"in {len(both)} of {2 * len(sizes)} settings",
-                bool(both),
-                f"after {few} showings little is memorized that could be closed, and after {many} repeats hurt",
-            ),
-        ]
-    return found
 
 
-def tabulate(result: dict[str, Any]) -> str:
-    fields = ("once", "repeated.own", "repeated.removed", "heldout.removed", "gap_closed")
-    header = [
-        "stories x repeats: method",
-        "new, shown once",
-        "repeated, own",
-        "repeated, removed",
-        "new, removed",
+def claims_of(result: RareDomain, method: str, who: str) -> list[Claim]:
+    """Return the claims about one setting of sinks."""
+    few, many = min(result.showings), max(result.showings)
+    few_rows, many_rows = ([result.row(method, n, k) for n in result.sizes] for k in (few, many))
+    kept = f"benefit kept, {few} showings of {estimates(few_rows, 'benefit_kept')}"
+    both = [
+        r.has_benefit and r.mean("gap_closed") >= 0.5 and r.mean("benefit_kept") > 0
+        for r in (*few_rows, *many_rows)
     ]
+    return [
+        Claim(
+            f"where much is memorized, sinks close at least half of the gap ({who})",
+            "Fig. 6: 56 % and 59 %",
+            f"{many} showings of {estimates(many_rows, 'gap_closed')}",
+            min(r.mean("gap_closed") for r in many_rows) >= 0.5,
+            "the pool is small for so many stories: each sink is active for a third of them",
+        ),
+        Claim(
+            f"where repetition helps, sinks are better than one showing ({who})",
+            "Fig. 6, caption; 61 % and 23 % of the benefit kept",
+            kept,
+            min(r.mean("benefit_kept") for r in few_rows) > 0,
+            "what the rare stories have in common went into the sinks too, and was removed",
+        ),
+        Claim(
+            f"where repetition helps, sinks are comparable to training with repeats ({who})",
+            "section 5.2, text; its own Fig. 6 keeps 61 % and 23 %",
+            kept,
+            min(r.mean("benefit_kept") for r in few_rows) >= 0.9,
+            "a part of the benefit is in the sinks, as in the paper's own figure",
+        ),
+        Claim(
+            f"both at once: half of the gap closed where repetition still helps ({who})",
+            "Fig. 6",
+            f"in {sum(both)} of {len(both)} settings",
+            any(both),
+            f"after {few} showings little is memorized, and after {many} repeats hurt",
+        ),
+    ]
+
+
+def estimates(rows: list[Row], field: str, digits: int = 2) -> str:
+    """Return a number for each number of stories."""
+    texts = [f"{r.setting.n_stories} stories: {estimate(getattr(r, field), digits)}" for r in rows]
+    return ", ".join(texts)
+
+
+COLUMNS = {
+    "once": "new, shown once",
+    "own": "repeated, own",
+    "repeated": "repeated, removed",
+    "heldout": "new, removed",
+    "gap_closed": "gap closed",
+}
+
+
+def tabulate(result: RareDomain) -> str:
+    """Return one row per setting and method: means, in nats per token, or a fraction."""
     rows = [
         [
-            f"{r['stories']} x {r['repeats']}: {r['method'].replace('_', ' ')}",
-            *(number(average(r[f])) for f in fields),
-            number(average(r["benefit_kept"])) if helped(r) else "no benefit",
+            f"{r.setting.n_stories} x {r.setting.showings}: {label(r.method)}",
+            *(number(r.mean(c)) for c in COLUMNS),
+            number(r.mean("benefit_kept")) if r.has_benefit else "no benefit",
         ]
-        for r in result["rows"]
+        for r in result.rows
     ]
-    return table([*header, "gap closed", "benefit kept"], rows)
+    return table(["stories x showings: method", *COLUMNS.values(), "benefit kept"], rows)
 
 
-def draw(result: dict[str, Any], folder: Path) -> list[Path]:
-    sizes = sorted({r["stories"] for r in result["rows"]})
-    with plt.rc_context(plots.STYLE):
-        fig, axes = plt.subplots(
-            1,
-            len(sizes),
-            figsize=(6.6 * len(sizes), 4.4),
-            gridspec_kw={"wspace": 0.75},
-            squeeze=False,
-        )
-        for ax, n in zip(axes[0], sizes, strict=True):
-            of = [r for r in result["rows"] if r["stories"] == n]
-            repeats = sorted({r["repeats"] for r in of})
-            ends = []
-            for method, label in (
-                ("standard", "standard"),
-                ("sinks", "sinks"),
-                ("paper_sinks", "paper's"),
-            ):
-                rows = [
-                    next(r for r in of if r["method"] == method and r["repeats"] == k)
-                    for k in repeats
-                ]
-                for field, line, what in (
-                    ("heldout.removed", "-", "new"),
-                    ("repeated.removed", ":", "repeated"),
-                ):
-                    first = [rows[0]["once"]] if field == "heldout.removed" else []
-                    x = [1] * len(first) + repeats
-                    y = plots.band(
-                        ax, x, first + [r[field] for r in rows], plots.COLORS[method], line
-                    )
-                    ends.append((y, f"{label}, {what}", method))
-            ax.set_xscale("log")
-            plots.frame(
-                ax,
-                f"{n} stories of a rare world",
-                "loss, sinks removed (nats per word)",
-                "times each was shown",
-            )
-            ax.set_xticks([1, *repeats], [str(k) for k in (1, *repeats)])
-            ax.minorticks_off()
-            plots.floor_and_ends(ax, result["floor"]["heldout"], ends)
+def draw(result: RareDomain, folder: Path) -> list[Path]:
+    """Draw one panel for each number of stories."""
+    n = len(result.sizes)
+    with plots.style():
+        size, gap = (6.6 * n, 4.4), {"wspace": 0.85}
+        fig, axes = plots.subplots(1, n, figsize=size, gridspec_kw=gap, squeeze=False)
+        for ax, n_stories in zip(axes[0], result.sizes, strict=True):
+            draw_panel(ax, result, n_stories)
         return plots.save(fig, folder, "fig6")
+
+
+def draw_panel(ax: Any, result: RareDomain, n_stories: int) -> None:
+    """Draw the losses against the number of showings."""
+    showings, ends = result.showings, []
+    for method, text in zip(METHODS, ("standard", "sinks", "paper's"), strict=True):
+        rows, color = [result.row(method, n_stories, k) for k in showings], plots.color_of(method)
+        heldout = [rows[0].once, *(r.heldout for r in rows)]
+        y = plots.band(ax, [1, *showings], heldout, color)
+        ends.append((y, f"{text}, new", method))
+        y = plots.band(ax, showings, [r.repeated for r in rows], color, ":")
+        ends.append((y, f"{text}, repeated", method))
+    ax.set_xscale("log")
+    ylabel, xlabel = "loss, sinks removed (nats per word)", "showings of each story"
+    plots.frame(ax, f"{n_stories} rare stories: do repeats help?", ylabel, xlabel)
+    ax.set_xticks([1, *showings], [str(k) for k in (1, *showings)])
+    ax.minorticks_off()
+    plots.entropy_and_ends(ax, result.entropy, ends)

@@ -1,148 +1,152 @@
-"""Learning and forgetting: the loss of one sequence that is shown every 40 steps, noted after every step."""
+"""Learning and forgetting: the loss of one sequence that is shown every 40 steps, at every step."""
 
-from dataclasses import replace
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import matplotlib.pyplot as plt
 import numpy as np
 
 from memsinks_np._internal.tables import table
+from memsinks_np._internal.typing import Floats
 from memsinks_np.config import require
-from memsinks_np.experiments import Context
-from memsinks_np.experiments.methods import methods_of, seeded
+from memsinks_np.experiments.methods import job, label, methods_of, with_settings
+from memsinks_np.experiments.registry import Context, Jobs, Outputs
 from memsinks_np.experiments.report import plots
 from memsinks_np.experiments.report.claims import Claim, estimate
-from memsinks_np.experiments.runner.grid import Job
-from memsinks_np.train import Model
+from memsinks_np.trained import Model
 
-METHODS = ("standard", "paper_sinks", "sinks")
-PERIOD = 40  # steps between two occurrences, as in the paper
-
-
-def watched(job: Job, trained: Model) -> list[float]:
-    """In a worker: the loss of the first repeated sequence after every step, its own sinks on."""
-    return [loss for row in trained.history[1:] for loss in row["watched"]]
+LABELS = {"standard": "standard", "paper_sinks": "paper's sinks on", "sinks": "own sinks on"}
+PERIOD = 40  # steps between two showings, as in the paper
 
 
-def run(plan: Context) -> dict[str, Any]:
-    """Three methods, every repeated sequence in the same place of every pass, a pass of PERIOD steps."""
-    s = plan.preset.settings
-    period = 5 if plan.quick else PERIOD
-    require(
-        s.train.steps >= 2 * period,
-        f"--steps {s.train.steps} is less than two passes; use {2 * period} or more",
-    )
-    data = replace(s.data, n_repeated=period * s.data.n_repeated_per_batch, shuffled=False)
-    preset = plan.preset._replace(
-        settings=replace(s, data=data, train=replace(s.train, log_first_sequence=True))
-    )
+@dataclass(frozen=True)
+class Forgetting:
+    """The loss of the first repeated sequence after every step, by method and seed."""
+
+    period: int
+    losses: dict[str, list[list[float]]]
+
+    def rise(self, method: str) -> list[float]:
+        """Return how far the loss rises before the next showing, seed by seed."""
+        return [mean_rise(losses, self.period) for losses in self.losses[method]]
+
+    def last(self, method: str) -> list[float]:
+        """Return the mean loss over the last cycle, seed by seed."""
+        return [float(cycles(losses, self.period)[-1].mean()) for losses in self.losses[method]]
+
+
+def first_sequence(model: Model) -> list[float]:
+    """Return the loss of the first repeated sequence after every step, own sinks active."""
+    return [loss for row in model.history for loss in row.first_sequence]
+
+
+def period_of(context: Context) -> int:
+    """Return the number of steps between two showings."""
+    return 5 if context.quick else PERIOD
+
+
+def jobs(context: Context) -> Jobs:
+    """Train three methods that see the repeated sequences in a fixed order."""
+    s, period = context.preset.settings, period_of(context)
+    steps, least = s.train.steps, 2 * period
+    require(steps >= least, f"--steps {steps} is less than two passes; use {least} or more")
+    data = {"n_repeated": period * s.data.n_repeated_per_batch, "shuffled": False}
+    preset = with_settings(context.preset, data=data, train={"log_first_sequence": True})
     methods = methods_of(preset)
-    jobs = [seeded(preset, methods[name], seed) for name in METHODS for seed in range(plan.seeds)]
-    losses = plan.grid(jobs, watched)
     return {
-        "period": period,
-        "losses": {
-            name: losses[i * plan.seeds : (i + 1) * plan.seeds] for i, name in enumerate(METHODS)
-        },
+        (name, seed): job(preset, methods[name], seed, first_sequence)
+        for name in LABELS
+        for seed in range(context.seeds)
     }
 
 
-def teeth(losses: list[float], period: int) -> np.ndarray:
-    """(cycles, period) losses; each cycle begins right after the sequence was shown."""
-    whole = len(losses) // period * period
-    return np.array(losses[:whole]).reshape(-1, period)
+def result(context: Context, outputs: Outputs) -> Forgetting:
+    """Return all losses."""
+    losses = {name: [outputs[name, seed] for seed in range(context.seeds)] for name in LABELS}
+    return Forgetting(period_of(context), losses)
 
 
-def forgotten(losses: list[float], period: int) -> float:
-    """How far the loss rises again after its lowest point in a cycle, mean over the second half of training.
+def cycles(losses: list[float], period: int) -> Floats:
+    """Return losses as (cycles, period). Each cycle begins right after a showing."""
+    n = len(losses) // period
+    return np.array(losses[: n * period]).reshape(n, period)
 
-    That point lies some steps after the occurrence: Adam's momentum goes on learning it for a while.
+
+def mean_rise(losses: list[float], period: int) -> float:
+    """Return the rise after the lowest point of a cycle, mean over the second half of training.
+
+    That point is some steps after the showing: Adam's momentum continues to learn it.
     """
-    cycles = teeth(losses, period)
-    rises = [
-        cycle[cycle[: period // 2].argmin() :].max() - cycle[: period // 2].min()
-        for cycle in cycles
-    ]
+    rises = []
+    for cycle in cycles(losses, period):
+        lowest = cycle[: period // 2].argmin()
+        rises.append(cycle[lowest:].max() - cycle[lowest])
     return float(np.mean(rises[len(rises) // 2 :]))
 
 
-def claims(result: dict[str, Any]) -> list[Claim]:
-    period = result["period"]
-    rise = {
-        method: [forgotten(of, period) for of in seeds]
-        for method, seeds in result["losses"].items()
-    }
-    last = {
-        method: [float(teeth(of, period)[-1].mean()) for of in seeds]
-        for method, seeds in result["losses"].items()
-    }
+def claims(result: Forgetting) -> list[Claim]:
+    """Return what the paper says about learning and forgetting."""
+    rise = result.rise("standard")
     return [
         Claim(
             "a sequence is learnt when it is shown and forgotten until it is shown again",
             "Fig. 7: teeth of period 40",
-            f"standard: the loss rises by {estimate(rise['standard'], sign='+')} before the next occurrence",
-            min(rise["standard"]) > 0.02,
+            f"standard: the loss rises by {estimate(rise, sign='+')} before the next showing",
+            min(rise) > 0.02,
         ),
-        *(
-            claim
-            for method, who in (("paper_sinks", "the paper's setting"), ("sinks", "ours"))
-            for claim in (
-                Claim(
-                    f"with sinks ({who}) it forgets less between two occurrences",
-                    "Fig. 7: lower amplitude",
-                    f"{estimate(rise[method], sign='+')} against {estimate(rise['standard'], sign='+')}",
-                    sum(rise[method]) < sum(rise["standard"]),
-                ),
-                Claim(
-                    f"and its loss ends lower ({who})",
-                    "Fig. 7: 0.04 against 0.10",
-                    f"{estimate(last[method])} against {estimate(last['standard'])} over the last cycle",
-                    sum(last[method]) < sum(last["standard"]),
-                ),
-            )
+        *claims_of(result, "paper_sinks", "the paper's setting"),
+        *claims_of(result, "sinks", "ours"),
+    ]
+
+
+def claims_of(result: Forgetting, method: str, setting: str) -> list[Claim]:
+    """Return the claims about one setting of sinks."""
+
+    def against(numbers: Callable[[str], list[float]], sign: str = "") -> tuple[str, bool]:
+        ours, standard = numbers(method), numbers("standard")
+        text = f"{estimate(ours, sign=sign)} against {estimate(standard, sign=sign)}"
+        return text, sum(ours) < sum(standard)
+
+    (rises, forgets_less), (last, ends_lower) = against(result.rise, "+"), against(result.last)
+    return [
+        Claim(
+            f"sinks forget less between two showings than standard training ({setting})",
+            "Fig. 7: lower amplitude",
+            rises,
+            forgets_less,
+        ),
+        Claim(
+            f"with sinks, the loss ends lower than in standard training ({setting})",
+            "Fig. 7: 0.04 against 0.10",
+            f"{last} over the last cycle",
+            ends_lower,
         ),
     ]
 
 
-def tabulate(result: dict[str, Any]) -> str:
-    period = result["period"]
+def tabulate(result: Forgetting) -> str:
+    """Return one row per method: the mean with its 95 % interval, in nats per token."""
     rows = [
-        [
-            method.replace("_", " "),
-            estimate([forgotten(of, period) for of in seeds], sign="+"),
-            estimate([float(teeth(of, period)[-1].mean()) for of in seeds]),
-        ]
-        for method, seeds in result["losses"].items()
+        [label(name), estimate(result.rise(name), sign="+"), estimate(result.last(name))]
+        for name in result.losses
     ]
-    return table(["method", "rise before the next occurrence", "loss over the last cycle"], rows)
+    return table(["method", "rise before the next showing", "loss over the last cycle"], rows)
 
 
-def draw(result: dict[str, Any], folder: Path) -> list[Path]:
-    period = result["period"]
-    with plt.rc_context(plots.STYLE):
-        fig, ax = plt.subplots(figsize=(8.2, 4.4))
-        first, ends = 0, []
-        for method, label in (
-            ("standard", "standard"),
-            ("paper_sinks", "paper's sinks on"),
-            ("sinks", "own sinks on"),
-        ):
-            losses = result["losses"][method][0]
-            first = len(losses) * 2 // 3 // period * period
-            ax.plot(
-                range(first, len(losses)), losses[first:], color=plots.COLORS[method], linewidth=1.6
-            )
-            ends.append((losses[-1], label, method))
-        plots.frame(
-            ax,
-            "One story, shown every few steps: what stays?",
-            "its loss (nats per word), seed 0",
-            "training step",
-        )
+def draw(result: Forgetting, folder: Path) -> list[Path]:
+    """Draw the last third of training, of seed 0."""
+    period = result.period
+    with plots.style():
+        fig, ax = plots.subplots(figsize=(8.2, 4.4))
+        n = len(result.losses["standard"][0])
+        first, ends = n * 2 // 3 // period * period, []
+        for method, text in LABELS.items():
+            losses = result.losses[method][0]
+            ax.plot(range(first, n), losses[first:], color=plots.color_of(method), linewidth=1.6)
+            ends.append((losses[-1], text, method))
+        title = "One story, shown every few steps: what stays?"
+        plots.frame(ax, title, "its loss (nats per word), seed 0", "training step")
         ax.set_ylim(bottom=0)
-        ax.set_xticks(
-            range(first, len(losses) + 1, period * max(1, (len(losses) - first) // period // 6))
-        )
+        ax.set_xticks(range(first, n + 1, period * max(1, (n - first) // period // 6)))
         plots.label_ends(ax, ends)
         return plots.save(fig, folder, "fig7")

@@ -1,14 +1,13 @@
 """The list of experiments, and the types of their interface."""
 
 import importlib
-from collections.abc import Hashable
 from typing import Any, NamedTuple
 
 from memsinks_np.experiments.methods import Preset
 from memsinks_np.experiments.runner.cache import Job
 
-Jobs = dict[Hashable, Job]
-Outputs = dict[Hashable, Any]
+Jobs = dict[Any, Job]
+Outputs = dict[Any, Any]
 
 
 class Context(NamedTuple):

@@ -1,29 +1,31 @@
-"""The headline on real text, by characters: the English of Python's own help, or a text of your own."""
+"""The headline on real text, by characters: the English of Python's help, or a text of your own.
+
+The claims are those of the headline. They were made on stories, and not all need hold here.
+"""
 
 from pathlib import Path
-from typing import Any
 
 from memsinks_np.config import require
 from memsinks_np.data.corpus import TOY_LANGUAGES
-from memsinks_np.experiments import Context, headline
-from memsinks_np.experiments.report.claims import Claim
+from memsinks_np.experiments import headline
+from memsinks_np.experiments.registry import Context, Jobs
 
-files, tabulate = headline.files, headline.tabulate
-
-
-def run(plan: Context) -> dict[str, Any]:
-    corpus = plan.preset.settings.data.corpus
-    require(
-        corpus not in TOY_LANGUAGES,
-        f"--corpus {corpus} is a toy language; choose pydoc, or the path of a text file",
-    )
-    return headline.run(plan)
+result, files, tabulate, claims = (
+    headline.result,
+    headline.files,
+    headline.tabulate,
+    headline.claims,
+)
 
 
-def claims(result: dict[str, Any]) -> list[Claim]:
-    """The headline's, one by one: they were made on stories, and not all need hold here."""
-    return headline.claims(result)
+def jobs(context: Context) -> Jobs:
+    """Return the headline's jobs. Raises ConfigError for a toy language."""
+    corpus = context.preset.settings.data.corpus
+    remedy = "choose pydoc, or the path of a text file"
+    require(corpus not in TOY_LANGUAGES, f"--corpus {corpus} is a toy language; {remedy}")
+    return headline.jobs(context)
 
 
-def draw(result: dict[str, Any], folder: Path) -> list[Path]:
+def draw(result: headline.Headline, folder: Path) -> list[Path]:
+    """Draw the headline's figure."""
     return headline.draw(result, folder, "text")
