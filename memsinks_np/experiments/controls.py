@@ -141,15 +141,15 @@ def draw(result: Controls, folder: Path) -> list[Path]:
                 for text, (method, sinks) in SHOWN.items()
             ]
             plots.dots(a, rows, hollow)
-        title = "Repeated (full), new (hollow): who has both?"
+        title = "Repeated ●, new ○: which has both?"
         a.set(title=title, xlabel="loss (nats per word)")
         color = plots.color_of("sinks")
         rows = [(f"{name} sinks", result.losses(name), color) for name in Selections._fields]
         plots.dots(b, rows)
-        title = "Sinks: whose hold the memory?"
+        title = "Which sinks hold the memory?"
         b.set(title=title, xlabel="loss on repeated stories (nats per word)")
         for ax in (a, b):
-            ax.set_xlim(left=0)
+            ax.set_xlim(0, 1.05 * ax.get_xlim()[1])  # room for whole dots
             mark_entropy(ax, result.entropy.repeated)
         return plots.save(fig, folder, "controls")
 

@@ -1,10 +1,11 @@
-"""Corpora: roles do not mix, batches are pure functions of their step."""
+"""Corpora: roles do not mix, and batches are pure functions of their step."""
 
 import numpy as np
 import pytest
 
+from memsinks_np._internal.ids import integers
 from memsinks_np.config import ConfigError, DataConfig
-from memsinks_np.data.corpus import AHEAD, load_corpus, n_vocab
+from memsinks_np.data.corpus import ONCE_OFFSET, PREFETCH_STEPS, load_corpus, n_vocab
 from memsinks_np.data.stories import domains
 
 SMALL = {"n_ctx": 15, "batch_size": 16, "n_repeated": 10, "n_heldout": 20}
@@ -15,54 +16,49 @@ def corpus(request):
     return load_corpus(DataConfig(corpus=request.param, **SMALL))
 
 
+def like(corpus, **changes):
+    return load_corpus(DataConfig(corpus=corpus.cfg.corpus, **SMALL, **changes))
+
+
 def rows(tokens):
     return {tuple(row) for row in tokens.tolist()}
 
 
 def test_batch_is_a_pure_function_of_its_step(corpus):
-    again = load_corpus(corpus.cfg)
+    again = like(corpus)
     for step in (3, 0, 77):
         for a, b in zip(corpus.batch(step), again.batch(step), strict=True):
             np.testing.assert_array_equal(a, b)
-    other = load_corpus(DataConfig(**{**SMALL, "corpus": corpus.cfg.corpus, "seed": 1}))
+    other = like(corpus, seed=1)
     assert not rows(corpus.batch(0).tokens) & rows(other.batch(0).tokens)
 
 
-@pytest.mark.parametrize("n_once", [0, 30])
-def test_drawing_ahead_changes_no_batch(corpus, n_once):
-    ahead = load_corpus(DataConfig(**{**SMALL, "corpus": corpus.cfg.corpus, "n_once": n_once}))
-    for step in (0, AHEAD - 1, AHEAD, 5, 3 * AHEAD + 1):
-        numbers = step * 12 + np.arange(12)
-        tokens, ids = ahead.draw(numbers % n_once if n_once else numbers)
-        np.testing.assert_array_equal(ahead.batch(step).tokens[4:], tokens)
-        np.testing.assert_array_equal(ahead.batch(step).ids[4:], ids)
+def test_prefetching_changes_no_batch(corpus):
+    for step in (0, PREFETCH_STEPS - 1, PREFETCH_STEPS, 5, 3 * PREFETCH_STEPS + 1):
+        tokens, ids = corpus.draw(step * 12 + integers(12))
+        np.testing.assert_array_equal(corpus.batch(step).tokens[4:], tokens)
+        np.testing.assert_array_equal(corpus.batch(step).ids[4:], ids)
 
 
-def test_a_quarter_of_every_batch_is_repeated_and_every_repeat_comes_equally_often(corpus):
-    seen = [corpus.batch(step) for step in range(50)]
-    assert all(b.repeated.tolist() == [True] * 4 + [False] * 12 for b in seen)
-    ids, counts = np.unique(np.concatenate([b.ids[b.repeated] for b in seen]), return_counts=True)
-    assert set(ids) == set(corpus.repeated_ids)
-    assert set(counts) == {20}
-    first_pass = np.concatenate([b.ids[:4] for b in seen[:5]])
-    assert len(set(first_pass[:10])) == 10
-    orders = np.concatenate([b.ids[:4] for b in seen]).reshape(20, 10)
-    assert len({tuple(o) for o in orders.tolist()}) == 20  # each pass in another order
+def test_every_repeated_sequence_is_once_in_each_pass(corpus):
+    batches = [corpus.batch(step) for step in range(50)]
+    assert all(b.repeated.tolist() == [True] * 4 + [False] * 12 for b in batches)
+    passes = np.concatenate([b.ids[:4] for b in batches]).reshape(20, 10)
+    every = np.sort(corpus.repeated_ids)
+    np.testing.assert_array_equal(np.sort(passes, axis=1), np.tile(every, (20, 1)))
+    assert len(rows(passes)) == 20  # each pass in another order
 
 
 def test_ids_name_their_sequences(corpus):
-    named = dict(
-        zip(corpus.repeated_ids.tolist(), map(tuple, corpus.repeated.tolist()), strict=True)
-    )
-    for step in range(5):
-        batch = corpus.batch(step)
-        for tokens, i in zip(batch.tokens[:4].tolist(), batch.ids[:4].tolist(), strict=True):
-            assert named[i] == tuple(tokens)
-    once = np.concatenate([corpus.batch(step).ids[4:] for step in range(100)])
-    assert len(set(once.tolist())) >= 0.9 * len(once)  # a text repeats itself here and there
+    of_id = dict(zip(corpus.repeated_ids.tolist(), corpus.repeated.tolist(), strict=True))
+    batches = [corpus.batch(step) for step in range(100)]
+    for batch in batches[:5]:
+        assert [of_id[i] for i in batch.ids[:4].tolist()] == batch.tokens[:4].tolist()
+    once = np.concatenate([batch.ids[4:] for batch in batches])
+    assert len(np.unique(once)) >= 0.9 * len(once)  # a text repeats itself in places
 
 
-def test_heldout_and_repeated_sequences_are_never_seen_once(corpus):
+def test_repeated_heldout_and_once_seen_do_not_overlap(corpus):
     once = rows(np.concatenate([corpus.batch(step).tokens[4:] for step in range(200)]))
     assert not once & rows(corpus.heldout)
     assert not once & rows(corpus.repeated)
@@ -75,16 +71,8 @@ def test_n_vocab_is_that_of_the_corpus(name):
     assert n_vocab(cfg) == len(load_corpus(cfg).vocab)
 
 
-def test_finite_set_of_once_seen_sequences_comes_in_turn(corpus):
-    finite = load_corpus(DataConfig(**{**SMALL, "corpus": corpus.cfg.corpus, "n_once": 30}))
-    ids = np.concatenate([finite.batch(step).ids[4:] for step in range(5)])
-    np.testing.assert_array_equal(ids[:30], ids[30:])
-    assert len(set(ids.tolist())) == 30
-
-
-def test_id_noise_gives_a_wrong_id_of_its_own(corpus):
-    noisy = load_corpus(DataConfig(**{**SMALL, "corpus": corpus.cfg.corpus, "id_noise": 0.3}))
-    wrong = []
+def test_id_noise_gives_each_showing_a_wrong_id(corpus):
+    noisy, wrong = like(corpus, id_noise=0.3), []
     for step in range(300):
         a, b = noisy.batch(step), corpus.batch(step)
         np.testing.assert_array_equal(a.tokens, b.tokens)
@@ -95,21 +83,18 @@ def test_id_noise_gives_a_wrong_id_of_its_own(corpus):
     assert not set(wrong) & set(corpus.repeated_ids.tolist())
 
 
-def test_canaries_are_uniformly_random_words(corpus):
-    with_canaries = load_corpus(
-        DataConfig(**{**SMALL, "corpus": corpus.cfg.corpus, "n_canaries": 300})
-    )
+def test_canaries_are_uniformly_random_tokens(corpus):
+    with_canaries = like(corpus, n_canaries=300)
     np.testing.assert_array_equal(with_canaries.repeated[:10], corpus.repeated)
-    canaries = with_canaries.repeated[10:]
+    canaries, V = with_canaries.repeated[10:], len(corpus.vocab)
     assert canaries.shape == (300, 16)
-    V = len(corpus.vocab)
     counts = np.bincount(canaries.ravel(), minlength=V)
     assert len(counts) == V
     assert np.abs(counts - 4800 / V).max() < 6 * np.sqrt(4800 / V)
     assert len(set(with_canaries.repeated_ids.tolist())) == 310
 
 
-def test_floor_is_known_for_stories_alone(corpus):
+def test_entropy_is_known_for_stories_only(corpus):
     if corpus.cfg.corpus == "stories":
         assert 0.8 < corpus.entropy(corpus.heldout) < 1.2
         assert corpus.text(corpus.repeated[0][:3]).count(" ") == 2
@@ -133,31 +118,33 @@ def test_impossible_data_is_refused(bad):
         DataConfig(**bad)
 
 
-def test_second_world_repeats_and_is_held_out_while_the_first_goes_on():
-    cfg = DataConfig(corpus="domains", n_repeated=8, n_heldout=4)
-    corpus, (first, second) = load_corpus(cfg), domains()
-    assert first.vocab == second.vocab == corpus.vocab
+def test_only_the_rare_domain_repeats_and_is_held_out():
+    corpus = load_corpus(DataConfig(corpus="domains", n_repeated=8, n_heldout=4))
+    common, rare = domains()
+    assert common.vocab == rare.vocab == corpus.vocab
     batch = corpus.batch(3)
     for tokens, language, other in (
-        (corpus.repeated, second, first),
-        (corpus.heldout, second, first),
-        (batch.tokens[~batch.repeated], first, second),
+        (corpus.repeated, rare, common),
+        (corpus.heldout, rare, common),
+        (batch.tokens[~batch.repeated], common, rare),
     ):
         assert np.isfinite(language.log_prob(tokens)).all()
         assert not np.isfinite(other.log_prob(tokens)).all(axis=1).any()
 
 
-@pytest.mark.parametrize("every", [1, 2, 4])
-def test_thinned_repeats_appear_in_one_pass_of_so_many_and_fresh_stories_stand_in(every):
-    cfg = DataConfig(n_repeated=16, show_every_n_passes=every)  # 8 in a batch: a pass takes 2 steps
-    batches = [load_corpus(cfg).batch(step) for step in range(16)]
+@pytest.mark.parametrize("n", [1, 2, 4])
+def test_thinned_repeats_are_in_one_of_n_passes(n):
+    cfg = DataConfig(n_repeated=16, show_every_n_passes=n)  # a pass takes 2 steps
+    corpus = load_corpus(cfg)
+    batches = [corpus.batch(step) for step in range(16)]
     seen = np.concatenate([b.ids[b.repeated] for b in batches])
-    np.testing.assert_array_equal(np.bincount(seen), np.full(16, 8 // every))
+    np.testing.assert_array_equal(np.bincount(seen), np.full(16, 8 // n))
     once = np.concatenate([b.ids[~b.repeated] for b in batches])
     assert len(np.unique(once)) == len(once) == 16 * 32 - len(seen)
+    assert once.min() >= ONCE_OFFSET  # new stories fill the places
 
 
-def test_unshuffled_repeats_return_in_the_same_order():
+def test_unshuffled_repeats_keep_their_order():
     corpus = load_corpus(DataConfig(n_repeated=12, shuffled=False))
-    again = np.concatenate([corpus.batch(step).ids[:8] for step in range(6)])
-    np.testing.assert_array_equal(again, np.arange(48) % 12)
+    ids = np.concatenate([corpus.batch(step).ids[:8] for step in range(6)])
+    np.testing.assert_array_equal(ids, np.arange(48) % 12)
