@@ -256,7 +256,7 @@ def draw(result: Deletions, folder: Path) -> list[Path]:
         right.set(xlim=(0, 1), ylim=(0, 1), xticks=np.linspace(0, 1, 6))
         right.plot([0, 1], [0, 1], ":", color="#444444", linewidth=1.3)
         style = {"color": "#444444", "fontsize": 11, "ha": "center", "va": "center"}
-        right.text(0.6, 0.53, "in proportion", rotation=38, **style)
+        right.text(0.84, 0.77, "in proportion", rotation=42, **style)
         return plots.save(fig, folder, "delete")
 
 

@@ -172,7 +172,7 @@ def draw(result: Overlap, folder: Path) -> list[Path]:
         memory.append((list(held), list(held.values()), label, method, line))
         collateral.append(([A / S for S in up], list(up.values()), method, line))
     with plots.style():
-        fig, (left, right) = plots.subplots(1, 2, figsize=(13.5, 4.8), gridspec_kw={"wspace": 0.7})
+        fig, (left, right) = plots.subplots(1, 2, figsize=(13.5, 4.8), gridspec_kw={"wspace": 0.85})
         ylabel = "held by the sinks (nats per token)"
         plots.frame(left, "Larger pool, more memory in it?", ylabel, "pool size S (sinks)")
         ylabel = f"rise of the others' loss\n({result.some} deleted, nats per token)"

@@ -100,7 +100,7 @@ def labelled_lines(ax: Any, lines: Iterable[tuple[Any, Any, str, str, str]]) -> 
     """Draw each line (x, y, label, method, line style), and label it at its right end."""
     ends = []
     for x, y, text, method, line in lines:
-        ax.plot(x, y, line, color=color_of(method))
+        ax.plot(x, y, line, color=color_of(method), clip_on="o" not in line)  # whole dots
         ends.append((y[-1], text, method))
     label_ends(ax, ends)
 
