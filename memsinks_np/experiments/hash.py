@@ -83,7 +83,7 @@ class HashResult(Result):
 
 
 def methods_compared(preset: Preset) -> dict[str, Method]:
-    """Return the references, and two random pools under both hashes: the paper's, and a sparse one."""
+    """Return the references; and the paper's pool and a sparse one, each under both hashes."""
     known, S, A = methods_of(preset), preset.sinks.n_sink, preset.sinks.n_active
     reason = f"--n-active {A} is more than a quarter of --n-sink {S}, which is the pool here"
     require(S >= 4 * A, f"{reason}; choose fewer")
@@ -121,11 +121,13 @@ def collateral(model: Model) -> Collateral:
     doubled = (ids[:, None] * 2 == ids) & (ids != 0)
     pair = doubled | doubled.T
     related = pair | np.eye(len(ids), dtype=bool) | (ids == 0) | (ids == 0)[:, None]
-    rises = []
-    for spared in (0 * common, common):
+
+    def means(spared: Any) -> tuple[float, float | None]:
         up = rise(model, mask, spared)
-        rises += [float(up[~related].mean()), float(up[pair].mean()) if pair.any() else None]
-    return Collateral(*rises, int(common.sum()), np.sort(owners)[::-1].astype(int).tolist())  # type: ignore[arg-type]
+        return float(up[~related].mean()), float(up[pair].mean()) if pair.any() else None
+
+    counts = np.sort(owners)[::-1].astype(int).tolist()
+    return Collateral(*means(0 * common), *means(common), int(common.sum()), counts)
 
 
 def rise(model: Model, mask: Any, spared: Any) -> Floats:
