@@ -1,88 +1,222 @@
-"""Off, but not at rest: what momentum and weight decay do to sinks that sleep, and what that costs."""
+"""Inactive sinks: what momentum and weight decay do to them, and what that costs."""
 
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import matplotlib.pyplot as plt
 import numpy as np
 
+from memsinks_np import optim
 from memsinks_np._internal.tables import table
-from memsinks_np.experiments.optimizer_run import METHODS, NAMES, OFF, SLEEPS, run
+from memsinks_np._internal.typing import Floats
+from memsinks_np.config import TrainConfig, require_sinks
+from memsinks_np.experiments import comparison
+from memsinks_np.experiments.comparison import Result
+from memsinks_np.experiments.methods import job, methods_of, with_settings
+from memsinks_np.experiments.registry import Context, Jobs, Outputs
 from memsinks_np.experiments.report import plots
 from memsinks_np.experiments.report.claims import Claim, estimate
+from memsinks_np.experiments.simulations import anywhere
+from memsinks_np.metrics import mean_loss
+from memsinks_np.sinks import Params, RowGrad, active, is_sink, own
+from memsinks_np.trained import Model
 
-__all__ = ["claims", "draw", "run", "tabulate"]
+WIDTH, ACTIVE, INACTIVE = 64, 50, 400  # one sink of 64 weights: steps active, then inactive
+UNUSED = (0, 100, 300, 1000, 3000, 10_000, 30_000)  # steps of decay at the peak learning rate
+LONG = UNUSED.index(3000)  # for the claim
+OPTIMIZERS = {"lazy_adamw": "lazy AdamW", "adamw": "AdamW"}
+FREQUENCIES = {"often": 1, "rarely": 5}  # times as many repeated sequences: each returns later
+STYLES = {"often": "-", "rarely": "--"}
 
 
-def numbers(result: dict[str, Any], often: str, optimizer: str, field: str) -> list[Any]:
-    """One for every seed."""
-    return [row[field] for row in result["methods"][often][optimizer]]
+@dataclass(frozen=True)
+class Group(Result):
+    """Both optimizers on the same data. The "methods" of the comparison are the optimizers."""
+
+    every: float  # steps from one showing of a repeated sequence to the next
+    inactive: dict[str, list[float]]  # by optimizer, for each seed: fraction of steps of a sink
+    unused: dict[str, list[list[float]]]  # ... : loss, own sinks, after each of UNUSED
+
+    def losses(self, i: int) -> list[float]:
+        """Return the loss of lazy AdamW after the i-th of UNUSED, seed by seed."""
+        return [losses[i] for losses in self.unused["lazy_adamw"]]
 
 
-def claims(result: dict[str, Any]) -> list[Claim]:
-    """What moves while it is off, and what that does to memories."""
-    moved, lazy = result["traces"]["AdamW, no decay"][-1], result["traces"]["lazy AdamW"]
+@dataclass(frozen=True)
+class OptimizerResult:
+    """One sink followed step by step, and both optimizers where sequences return often or rarely."""
 
-    def show(often: str, optimizer: str, field: str) -> str:
-        return estimate(numbers(result, often, optimizer, field))
+    traces: dict[str, list[float]]  # distance moved while inactive, in learning rates
+    half_life: float  # steps of decay at the peak learning rate that halve a weight
+    paper_inactive: float  # probability that the paper's setting leaves a sink inactive in a step
+    groups: dict[str, Group]
 
-    def mean(often: str, optimizer: str, field: str) -> float:
-        return float(np.mean(numbers(result, often, optimizer, field)))
 
-    def both(often: str, field: str) -> str:
-        return f"{show(often, 'adamw', field)} against {show(often, 'lazy_adamw', field)}"
+def jobs(context: Context) -> Jobs:
+    """Train the sinks with both optimizers, sequences repeated often or rarely, every seed."""
+    data, train = context.preset.settings.data, context.preset.settings.train
+    unused = partial(measure, decay=train.lr * train.weight_decay)
+    jobs: Jobs = {}
+    for name, times in FREQUENCIES.items():
+        for optimizer in OPTIMIZERS:
+            changes = {"n_repeated": times * data.n_repeated}
+            preset = with_settings(context.preset, changes, {"optimizer": optimizer})
+            sinks = methods_of(preset)["sinks"]
+            for seed in range(context.seeds):
+                jobs[name, optimizer, seed] = job(preset, sinks, seed, unused)
+    return jobs
 
-    gone = [
-        mean(often, "adamw", "repeated.removed") - mean(often, "lazy_adamw", "repeated.removed")
-        for often in METHODS
+
+def measure(model: Model, decay: float) -> tuple[Any, float, list[float]]:
+    """Evaluate a model in a worker; measure inactive sinks, and the loss after long decay."""
+    corpus, pool = model.corpus, require_sinks(model.cfg)
+    assert corpus
+    own_sinks = own(pool, corpus.repeated_ids)
+    n_active = [len(np.unique(active(pool, corpus.batch(step).ids))) for step in range(20)]
+    losses = [
+        mean_loss(shrunk(model.params, decay, steps), model.cfg, corpus.repeated, own_sinks)
+        for steps in UNUSED
     ]
-    at = SLEEPS.index(3000)
-    slept, fresh = (
-        [x[i] for x in numbers(result, "often", "lazy_adamw", "slept")] for i in (at, 0)
-    )
+    inactive = 1 - float(np.mean(n_active)) / pool.n_sink
+    return comparison.measure(model, deletions=False), inactive, losses
+
+
+def shrunk(params: Params, decay: float, steps: int) -> Params:
+    """Return what AdamW leaves of sinks that are inactive for a number of steps.
+
+    Each step multiplies their matrices by 1 - lr * weight_decay.
+    """
+    factor = (1 - decay) ** steps
+    return {
+        name: factor * w if is_sink(name) and optim.has_weight_decay(name) else w
+        for name, w in params.items()
+    }
+
+
+def traces(train: TrainConfig) -> dict[str, list[float]]:
+    """Return the trace of one sink under each optimizer."""
+    adamw = replace(train, optimizer="adamw")
+    kinds = {
+        "AdamW": adamw,
+        "AdamW, no decay": replace(adamw, weight_decay=0.0),
+        "AdamW, no momentum": replace(adamw, betas=(0.0, train.betas[1])),
+        "lazy AdamW": replace(train, optimizer="lazy_adamw"),
+        "SGD": replace(train, optimizer="sgd"),
+    }
+    return {name: trace(cfg).tolist() for name, cfg in kinds.items()}
+
+
+def trace(cfg: TrainConfig, n_active: int = ACTIVE, n_inactive: int = INACTIVE) -> Floats:
+    """Return how far a sink's weights move once it is inactive, (n_inactive+1,).
+
+    This is the mean distance in learning rates. Sink 0 is active for `n_active` steps, with
+    gradients of one direction plus as much noise; sink 1 is active in all steps.
+    """
+    gradients = anywhere(1, WIDTH, 0) + anywhere(n_active + n_inactive, WIDTH, 1)
+    W_out = np.sqrt(WIDTH) * 0.05 * anywhere(2, WIDTH, 2)
+    params = {"h0.sink.b_in": np.zeros(2), "h0.sink.W_out": W_out}
+    state = optim.init_state(np, params)
+    weights = []
+    for step, g in enumerate(gradients):
+        rows = np.array([0, 1] if step < n_active else [1])
+        grads = {"h0.sink.W_out": RowGrad(rows, np.stack([g] * len(rows)))}
+        optim.update(np, params, grads, state, cfg, cfg.lr)
+        weights.append(W_out[0].copy())
+    moved = np.array(weights[n_active - 1 :]) - weights[n_active - 1]
+    distance: Floats = np.abs(moved).mean(axis=1) / cfg.lr
+    return distance
+
+
+def result(context: Context, outputs: Outputs) -> OptimizerResult:
+    """Follow one sink, and compare the optimizers."""
+    data, train = context.preset.settings.data, context.preset.settings.train
+    paper, seeds = require_sinks(methods_of(context.preset)["paper_sinks"]), range(context.seeds)
+    groups = {}
+    for name, times in FREQUENCIES.items():
+        rows = {o: [outputs[name, o, seed] for seed in seeds] for o in OPTIMIZERS}
+        compared = comparison.compare({(o, s): rows[o][s][0] for o in OPTIMIZERS for s in seeds})
+        groups[name] = Group(
+            compared.entropy,
+            compared.methods,
+            times * data.n_repeated / data.n_repeated_per_batch,
+            {o: [inactive for _, inactive, _ in rows[o]] for o in OPTIMIZERS},
+            {o: [losses for *_, losses in rows[o]] for o in OPTIMIZERS},
+        )
+    half_life = float(np.log(0.5) / np.log(1 - train.lr * train.weight_decay))
+    return OptimizerResult(traces(train), half_life, (1 - paper.density) ** data.batch_size, groups)
+
+
+def claims(result: OptimizerResult) -> list[Claim]:
+    """Return what moves an inactive sink, then what that does to memories."""
+    return [*claims_on_sinks(result), *claims_on_memories(result.groups)]
+
+
+def claims_on_sinks(result: OptimizerResult) -> list[Claim]:
+    """Return what moves an inactive sink, and how often a sink is inactive."""
+    lazy, sgd = (max(result.traces[name]) for name in ("lazy AdamW", "SGD"))
+    moved = result.traces["AdamW, no decay"][-1]
+    inactive = np.mean(result.groups["often"].inactive["lazy_adamw"])
+    shielded = "section 5: sinks are shielded while they are off"
     return [
         Claim(
-            "a sink that is off is left exactly as it is, by lazy AdamW and by SGD on the rows that were on",
-            "section 5: sinks are shielded while they are off",
-            f"moved by {max(lazy)} and {max(result['traces']['SGD'])} in {OFF} steps",
-            max(lazy) == max(result["traces"]["SGD"]) == 0,
+            "lazy AdamW, and SGD on the active rows, leave an inactive sink exactly as it is",
+            shielded,
+            f"moved by {lazy} and {sgd} in {INACTIVE} steps",
+            lazy == sgd == 0,
         ),
         Claim(
-            "so it is by ordinary AdamW",
-            "section 5: sinks are shielded while they are off",
+            "so does ordinary AdamW",
+            shielded,
             f"momentum moves each weight by {moved:.1f} learning rates more; decay halves it in "
-            f"{result['half_life']:,.0f} steps at the largest rate",
+            f"{result.half_life:,.0f} steps at the peak rate",
             moved == 0,
             "a gradient of zero is not an update of zero",
         ),
         Claim(
-            "in the paper's setting it does not matter: hardly a sink is off for a whole batch",
+            "in the paper's setting it does not matter: a sink is rarely inactive in a whole batch",
             "ours",
-            f"(1 - p)^B = {result['asleep_paper']:.0e}; in our sparse pool a sink sleeps in "
-            f"{mean('often', 'lazy_adamw', 'asleep'):.0%} of the steps",
-            result["asleep_paper"] < 0.01,
+            f"(1 - p)^B = {result.paper_inactive:.0e}; in our sparse pool a sink is inactive in "
+            f"{inactive:.0%} of the steps",
+            result.paper_inactive < 0.01,
         ),
+    ]
+
+
+def claims_on_memories(groups: dict[str, Group]) -> list[Claim]:
+    """Return what AdamW's momentum and decay do to memories in inactive sinks."""
+    often, rarely = groups.values()
+
+    def both(group: Group, field: str) -> str:
+        return " against ".join(group.estimate(o, field) for o in ("adamw", "lazy_adamw"))
+
+    def difference(group: Group, field: str) -> float:
+        return group.mean("adamw", field) - group.mean("lazy_adamw", field)
+
+    fresh, unused = often.losses(0), often.losses(LONG)
+    return [
         Claim(
-            "the tail disturbs memories",
+            "momentum in inactive sinks disturbs memories",
             "ours, as we expected",
-            f"repeated, own sinks: {both('often', 'repeated.own')} where they return every "
-            f"{result['returns']['often']:.0f} steps; {both('rarely', 'repeated.own')} every "
-            f"{result['returns']['rarely']:.0f}",
-            mean("rarely", "adamw", "repeated.own") > mean("rarely", "lazy_adamw", "repeated.own"),
-            "the tail goes on in the direction of what was just learnt: one activation is worth several steps",
+            f"repeated, own sinks: {both(often, 'repeated.own')} where they return every "
+            f"{often.every:.0f} steps; {both(rarely, 'repeated.own')} every {rarely.every:.0f}",
+            difference(rarely, "repeated.own") > 0,
+            "momentum continues in the direction just learnt: one activation is worth several "
+            "steps",
         ),
         Claim(
-            "either way the memory is in the sinks",
+            "with either optimizer the memory is in the sinks",
             "ours",
-            "sinks removed: " + "; ".join(both(often, "repeated.removed") for often in METHODS),
-            max(map(abs, gone)) < 0.02,
+            "sinks removed: " + "; ".join(both(g, "repeated.removed") for g in groups.values()),
+            max(abs(difference(g, "repeated.removed")) for g in groups.values()) < 0.02,
         ),
         Claim(
-            "decay erases a memory whose sinks nobody uses any more",
+            "decay erases a memory whose sinks are no longer used",
             "ours",
-            f"own sinks: {estimate(fresh)}, after {SLEEPS[at]:,} steps asleep at the largest rate {estimate(slept)}",
-            float(np.mean(slept)) > float(np.mean(fresh)) + 0.1,
-            "the sinks are strong enough to stand so much shrinking",
+            f"own sinks: {estimate(fresh)}, after {UNUSED[LONG]:,} inactive steps at the peak rate "
+            f"{estimate(unused)}",
+            float(np.mean(unused)) > float(np.mean(fresh)) + 0.1,
+            "the sinks' effect is large enough to survive so much shrinking",
         ),
     ]
 
@@ -92,101 +226,80 @@ COLUMNS = {
     "repeated.removed": "sinks removed",
     "heldout.removed": "new, sinks removed",
     "extraction.own": "extracted, own",
-    "asleep": "a sink sleeps",
 }
 
 
-def tabulate(result: dict[str, Any]) -> str:
-    """The trace in learning rates; the methods in nats per word; the long sleeps."""
-    steps = (1, 5, 10, 20, 50, 100, 200, 400)
-    moved = [
-        [name, *(f"{trace[i]:.2f}" for i in steps)] for name, trace in result["traces"].items()
-    ]
+def tabulate(result: OptimizerResult) -> str:
+    """Return the traces in learning rates, the methods in nats per token, and the long decay."""
+    steps, groups = (1, 5, 10, 20, 50, 100, 200, 400), result.groups.values()
+    moved = [[name, *(f"{trace[i]:.2f}" for i in steps)] for name, trace in result.traces.items()]
     methods = [
-        [f"every {result['returns'][often]:.0f} steps, {NAMES[o]}"]
-        + [estimate(numbers(result, often, o, field)) for field in COLUMNS]
-        for often in METHODS
-        for o in METHODS[often]
+        [f"every {group.every:.0f} steps, {label}"]
+        + [group.estimate(o, field) for field in COLUMNS]
+        + [estimate(group.inactive[o])]
+        for group in groups
+        for o, label in OPTIMIZERS.items()
     ]
-    sleeps = [
-        [
-            f"{steps:,}",
-            *(
-                estimate([x[i] for x in numbers(result, often, "lazy_adamw", "slept")])
-                for often in METHODS
-            ),
-        ]
-        for i, steps in enumerate(SLEEPS)
+    unused = [
+        [f"{n:,}", *(estimate(group.losses(i)) for group in groups)] for i, n in enumerate(UNUSED)
     ]
-    return "\n\n".join(
-        (
-            table(["moved (learning rates) after steps off", *map(str, steps)], moved),
-            table(["method", *COLUMNS.values()], methods),
-            table(["steps asleep under decay", "own sinks, learnt often", "rarely"], sleeps),
-        )
-    )
+    tables = [
+        (["moved (learning rates) after inactive steps", *map(str, steps)], moved),
+        (["method", *COLUMNS.values(), "a sink is inactive"], methods),
+        (["inactive steps with decay", "own sinks, shown often", "rarely"], unused),
+    ]
+    return "\n\n".join(table(header, rows) for header, rows in tables)
 
 
-def draw(result: dict[str, Any], folder: Path) -> list[Path]:
-    """One sink asleep; two optimizers awake; a long sleep (seed 0)."""
-    with plt.rc_context(plots.STYLE):
-        fig, axes = plt.subplots(1, 3, figsize=(16.5, 4.2), gridspec_kw={"wspace": 0.75})
-        draw_traces(axes[0], result["traces"])
-        draw_history(axes[1], result)
-        draw_sleep(axes[2], result)
+def draw(result: OptimizerResult, folder: Path) -> list[Path]:
+    """Draw one inactive sink, two optimizers in training, and a long decay (seed 0)."""
+    with plots.style():
+        fig, axes = plots.subplots(1, 3, figsize=(16.5, 4.2), gridspec_kw={"wspace": 0.75})
+        draw_traces(axes[0], result.traces)
+        draw_history(axes[1], result.groups)
+        draw_unused(axes[2], result.groups)
         return plots.save(fig, folder, "optimizer")
 
 
-def draw_traces(ax: Any, traces: dict[str, Any]) -> None:
-    ends = []
-    for name, label, method, line in (
+def draw_traces(ax: Any, traces: dict[str, list[float]]) -> None:
+    """Draw how far a sink moves once it is inactive."""
+    kinds = [
         ("AdamW, no decay", "its momentum", "adamw", "--"),
         ("AdamW, no momentum", "its decay", "adamw", ":"),
         ("AdamW", "AdamW, both", "adamw", "-"),
-        ("lazy AdamW", "lazy AdamW,\nSGD", "sinks", "-"),
-    ):
-        ax.plot(traces[name], line, color=plots.COLORS[method])
-        ends.append((traces[name][-1], label, method))
-    plots.frame(
-        ax, "Off: does the sink rest?", "distance moved (learning rates)", "steps since it was on"
-    )
-    plots.label_ends(ax, ends)
+        ("lazy AdamW", "lazy AdamW,\nSGD", "lazy_adamw", "-"),
+    ]
+    ylabel, steps = "distance moved (learning rates)", range(INACTIVE + 1)
+    plots.frame(ax, "Does an inactive sink move?", ylabel, "steps since it was active")
+    plots.labelled_lines(ax, [(steps, traces[name], *rest) for name, *rest in kinds])
 
 
-def draw_history(ax: Any, result: dict[str, Any]) -> None:
-    ends = []
-    for often, line in (("often", "-"), ("rarely", "--")):
-        for (optimizer, label), method in zip(NAMES.items(), ("sinks", "adamw"), strict=True):
-            rows = result["methods"][often][optimizer][0]["history"]
-            ax.plot(
-                [r["step"] for r in rows],
-                [r["repeated.own"] for r in rows],
-                line,
-                color=plots.COLORS[method],
-            )
-            if often == "rarely":
-                ends.append((rows[-1]["repeated.own"], label, method))
-    plots.frame(ax, "Who learns it faster?", "repeated, own sinks (nats per word)", "training step")
+def draw_history(ax: Any, groups: dict[str, Group]) -> None:
+    """Draw how fast both optimizers learn the repeated sequences."""
+    title, ylabel = "Which one learns faster?", "repeated, own sinks (nats per token)"
+    plots.frame(ax, title, ylabel, "training step")
+    for name, group in groups.items():
+        ends = [
+            (plots.curve(ax, group, optimizer, "repeated.own", STYLES[name]), label, optimizer)
+            for optimizer, label in OPTIMIZERS.items()
+        ]
     ax.set_ylim(0, 1)
-    every = (f"{often} (every {result['returns'][often]:.0f} steps)" for often in METHODS)
-    note = "full: {}\ndashed: {}".format(*every)
-    ax.text(1.1, 0.99, note, transform=ax.transAxes, ha="right", va="top", fontsize=11)
-    plots.label_ends(ax, ends)
-
-
-def draw_sleep(ax: Any, result: dict[str, Any]) -> None:
-    steps = np.array(SLEEPS[1:])
-    ends = []
-    for often, line in (("often", "-"), ("rarely", "--")):
-        row = result["methods"][often]["lazy_adamw"][0]
-        ax.plot(steps, row["slept"][1:], line, color=plots.COLORS["adamw"])
-        ends.append((row["slept"][-1], f"learnt {often}", "adamw"))
-    plots.frame(
-        ax,
-        "How long does it last asleep?",
-        "own sinks (nats per word)",
-        "steps asleep under AdamW's decay",
+    note = "full: {}\ndashed: {}".format(
+        *(f"{name} (every {group.every:.0f} steps)" for name, group in groups.items())
     )
-    ax.set_xscale("log")
-    ax.set_ylim(0, None)
-    plots.label_ends(ax, ends)
+    ax.text(1.1, 0.99, note, transform=ax.transAxes, ha="right", va="top", fontsize=11)
+    plots.label_ends(ax, ends)  # of the rarely shown
+
+
+def draw_unused(ax: Any, groups: dict[str, Group]) -> None:
+    """Draw the loss after many steps of decay without an update."""
+    ylabel, xlabel = "own sinks (nats per token)", "inactive steps with AdamW's decay"
+    plots.frame(ax, "How long does an unused memory last?", ylabel, xlabel)
+    ax.set(
+        xscale="log", ylim=(0, 1.05 * max(max(g.unused["lazy_adamw"][0]) for g in groups.values()))
+    )
+    lines = [
+        (UNUSED[1:], group.unused["lazy_adamw"][0][1:], f"shown {name}", "adamw", STYLES[name])
+        for name, group in groups.items()
+    ]
+    plots.labelled_lines(ax, lines)

@@ -25,6 +25,7 @@ COLORS = {
     "narrow": "#8C6D31",
     "dropout": "#B59B00",
     "released": "#CC3311",
+    "lazy_adamw": "#0072B2",  # the optimizer of "sinks"
     "adamw": "#AA3377",
     "gates": "#882255",
     "integrated_gradients": "#CC6677",
