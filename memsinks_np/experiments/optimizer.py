@@ -9,7 +9,7 @@ import numpy as np
 
 from memsinks_np import optim
 from memsinks_np._internal.tables import table
-from memsinks_np._internal.typing import Floats
+from memsinks_np._internal.typing import Floats, Params
 from memsinks_np.config import TrainConfig, require_sinks
 from memsinks_np.experiments import comparison
 from memsinks_np.experiments.comparison import Result
@@ -19,7 +19,7 @@ from memsinks_np.experiments.report import plots
 from memsinks_np.experiments.report.claims import Claim, estimate
 from memsinks_np.experiments.simulations import anywhere
 from memsinks_np.metrics import mean_loss
-from memsinks_np.sinks import Params, RowGrad, active, is_sink, own
+from memsinks_np.sinks import RowGrad, active, is_sink, own
 from memsinks_np.trained import Model
 
 WIDTH, ACTIVE, INACTIVE = 64, 50, 400  # one sink of 64 weights: steps active, then inactive
@@ -45,7 +45,7 @@ class Group(Result):
 
 @dataclass(frozen=True)
 class OptimizerResult:
-    """One sink followed step by step, and both optimizers where sequences return often or rarely."""
+    """One sink followed step by step, and both optimizers for two frequencies of repetition."""
 
     traces: dict[str, list[float]]  # distance moved while inactive, in learning rates
     half_life: float  # steps of decay at the peak learning rate that halve a weight
@@ -263,15 +263,15 @@ def draw(result: OptimizerResult, folder: Path) -> list[Path]:
 
 def draw_traces(ax: Any, traces: dict[str, list[float]]) -> None:
     """Draw how far a sink moves once it is inactive."""
-    kinds = [
-        ("AdamW, no decay", "its momentum", "adamw", "--"),
-        ("AdamW, no momentum", "its decay", "adamw", ":"),
-        ("AdamW", "AdamW, both", "adamw", "-"),
-        ("lazy AdamW", "lazy AdamW,\nSGD", "lazy_adamw", "-"),
-    ]
     ylabel, steps = "distance moved (learning rates)", range(INACTIVE + 1)
     plots.frame(ax, "Does an inactive sink move?", ylabel, "steps since it was active")
-    plots.labelled_lines(ax, [(steps, traces[name], *rest) for name, *rest in kinds])
+    lines = [
+        (steps, traces["AdamW, no decay"], "its momentum", "adamw", "--"),
+        (steps, traces["AdamW, no momentum"], "its decay", "adamw", ":"),
+        (steps, traces["AdamW"], "AdamW, both", "adamw", "-"),
+        (steps, traces["lazy AdamW"], "lazy AdamW,\nSGD", "lazy_adamw", "-"),
+    ]
+    plots.labelled_lines(ax, lines)
 
 
 def draw_history(ax: Any, groups: dict[str, Group]) -> None:
@@ -283,11 +283,11 @@ def draw_history(ax: Any, groups: dict[str, Group]) -> None:
             (plots.curve(ax, group, optimizer, "repeated.own", STYLES[name]), label, optimizer)
             for optimizer, label in OPTIMIZERS.items()
         ]
-    ax.set_ylim(0, 1)
+    ax.set_ylim(0, max(1, 1.3 * max(y for y, *_ in ends)))
     note = "full: {}\ndashed: {}".format(
         *(f"{name} (every {group.every:.0f} steps)" for name, group in groups.items())
     )
-    ax.text(1.1, 0.99, note, transform=ax.transAxes, ha="right", va="top", fontsize=11)
+    ax.text(1, 0.99, note, transform=ax.transAxes, ha="right", va="top", fontsize=11)
     plots.label_ends(ax, ends)  # of the rarely shown
 
 
@@ -295,9 +295,8 @@ def draw_unused(ax: Any, groups: dict[str, Group]) -> None:
     """Draw the loss after many steps of decay without an update."""
     ylabel, xlabel = "own sinks (nats per token)", "inactive steps with AdamW's decay"
     plots.frame(ax, "How long does an unused memory last?", ylabel, xlabel)
-    ax.set(
-        xscale="log", ylim=(0, 1.05 * max(max(g.unused["lazy_adamw"][0]) for g in groups.values()))
-    )
+    top = 1.05 * max(group.losses(-1)[0] for group in groups.values())
+    ax.set(xscale="log", ylim=(0, top))
     lines = [
         (UNUSED[1:], group.unused["lazy_adamw"][0][1:], f"shown {name}", "adamw", STYLES[name])
         for name, group in groups.items()
