@@ -154,8 +154,25 @@ def half_lost(sizes: Sequence[int], lost: Sequence[float]) -> float | None:
 
 
 def claims(result: Deletions) -> list[Claim]:
-    """Return what the deletion of some does to the others."""
-    some, half = result.some, result.half
+    """Return what deletion erases, then what disjoint slices change, then how final it is."""
+    residue = max(e.residue for seeds in result.effects.values() for row in seeds for e in row)
+    return [
+        *claims_on_overlap(result),
+        *claims_on_slices(result),
+        Claim(
+            "a removed memory comes back with its ID; a deleted one does not",
+            "ours",
+            f"sinks removed {result.estimate('sinks', 'repeated.removed')}, "
+            f"own sinks {result.estimate('sinks', 'repeated.own')}; "
+            f"deleted, own sinks and none differ by {residue:g}",
+            residue == 0,
+        ),
+    ]
+
+
+def claims_on_overlap(result: Deletions) -> list[Claim]:
+    """Return what deletion does where sequences share sinks."""
+    some = result.some
     off = [
         abs(effect.pool_erased - (1 - (1 - pool.density) ** m))
         for name, pool in result.pools.items()
@@ -163,10 +180,8 @@ def claims(result: Deletions) -> list[Claim]:
         for m, effect in zip(result.sizes, effects, strict=True)
         if pool.scheme != "disjoint"
     ]
-    residue = max(e.residue for seeds in result.effects.values() for row in seeds for e in row)
-    lost, erased = (result.after("sinks", f, half) for f in ("memory_lost", "sinks_erased"))
-    paper, small = (result.after(p, "memory_lost", some) for p in ("paper_sinks", "small_disjoint"))
-    disjoint = result.after("disjoint_sinks", "others_up", half)
+    paper, sparse = (result.after(p, "memory_lost", some) for p in ("paper_sinks", "sinks"))
+    lost, erased = (result.after("sinks", f, result.half) for f in ("memory_lost", "sinks_erased"))
     return [
         Claim(
             "m deletions erase 1-(1-p)^m of the pool",
@@ -178,7 +193,7 @@ def claims(result: Deletions) -> list[Claim]:
             f"in the paper's pool, deleting {some} is deleting all",
             "ours",
             f"the others lose {estimate(paper)} of their memory; "
-            f"in our sparse pool {estimate(result.after('sinks', 'memory_lost', some))}",
+            f"in our sparse pool {estimate(sparse)}",
             bool(np.mean(paper) >= 0.8),
         ),
         Claim(
@@ -188,6 +203,14 @@ def claims(result: Deletions) -> list[Claim]:
             f"{estimate(lost)} of their memory lost",
             bool(np.mean(lost) > np.mean(erased)),
         ),
+    ]
+
+
+def claims_on_slices(result: Deletions) -> list[Claim]:
+    """Return what deletion does where every ID has a slice of the pool."""
+    disjoint = result.after("disjoint_sinks", "others_up", result.half)
+    small = result.after("small_disjoint", "memory_lost", result.some)
+    return [
         Claim(
             "disjoint slices make deletion exact",
             "ours",
@@ -198,17 +221,9 @@ def claims(result: Deletions) -> list[Claim]:
         Claim(
             "with more sequences than disjoint slices, it is not exact",
             "ours",
-            f"eight sequences per slice, {some} deleted: "
+            f"eight sequences per slice, {result.some} deleted: "
             f"{estimate(small)} of the others' memory lost",
             bool(np.mean(small) > 0.1),
-        ),
-        Claim(
-            "a removed memory comes back with its ID; a deleted one does not",
-            "ours",
-            f"sinks removed {result.estimate('sinks', 'repeated.removed')}, "
-            f"own sinks {result.estimate('sinks', 'repeated.own')}; "
-            f"deleted, own sinks and none differ by {residue:g}",
-            residue == 0,
         ),
     ]
 
