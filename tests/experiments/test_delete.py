@@ -1,155 +1,156 @@
-"""Deletion and overlap: the numbers in a worker against the definition, the claims on results that break them."""
+"""Deletion and overlap: measured effects against the definition, and claims that can fail."""
 
-import copy
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from memsinks_np import sinks
-from memsinks_np.data.corpus import load_corpus
-from memsinks_np.experiments import Context, delete, overlap
-from memsinks_np.experiments.methods import PRESETS, quick, seeded
-from memsinks_np.experiments.runner.grid import Grid, train_cached
+from memsinks_np._internal.ids import Purpose, permutation
+from memsinks_np.experiments import delete, overlap
+from memsinks_np.experiments.methods import PRESETS, job, quick
+from memsinks_np.experiments.registry import Context
+from memsinks_np.experiments.runner.cache import train_cached
+from memsinks_np.experiments.runner.grid import Grid
 from memsinks_np.metrics import mean_loss
 
-PRESET = quick(PRESETS["stories"], steps=5)
+STORIES = Context(PRESETS["stories"])
+QUICK = Context(quick(PRESETS["stories"], steps=5), quick=True)
 
 
-def measured(job, then):
-    """What a worker might return: numbers as the claims expect them, no training."""
-    sinks_of, after = job.method.sinks, {}
-    for m in then.keywords["sizes"]:
-        gone = 1 - (1 - sinks_of.density) ** m
-        disjoint = sinks_of.scheme == "disjoint" and sinks_of.n_sink == 64 * sinks_of.n_active
-        numbers = {
-            "pool_gone": gone,
-            "sinks_gone": gone / 2,
-            "memory_lost": gone,
-            "not_erased": 0.0,
-        }
-        after[str(m)] = numbers | {"others_up": 0.0 if disjoint else gone / 3}
-    content = 1 - sinks_of.n_active**-0.5 - sinks_of.density
-    row = {"repeated_own": 0.0, "repeated_removed": 1 - sinks_of.density, "heldout_removed": 1.0}
-    return row | {"content": content, "after": after}
+def fake_output(job):
+    """Numbers as the claims expect them, without training."""
+    pool, effects = job.method.sinks, []
+    exact = pool.scheme == "disjoint" and pool.n_sink == 64 * pool.n_active
+    for m in job.measure.keywords["sizes"]:
+        erased = 1 - (1 - pool.density) ** m
+        up = 0.0 if exact else erased / 3
+        effects.append(delete.Effect(erased, erased / 2, up, erased, 0.0))
+    removed = 1 - pool.density
+    evaluation = [[pool.n_active**-0.5, removed], [1.0, 1.0], [None, None], [0.0, 0.0]]
+    return (evaluation, [None, None], [], [None, None]), effects
 
 
-def made_up(experiment, preset=PRESETS["stories"], quick=False):
-    return experiment.run(
-        Context(preset, 1, quick, lambda jobs, then: [measured(job, then) for job in jobs])
-    )
+def fake_result(experiment, context=STORIES):
+    jobs = experiment.jobs(context)
+    return experiment.result(context, {key: fake_output(job) for key, job in jobs.items()})
 
 
-@pytest.fixture
-def result():
-    return made_up(delete)
+def failures(experiment, result):
+    return [i for i, claim in enumerate(experiment.claims(result)) if not claim.holds]
 
 
-def test_after_deletion_the_deleted_own_nothing_and_the_others_what_is_left(tmp_path):
-    """`measure` deletes rows; here the same is told as a selection: own sinks minus those of the deleted."""
-    job = seeded(PRESET, delete.pools(PRESET)["small"], 0)
-    trained, corpus = train_cached(job, tmp_path), load_corpus(job.settings.data)
-    cfg, ids = job.settings.model(job.method, len(corpus.vocab)), corpus.repeated_ids
-    one = delete.measure(job, trained, [3], draws=1)
-    gone = delete.permutation(8, 0, delete.CHOICE, 0) < 3
-    assert gone.sum() == 3
-    loss = lambda selection: mean_loss(trained.params, cfg, corpus.repeated[~gone], selection)
-    own = loss(sinks.own(cfg.sinks, ids[~gone]))
-    left = loss(sinks.without(cfg.sinks, ids[~gone], ids[gone]))
-    alone = loss(sinks.NO_SINKS)
-    after = one["after"]["3"]
-    assert after["others_up"] == pytest.approx(left - own, abs=1e-5)
-    assert after["memory_lost"] == pytest.approx((left - own) / (alone - own), rel=1e-3)
-    assert after["pool_gone"] == sinks.sink_mask(cfg.sinks, ids[gone]).max(axis=0).mean()
-    assert 0 < after["sinks_gone"] < 1
-    assert after["not_erased"] == 0  # to the last bit
-    assert one["content"] == pytest.approx(one["repeated_removed"] - one["repeated_own"], abs=1e-5)
+def test_deletion_equals_leaving_sinks_out(tmp_path):
+    """`measure` zeroes rows; here the same is a selection: own sinks minus the deleted ones."""
+    measured = job(QUICK.preset, delete.pools(QUICK.preset)["small"], 0, delete.measure)
+    model = train_cached(measured, tmp_path)
+    pool, ids, tokens = model.cfg.sinks, model.corpus.repeated_ids, model.corpus.repeated
+    evaluation, (effect,) = delete.measure(model, [3], draws=1)
+    gone = permutation(8, 0, Purpose.DELETED, 0) < 3
+    loss = lambda selection: mean_loss(model.params, model.cfg, tokens[~gone], selection)
+    own, removed = loss(sinks.own(pool, ids[~gone])), loss(sinks.NO_SINKS)
+    left = loss(sinks.own_except(pool, ids[~gone], ids[gone]))
+    assert effect.others_up == pytest.approx(left - own, abs=1e-5)
+    assert effect.memory_lost == pytest.approx((left - own) / (removed - own), rel=1e-3)
+    assert effect.pool_erased == sinks.sink_mask(pool, ids[gone]).max(axis=0).mean()
+    assert 0 < effect.sinks_erased < 1
+    assert effect.residue == 0  # to the last bit
+    assert evaluation[0].heldout.removed > 0
 
 
-def test_pools_are_what_their_labels_say():
+def test_pools_have_the_densities_of_their_labels():
     methods = delete.pools(PRESETS["stories"])
-    assert list(methods) == list(delete.POOLS)
-    for name, density in (
-        ("sinks", 1 / 64),
-        ("small", 1 / 8),
-        ("small_bernoulli", 1 / 8),
-        ("paper_sinks", 0.3),
-    ):
-        assert methods[name].sinks.density == density
-    assert {methods[n].sinks.n_sink for n in methods if n.startswith("small")} == {256}
+    assert list(delete.labels(fake_result(delete)).values()) == [
+        "stratified, 1/64",
+        "disjoint, 1/64",
+        "stratified, 1/8",
+        "Bernoulli, 1/8",
+        "disjoint, 1/8",
+        "paper's, 0.3",
+    ]
     ids = np.arange(64)  # as many slices as sequences
-    assert sinks.sink_mask(methods["disjoint"].sinks, ids).sum(axis=0).tolist() == [1] * 2048
-    assert sinks.sink_mask(methods["small_disjoint"].sinks, ids).sum(axis=0).tolist() == [8] * 256
+    for name, owners in (("disjoint_sinks", [1] * 2048), ("small_disjoint", [8] * 256)):
+        assert sinks.sink_mask(methods[name].sinks, ids).sum(axis=0).tolist() == owners
 
 
-def test_delete_tells_and_draws(result, tmp_path):
-    assert [p.name for p in delete.draw(result, tmp_path)] == ["delete.png", "delete.svg"]
-    lines = delete.tabulate(result).splitlines()
-    assert len(lines) == 2 + len(delete.POOLS)
-    assert len(set(map(len, lines))) == 1
-
-
-def test_half_lost_is_read_between_the_deletions():
-    of = lambda lost: {
-        "sizes": [1, 2, 4],
-        "pools": [{"pool": "p", "after": dict(zip("124", lost, strict=True))}],
-    }
-    rows = lambda *lost: of([{"memory_lost": x} for x in lost])
-    assert delete.half_lost(rows(0.1, 0.4, 0.6), "p") == 3
-    assert delete.half_lost(rows(0.1, 0.2, 0.4), "p") is None
+@pytest.mark.parametrize(
+    ("lost", "expected"), [((0.1, 0.4, 0.6), 3), ((0.1, 0.2, 0.4), None), ((0.5, 0.6, 1.0), 1)]
+)
+def test_half_lost_interpolates_between_sizes(lost, expected):
+    assert delete.half_lost([1, 2, 4], lost) == expected
 
 
 @pytest.mark.parametrize(
     ("field", "value", "pool", "which"),
     [
-        ("pool_gone", 0.5, "sinks", 0),
+        ("pool_erased", 0.5, "sinks", 0),
         ("memory_lost", 0.5, "paper_sinks", 1),
         ("memory_lost", 0.0, "sinks", 2),
-        ("others_up", 1e-6, "disjoint", 3),
+        ("others_up", 1e-6, "disjoint_sinks", 3),
         ("memory_lost", 0.0, "small_disjoint", 4),
-        ("not_erased", 1e-9, "small", 5),
+        ("residue", 1e-9, "small", 5),
     ],
 )
-def test_every_claim_of_deletion_can_fail(result, field, value, pool, which):
-    assert [c.holds for c in delete.claims(result)] == [True] * 6
-    for one in result["pools"]:
-        for after in one["after"].values():
-            after |= {field: value} if one["pool"] == pool else {}
-    assert [i for i, c in enumerate(delete.claims(result)) if not c.holds] == [which]
+def test_every_claim_of_deletion_can_fail(field, value, pool, which):
+    result = fake_result(delete)
+    assert failures(delete, result) == []
+    (effects,) = result.effects[pool]
+    result.effects[pool] = [[effect._replace(**{field: value}) for effect in effects]]
+    assert failures(delete, result) == [which]
 
 
-def test_deletion_asks_for_one_some_and_half(result):
-    assert (result["few"], result["half"], result["sizes"]) == (5, 32, [1, 2, 5, 10, 20, 32])
-    small = made_up(delete, quick(PRESETS["stories"]), True)
-    assert (small["few"], small["half"], small["sizes"]) == (2, 4, [1, 2, 4])
+@pytest.mark.parametrize(
+    ("context", "sizes"),
+    [(STORIES, (5, 32, [1, 2, 5, 10, 20, 32])), (QUICK, (2, 4, [1, 2, 4]))],
+)
+def test_deletion_covers_one_some_and_half(context, sizes):
+    result = fake_result(delete, context)
+    assert (result.some, result.half, result.sizes) == sizes
 
 
-def test_overlap_is_told_cell_by_cell(tmp_path):
-    result = made_up(overlap)
-    assert (result["few"], result["steps"], len(result["cells"])) == (5, 600, 18)
-    for cell in result["cells"]:
-        assert cell["content"] == pytest.approx(1 - cell["A"] ** -0.5 - cell["A"] / cell["S"])
-        assert cell["others_up"] == pytest.approx((1 - (1 - cell["A"] / cell["S"]) ** 5) / 3)
-    assert len({(c["G"], c["A"], c["S"]) for c in result["cells"]}) == 18
-    assert len(overlap.tabulate(result).splitlines()) == 20
-    assert [p.name for p in overlap.draw(result, tmp_path)] == ["overlap.png", "overlap.svg"]
-    small = made_up(overlap, quick(PRESETS["stories"]), True)
-    assert [(c["G"], c["A"], c["S"]) for c in small["cells"]] == [(128, 32, 256), (128, 32, 1024)]
+@pytest.mark.parametrize(("experiment", "n_rows"), [(delete, 6), (overlap, 18)])
+def test_table_has_one_row_per_pool_and_a_figure(experiment, n_rows, tmp_path):
+    result = fake_result(experiment)
+    lines = experiment.tabulate(result).splitlines()
+    assert len(lines) == 2 + n_rows
+    assert len(set(map(len, lines))) == 1
+    assert {p.suffix for p in experiment.draw(result, tmp_path)} == {".png", ".svg"}
 
 
-def test_every_claim_of_overlap_can_fail():
-    result = made_up(overlap)
-    assert [c.holds for c in overlap.claims(result)] == [True] * 4
-    for field, which in (("content", [0]), ("repeated_removed", [1]), ("others_up", [3])):
-        bad = copy.deepcopy(result)
-        bad["cells"][1][field] = bad["cells"][2][field] = bad["cells"][0][field]
-        assert [i for i, c in enumerate(overlap.claims(bad)) if not c.holds] == which
-    for cell in result["cells"]:
-        cell["content"] = 1 - cell["A"] / cell["S"] - 1e-3 * cell["A"]  # more sinks on hold less
-    assert [i for i, c in enumerate(overlap.claims(result)) if not c.holds] == [2]
+def test_overlap_result_has_a_cell_per_model():
+    result = fake_result(overlap)
+    assert (result.some, result.steps) == (5, 600)
+    assert len({(c.n_shared, c.n_active, c.n_sink) for c in result.cells}) == 18
+    for c in result.cells:
+        density = c.n_active / c.n_sink
+        assert c.repeated == pytest.approx(1 - density)
+        assert c.held == pytest.approx(1 - density - c.n_active**-0.5)
+        assert c.others_up == pytest.approx((1 - (1 - density) ** 5) / 3)
+    small = fake_result(overlap, QUICK)
+    assert [(c.n_shared, c.n_active, c.n_sink) for c in small.cells] == [
+        (128, 32, 256),
+        (128, 32, 1024),
+    ]
+
+
+@pytest.mark.parametrize(("field", "which"), [("held", 0), ("repeated", 1), ("others_up", 3)])
+def test_every_claim_along_the_pool_size_can_fail(field, which):
+    result = fake_result(overlap)
+    assert failures(overlap, result) == []
+    constant = {field: getattr(result.cells[0], field)}
+    result.cells[1:3] = [replace(cell, **constant) for cell in result.cells[1:3]]
+    assert failures(overlap, result) == [which]
+
+
+def test_claim_that_more_active_sinks_hold_more_can_fail():
+    result = fake_result(overlap)
+    held = lambda c: 1 - c.n_active / c.n_sink - 1e-3 * c.n_active  # less with more active
+    result.cells[:] = [replace(c, held=held(c)) for c in result.cells]
+    assert failures(overlap, result) == [2]
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("experiment", [delete, overlap])
 def test_every_claim_holds_at_full_length(experiment, tmp_path):
-    result = experiment.run(Context(PRESETS["stories"], 1, False, Grid(tmp_path)))
-    assert [claim for claim in experiment.claims(result) if not claim.holds] == []
+    outputs = Grid(tmp_path)(experiment.jobs(STORIES))
+    assert failures(experiment, experiment.result(STORIES, outputs)) == []
