@@ -1,1 +1,1 @@
-"""How fast a training step is, as a ratio inside one run: against peers, and against its matrix products alone."""
+"""Compare the speed of a training step with other libraries and with its matrix products alone."""
