@@ -62,8 +62,8 @@ def draw(rows: list[Row], threads: int, folder: Path) -> None:
     with plots.style():
         fig, ax = plots.subplots(figsize=(7.5, 4.8))
         for name, points in lines.items():
-            style = {"color": COLORS[name], "linestyle": ":" if name == "floor" else "-"}
-            ax.plot(*zip(*points, strict=True), marker="o", **style)
+            line = ":" if name == "floor" else "-"
+            ax.plot(*zip(*points, strict=True), line, marker="o", color=COLORS[name])
         ax.set(xscale="log", yscale="log")
         title = "Does an inactive sink cost anything?"
         plots.frame(ax, title, "one training step (ms)", "sinks in the pool")
@@ -74,6 +74,6 @@ def draw(rows: list[Row], threads: int, folder: Path) -> None:
             height = ax.transData.transform((x, y))[1] * 72 / fig.dpi
             shift = max(0.0, top.get(x, 0.0) + LABEL_POINTS - height)
             top[x] = height + shift
-            style = {"color": COLORS[name], "va": "center", "fontsize": 11}
+            style: Any = {"color": COLORS[name], "va": "center", "fontsize": 11}
             ax.annotate(name, (x, y), (9, shift), textcoords="offset points", **style)
         plots.save(fig, folder, "step")

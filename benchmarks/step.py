@@ -51,7 +51,7 @@ class Shape(NamedTuple):
     L: int = 2
 
     def model(self) -> ModelConfig:
-        """Return the model's configuration; `index` chooses the sinks, so n_active is not used."""
+        """Return the model's configuration; `active` replaces its choice of sinks."""
         pool = SinkConfig(n_sink=self.n_sink, n_active=1)
         sizes = {"n_ctx": self.T, "d_model": self.C, "n_layers": self.L, "n_shared": self.n_shared}
         return ModelConfig(n_vocab=100, sinks=pool, **sizes)
@@ -60,7 +60,7 @@ class Shape(NamedTuple):
         """Return (B,T+1) random tokens."""
         return np.random.default_rng(2).integers(100, size=(self.B, self.T + 1))
 
-    def index(self) -> np.ndarray:
+    def active(self) -> np.ndarray:
         """Return (B,A) distinct sinks for each sequence."""
         rng = np.random.default_rng(1)
         rows = [np.sort(rng.permutation(self.n_sink)[: self.n_active]) for _ in range(self.B)]
@@ -85,7 +85,7 @@ def implementations(
 ) -> dict[str, Callable[[], Any]]:
     """Return everything that is timed for one shape: name -> a function that takes one step."""
     cfg = shape.model()
-    args = (cfg, init_params(cfg), shape.tokens(), shape.index())
+    args = (cfg, init_params(cfg), shape.tokens(), shape.active())
     run = pool.map if pool else map
     small = shape.n_sink <= LARGEST_MASKED
     peers = {OURS: ours(*args, masked=False, run=run)}
@@ -120,7 +120,7 @@ def measure(shape: Shape, threads: list[int], seconds: float, with_peers: bool =
     All of them take turns, so that other work on the machine slows down all of them.
     """
     with ExitStack() as stack:
-        steps = {}
+        steps: dict[tuple[int, str], Callable[[], Any]] = {}
         for n in threads:
             pool = stack.enter_context(ThreadPoolExecutor(n)) if n > 1 else None
             found = implementations(shape, pool, with_peers)
