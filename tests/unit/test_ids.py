@@ -1,15 +1,23 @@
-"""The mixer: documented, golden, uniform; IDs that are not int64 are refused."""
+"""The hash: documented, golden, uniform; IDs that are not int64 are refused."""
 
 import numpy as np
 import pytest
 
-from memsinks_np._internal.ids import hash_ints, id_of, permutation, uniform, validate_ids
+from memsinks_np._internal.ids import (
+    Purpose,
+    hash_ints,
+    id_of,
+    integers,
+    permutation,
+    uniform,
+    validate_ids,
+)
 from memsinks_np.config import ConfigError
 
 MASK = 2**64 - 1
 
 
-def naive_mix(*words):
+def hash_reference(*words):
     """The docstring's formula with Python's unbounded integers."""
     h = 0
     for word in words:
@@ -32,27 +40,32 @@ def test_golden_values():
 
 
 @pytest.mark.parametrize("words", [(0,), (1, 0), (0, 1), (-1,), (2**63 - 1, -(2**63)), (7, 7, 7)])
-def test_mix_is_the_documented_formula(words):
-    assert int(hash_ints(*words)[0]) == naive_mix(*words)
+def test_hash_is_the_documented_formula(words):
+    assert int(hash_ints(*words)[0]) == hash_reference(*words)
 
 
-def test_mix_broadcasts_without_regard_to_batch_or_order():
-    whole = hash_ints(3, np.arange(50)[:, None], np.arange(4))
-    np.testing.assert_array_equal(whole[7:9, 2], hash_ints(3, np.array([7, 8]), 2))
-    np.testing.assert_array_equal(
-        whole[::-1], hash_ints(3, np.arange(50)[::-1, None], np.arange(4))
-    )
+def test_hash_does_not_depend_on_batch_or_order():
+    i, j = np.arange(50)[:, None], np.arange(4)
+    hashes = hash_ints(3, i, j)
+    np.testing.assert_array_equal(hashes[7:9, 2], hash_ints(3, np.array([7, 8]), 2))
+    np.testing.assert_array_equal(hashes[::-1], hash_ints(3, i[::-1], j))
 
 
-def test_bits_are_balanced_and_one_flipped_input_bit_flips_half_of_the_output():
-    x = np.arange(4096)
-    bits = np.unpackbits(hash_ints(x).view(np.uint8)).reshape(4096, 64)
-    assert np.abs(bits.mean(axis=0) - 0.5).max() < 0.04  # 5 standard deviations
-    for bit in (0, 1, 31, 62):
-        flipped = np.unpackbits((hash_ints(x) ^ hash_ints(x ^ (1 << bit))).view(np.uint8)).reshape(
-            4096, 64
-        )
-        assert np.abs(flipped.mean(axis=0) - 0.5).max() < 0.04
+def test_bits_are_balanced_and_an_input_bit_flips_half_of_them():
+    x = integers(4096)
+    changes = [hash_ints(x) ^ hash_ints(x ^ (1 << bit)) for bit in (0, 1, 31, 62)]
+    for hashes in (hash_ints(x), *changes):
+        bits = np.unpackbits(hashes.view(np.uint8)).reshape(4096, 64)
+        assert np.abs(bits.mean(axis=0) - 0.5).max() < 0.04  # 5 standard deviations
+
+
+def test_draws_do_not_depend_on_the_integer_type():
+    """On some platforms NumPy's default integer has 32 bits."""
+    assert integers(3).dtype == permutation(3, 0).dtype == id_of([1, 2]).dtype == np.int64
+    for dtype in (np.int32, np.int64, np.uint8):
+        x = np.array([0, 3, 200], dtype)
+        np.testing.assert_array_equal(hash_ints(x, 2), hash_ints(x.astype(np.int64), 2))
+        np.testing.assert_array_equal(id_of(x), id_of([0, 3, 200]))
 
 
 def test_uniform_and_permutation():
@@ -66,8 +79,15 @@ def test_uniform_and_permutation():
 @pytest.mark.parametrize(
     "ids", [[1.0], [True], np.array([2**63], np.uint64), [2**63], [2**70], ["3"], [None], [0.5, 1]]
 )
-def test_what_is_not_an_int64_id_is_refused(ids):
+def test_ids_that_are_not_int64_are_refused(ids):
     with pytest.raises(ConfigError, match=r"int64|integers"):
+        validate_ids(ids)
+
+
+@pytest.mark.parametrize("ids", [[[1, 2], [3, 4]], np.zeros((2, 3, 1), np.int64), 7, [[1], [2, 3]]])
+def test_ids_of_another_shape_are_refused_in_one_line(ids):
+    """(B,T) IDs per token belong to packed batches."""
+    with pytest.raises(ConfigError, match=r"^[^\n]*IDs[^\n]*$"):
         validate_ids(ids)
 
 
@@ -77,13 +97,17 @@ def test_duplicates_negative_and_unsigned_ids_are_legal():
     assert validate_ids([]).shape == (0,)
 
 
+def test_no_further_purposes_share_a_number():
+    aliases = {name for name, purpose in Purpose.__members__.items() if purpose.name != name}
+    assert aliases == {"DELETED", "POSITIVE", "GAUSS"}
+
+
 def test_id_of_tokens():
     a = np.array([[1, 2, 3], [1, 2, 4], [1, 2, 3], [3, 2, 1], [0, 0, 0]])
     ids = id_of(a)
-    assert ids.dtype == np.int64
     assert (ids >= 0).all()
     assert ids[0] == ids[2]
     assert len(set(ids.tolist())) == 4
     assert id_of(np.zeros((1, 4), int)) != id_of(np.zeros((1, 3), int))
     assert id_of([1, 2, 3]) == ids[:1]
-    assert len(np.unique(id_of(np.arange(200_000)[:, None] // [[1, 500]]))) == 200_000
+    assert len(np.unique(id_of(integers(200_000)[:, None] // [[1, 500]]))) == 200_000

@@ -16,7 +16,10 @@ from plain import continued, word_losses
 POOL = SinkConfig(n_sink=32, n_active=8)
 DATA = DataConfig(n_ctx=15, batch_size=8, n_repeated=4, n_heldout=40, repeat_fraction=0.5)
 SETTINGS = Settings(
-    data=DATA, train=TrainConfig(steps=150, warmup=10, eval_every=75, lr=1e-2), d_model=16, n_heads=2
+    data=DATA,
+    train=TrainConfig(steps=150, warmup=10, eval_every=75, lr=1e-2),
+    d_model=16,
+    n_heads=2,
 )
 METHOD = Method(name="sinks", n_shared=16, sinks=POOL)
 
@@ -166,10 +169,17 @@ def test_evaluation_is_that_of_single_sequences(trained):
     ]
 
     def by_sinks(tokens, ids):
-        return BySinks(*(
-            np.mean([word_losses(params, cfg, row, mask(i)) for row, i in zip(tokens, ids, strict=True)])
-            for mask in masks
-        ))
+        return BySinks(
+            *(
+                np.mean(
+                    [
+                        word_losses(params, cfg, row, mask(i))
+                        for row, i in zip(tokens, ids, strict=True)
+                    ]
+                )
+                for mask in masks
+            )
+        )
 
     repeated = by_sinks(corpus.repeated[:4], corpus.repeated_ids[:4])
     canary = by_sinks(corpus.repeated[4:], corpus.repeated_ids[4:])
