@@ -1,7 +1,8 @@
-"""Where arrays live: the only file that imports cupy.
+"""Array namespaces and the way between host and device. The only file that imports cupy.
 
-Tokens, IDs, masks and initial weights are drawn by NumPy on the host and cross to the device here, so that a seed
-means the same everywhere.  A namespace `xp` is a module: numpy, or cupy on a CUDA device.
+Tokens, IDs, masks and initial weights are drawn by NumPy on the host and moved to the device here,
+so that a seed means the same everywhere. A namespace `xp` is a module: numpy, or cupy on a CUDA
+device.
 """
 
 import importlib
@@ -17,7 +18,7 @@ BACKENDS = ("numpy", "cupy")
 
 
 def namespace(name: str) -> ModuleType:
-    """The array namespace of that name; ConfigError where it cannot work here."""
+    """Return the array namespace of that name. Raises ConfigError if it cannot work here."""
     require(name in BACKENDS, f"backend {name!r} is unknown; choose one of {', '.join(BACKENDS)}")
     if name == "numpy":
         return np
@@ -27,19 +28,18 @@ def namespace(name: str) -> ModuleType:
         raise ConfigError(
             'backend cupy is not installed; python -m pip install -e ".[gpu]", or use numpy'
         ) from None
-    require(
-        cupy.is_available(), "backend cupy finds no CUDA device here; use numpy"
-    )  # it imports without one
+    found = cupy.is_available()  # cupy imports without a device
+    require(found, "backend cupy finds no CUDA device here; use numpy")
     return cupy
 
 
 def namespace_of(array: Any) -> ModuleType:
-    """The namespace that made an array."""
+    """Return the namespace that an array belongs to."""
     return sys.modules[type(array).__module__.partition(".")[0]]
 
 
 def to_device(xp: ModuleType, tree: Any) -> Any:
-    """Arrays in nested dicts and tuples, moved from the host into `xp`."""
+    """Move the NumPy arrays in nested dicts and tuples into `xp`. Other values stay as they are."""
     if isinstance(tree, np.ndarray):
         return tree if xp is np else xp.asarray(tree)
     if isinstance(tree, dict):
@@ -51,7 +51,7 @@ def to_device(xp: ModuleType, tree: Any) -> Any:
 
 
 def to_host(tree: Any) -> Any:
-    """The way back."""
+    """Return an array, or nested dicts of arrays, as NumPy arrays."""
     if isinstance(tree, dict):
         return {key: to_host(value) for key, value in tree.items()}
     xp = namespace_of(tree)
