@@ -1,12 +1,14 @@
 """The command line of run_toy.py: flags, settings, and what each command runs."""
 
 import argparse
+import io
 import json
 import os
 import platform
 import shlex
 import signal
 import sys
+import threading
 from collections.abc import Callable
 from contextlib import ExitStack, nullcontext
 from dataclasses import replace
@@ -31,22 +33,23 @@ from memsinks_np.experiments.registry import EXPERIMENTS, Context, Jobs, module_
 from memsinks_np.experiments.report import claims as report
 from memsinks_np.experiments.report.page import report_page
 from memsinks_np.experiments.report.samples import check_delete_id
-from memsinks_np.experiments.runner.grid import Grid, WorkerDied
+from memsinks_np.experiments.runner.grid import Grid
+from memsinks_np.experiments.runner.workers import END_SIGNALS, WorkerDied
 from memsinks_np.train import TrainingDiverged
 
 NAMES = [*EXPERIMENTS, "all", "claims", "report"]
 ABOUT = "Train methods side by side on the CPU and see what memorization sinks do."
 EXAMPLES = """examples:
-  python run_toy.py                        the headline: six methods, one seed
-  python run_toy.py --seeds 3              the same over three seeds, with the spread
-  python run_toy.py --list                 every experiment
-  python run_toy.py fig3 fig5 --seeds 3    some of them
-  python run_toy.py all                    all of them
-  python run_toy.py claims                 all claims so far in one table
-  python run_toy.py report                 all results on one page, OUT/report.html
-  python run_toy.py --quick                a few seconds: shows that everything works
-  python run_toy.py --corpus pydoc         real English, by characters (longer)
-  python run_toy.py --corpus my_text.txt   your own text
+  python run_toy.py                       the headline: six methods, one seed
+  python run_toy.py --seeds 3             the same over three seeds
+  python run_toy.py --list                every experiment
+  python run_toy.py fig3 fig5 --seeds 3   some of them
+  python run_toy.py all                   all of them
+  python run_toy.py claims                all claims so far in one table
+  python run_toy.py report                all results on one page, OUT/report.html
+  python run_toy.py --quick               some seconds: shows that all works
+  python run_toy.py --corpus pydoc        real English, by characters (longer)
+  python run_toy.py --corpus my_text.txt  your own text
 """
 FINISHED = "finished runs are saved"
 
@@ -70,40 +73,46 @@ def make_parser() -> Parser:
     """Return the parser of all flags."""
     form = argparse.RawDescriptionHelpFormatter
     p = Parser("run_toy.py", description=ABOUT, epilog=EXAMPLES, formatter_class=form)
-
-    def default(value: Callable[[Preset], Any]) -> str:
-        values = ", ".join(f"{value(preset)} for {name}" for name, preset in PRESETS.items())
-        return f"(default: {values})"
-
-    add = p.add_argument
     names = "experiments (see --list), all, claims or report (default: headline)"
-    add("names", nargs="*", metavar="NAME", help=names)
-    add("--list", action="store_true", help="list the experiments and their minutes, and stop")
-    corpus = "stories, pydoc, or the path of a UTF-8 text file (default: stories; of the "
-    corpus += "experiment text: pydoc; fig6 has two story domains); all: fig6 and text keep theirs"
-    add("--corpus", help=corpus)
-    preset = "sizes and steps (default: stories for toy languages, else text)"
-    add("--preset", choices=PRESETS, help=preset)
-    add("--seeds", type=int, default=1, metavar="N", help="run seeds 0 to N-1 (default: 1)")
-    train: Callable[[Preset], Any] = lambda p: p.settings.train
-    add("--steps", type=int, help="training steps " + default(lambda p: train(p).steps))
-    add("--lr", type=float, help="peak learning rate " + default(lambda p: train(p).lr))
-    add("--warmup", type=int, help="steps of warm-up " + default(lambda p: train(p).warmup))
-    add("--d-model", type=int, help="model width C " + default(lambda p: p.settings.d_model))
-    add("--n-shared", type=int, help="shared MLP neurons G " + default(lambda p: p.n_shared))
-    add("--n-sink", type=int, help="sinks in the pool S " + default(lambda p: p.sinks.n_sink))
-    active = "active sinks per sequence A " + default(lambda p: p.sinks.n_active)
-    add("--n-active", type=int, help=active)
-    deleted = "the repeated sequence whose sinks are deleted in samples.txt (default: 0)"
-    add("--delete-id", type=int, default=0, metavar="I", help=deleted)
-    add("--backend", choices=BACKENDS, help="array backend (default: numpy)")
+    p.add_argument("names", nargs="*", metavar="NAME", help=names)
+    add_settings(p.add_argument_group("settings"))
+    add = p.add_argument_group("running").add_argument
     add("--quick", action="store_true", help="small and short: shows that everything works")
+    add("--seeds", type=int, default=1, metavar="N", help="run seeds 0 to N-1 (default: 1)")
     add("--workers", type=int, default=0, metavar="N", help="processes (default: one per core)")
     add("--scheduler", metavar="ADDRESS", help="run on a dask cluster, e.g. tcp://host:8786")
     add("--fresh", action="store_true", help="train and measure again what is cached")
     out = "folder of results and cached models (default: runs; with --quick: runs/quick)"
-    add("--out", type=folder, help=out)
+    add("--out", type=folder, metavar="FOLDER", help=out)
+    add("--list", action="store_true", help="list the experiments and their minutes, and stop")
     return p
+
+
+def add_settings(group: Any) -> None:
+    """Add the flags that change a preset."""
+    corpus = "stories, pydoc, or the path of a UTF-8 text file (default: stories; pydoc for the "
+    corpus += "experiment text; fig6 needs its own). With all, fig6 and text keep theirs"
+    group.add_argument("--corpus", help=corpus)
+    preset = "sizes and steps (default: stories for toy languages, else text)"
+    group.add_argument("--preset", choices=PRESETS, help=preset)
+    changes: list[tuple[str, Any, str, Callable[[Preset], Any]]] = [
+        ("--steps", int, "training steps", lambda p: p.settings.train.steps),
+        ("--lr", float, "peak learning rate", lambda p: p.settings.train.lr),
+        ("--warmup", int, "steps of warm-up", lambda p: p.settings.train.warmup),
+        ("--d-model", int, "model width C", lambda p: p.settings.d_model),
+        ("--n-shared", int, "shared MLP neurons G", lambda p: p.n_shared),
+        ("--n-sink", int, "sinks in the pool S", lambda p: p.sinks.n_sink),
+        ("--n-active", int, "active sinks per sequence A", lambda p: p.sinks.n_active),
+    ]
+    for flag, kind, what, default in changes:
+        values = {name: str(default(preset)) for name, preset in PRESETS.items()}
+        either = ", ".join(f"{value} for {name}" for name, value in values.items())
+        either = either if len(set(values.values())) > 1 else values["stories"]
+        metavar = "N" if kind is int else "X"
+        group.add_argument(flag, type=kind, metavar=metavar, help=f"{what} (default: {either})")
+    deleted = "repeated sequence whose sinks are deleted in samples.txt (default: 0)"
+    group.add_argument("--delete-id", type=int, default=0, metavar="I", help=deleted)
+    group.add_argument("--backend", choices=BACKENDS, help="array backend (default: numpy)")
 
 
 def changed(config: Any, **changes: Any) -> Any:
@@ -171,26 +180,26 @@ def claim_folder(folder: Path, config: dict[str, Any]) -> None:
         raise ConfigError(str(e) if isinstance(e, ConfigError) else damaged) from None
 
 
-def run_experiment(
-    name: str, context: Context, jobs: Jobs, grid: Grid, folder: Path, config: dict[str, Any]
-) -> None:
+def run_experiment(name: str, context: Context, jobs: Jobs, grid: Grid, out: Path) -> None:
     """Train, measure, write everything, then print it."""
-    module = module_of(name)
+    module, folder = module_of(name), out / name
     result = module.result(context, grid(jobs))
     claims, numbers = module.claims(result), module.tabulate(result)
     files = module.files(result) if hasattr(module, "files") else {}
     files |= {
-        "config.json": report.to_json(config),
         "claims.json": report.to_json(claims),
         "numbers.md": f"{numbers}\n",
+        "config.json": report.to_json(configuration(context)),
         "result.json": report.to_json(result),
     }
+    module.draw(result, folder)
     for file, text in files.items():
         write_atomic(folder / file, text)
-    module.draw(result, folder)
+    write_page(out)
     print(f"\n{numbers}\n")
-    print(report.QUICK if context.quick else f"{report.format_claims(claims)}\n", flush=True)
+    print(report.QUICK if context.quick else f"{report.format_claims(claims)}\n")
     print(f"{folder}: " + " ".join(sorted(p.name for p in folder.iterdir())))
+    print(f"{out / 'report.html'}: all results on one page", flush=True)
 
 
 def run_experiments(names: list[str], a: argparse.Namespace) -> None:
@@ -198,24 +207,21 @@ def run_experiments(names: list[str], a: argparse.Namespace) -> None:
     grid = Grid(a.out / "cache", a.workers, a.scheduler, a.fresh)
     contexts = {n: Context(preset_of(a, n), a.seeds, a.quick, a.delete_id) for n in names}
     jobs = {name: check(name, context, a) for name, context in contexts.items()}
-    configs = {name: configuration(context) for name, context in contexts.items()}
     with ExitStack() as stack:
-        for name, config in configs.items():
+        for name, context in contexts.items():
             stack.enter_context(exclusive_lock(a.out / name))
-            claim_folder(a.out / name, config)
+            claim_folder(a.out / name, configuration(context))
         stack.enter_context(shared_lock(a.out / "cache"))
         for name, context in contexts.items():
             if len(names) > 1:
                 print(f"\n# {name}: {EXPERIMENTS[name].what}\n", flush=True)
-            run_experiment(name, context, jobs[name], grid, a.out / name, configs[name])
-            write_page(a.out)
+            run_experiment(name, context, jobs[name], grid, a.out)
 
 
 def write_page(out: Path) -> None:
     """Write all results in `out` to one page, one process at a time."""
     with wait_for_lock(out) if out.is_dir() else nullcontext():
         write_atomic(out / "report.html", report_page(out))
-    print(f"{out / 'report.html'}: all results on one page")
 
 
 def run(a: argparse.Namespace) -> None:
@@ -229,27 +235,28 @@ def run(a: argparse.Namespace) -> None:
         run_experiments(experiments, a)
     elif "report" in names:
         write_page(a.out)
+        print(f"{a.out / 'report.html'}: all results on one page")
     if "claims" in names:
         print(report.summarize_claims(a.out))
 
 
-def interrupt(signum: int, frame: Any) -> NoReturn:
-    """End like Ctrl-C, so that no worker is left behind."""
-    raise KeyboardInterrupt
+def list_experiments() -> str:
+    """Return a line per experiment."""
+    lines = [f"{name:9} {e.minutes:>4g} min  {e.what}" for name, e in EXPERIMENTS.items()]
+    return "\n".join(lines)
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command and return its exit code."""
     p = make_parser()
     a = p.parse_args(argv)
-    if a.list:
-        for name, info in EXPERIMENTS.items():
-            print(f"{name:10s} {info.minutes:>4g} min  {info.what} ({info.source})")
-        return 0
     command = shlex.join(["python", "run_toy.py", *(sys.argv[1:] if argv is None else argv)])
     try:
-        with one_blas_thread():
-            run(a)
+        if a.list:
+            print(list_experiments())
+        else:
+            with one_blas_thread():
+                run(a)
         sys.stdout.flush()
     except ConfigError as e:
         p.error(str(e))
@@ -268,9 +275,23 @@ def main(argv: list[str] | None = None) -> int:
     return 0
 
 
+def interrupt(signum: int, frame: Any) -> NoReturn:
+    """End all processes within two seconds, whatever they wait for. Further signals do nothing."""
+    for number in END_SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
+    end = threading.Timer(2, os._exit, [130])  # workers end with their parent
+    end.daemon = True
+    end.start()
+    raise KeyboardInterrupt
+
+
 def script() -> NoReturn:
-    """Run as a console script: other signals end it like Ctrl-C."""
-    for name in ("SIGTERM", "SIGHUP"):
-        if hasattr(signal, name):
-            signal.signal(getattr(signal, name), interrupt)
+    """Run as a console script."""
+    os.environ["MPLBACKEND"] = "agg"  # figures only go to files
+    os.environ["PYTHONSAFEPATH"] = "1"  # workers import nothing from the working directory
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+    for number in END_SIGNALS:
+        signal.signal(number, interrupt)
     sys.exit(main())

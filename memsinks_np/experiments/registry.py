@@ -30,41 +30,21 @@ class Info(NamedTuple):
 
 EXPERIMENTS = {
     "headline": Info(
-        "six methods compared: is the memory gone, is the skill kept?", "paper, sections 4, 5", 1.2
+        "six methods: is the memory gone, is the skill kept?", "paper, sections 4, 5", 1.2
     ),
     "fig2": Info("can a memory be cut out of a finished model?", "paper, section 3", 1),
-    "fig3": Info(
-        "gradient masking: everything kept, and the reserved neurons dropped",
-        "paper, section 4",
-        0.1,
-    ),
-    "fig4": Info(
-        "sinks over training, and all methods in one plane of forgetting and cost",
-        "paper, section 5",
-        0.6,
-    ),
+    "fig3": Info("gradient masking, with and without its neurons", "paper, section 4", 0.1),
+    "fig4": Info("sinks over training; forgetting against cost", "paper, section 5", 0.6),
     "fig5": Info("how many sinks are active, model size, wrong IDs", "paper, section 5.3", 2.5),
-    "fig6": Info(
-        "a second story domain, seen only through repeats", "paper, section 5.2", 2, "domains"
-    ),
+    "fig6": Info("a second domain, seen only through repeats", "paper, section 5.2", 2, "domains"),
     "fig7": Info("one sequence shown every 40 steps: the saw-tooth", "paper, section 5.4", 0.5),
-    "controls": Info(
-        "simpler explanations: random sinks, shuffled IDs, placebo, narrow, dropout", "ours", 0.4
-    ),
-    "delete": Info("delete one sequence, five, half: what do the others lose?", "ours", 0.8),
-    "overlap": Info(
-        "pool size, active sinks, shared width: memory and collateral", "NULLs; ours", 0.8
-    ),
-    "relearn": Info(
-        "is what was removed gone or only hidden? unlearning and relearning",
-        "NULLs; section 1",
-        1.5,
-    ),
+    "controls": Info("simpler explanations: random, placebo, narrow, dropout", "ours", 0.4),
+    "delete": Info("delete one sequence, five, half: what do others lose?", "ours", 0.8),
+    "overlap": Info("pool size, active sinks, shared width", "NULLs; ours", 0.8),
+    "relearn": Info("is what was removed gone, or only hidden?", "NULLs; section 1", 1.5),
     "hash": Info("from IDs to masks: the released hash and ours", "App. I; ours", 1.0),
     "optimizer": Info("momentum and weight decay of inactive sinks", "ours", 0.8),
-    "theory": Info(
-        "three theorems, simulated: what they say, where they stop", "paper, App. D, F, H", 0.1
-    ),
+    "theory": Info("three theorems, simulated", "paper, App. D, F, H", 0.1),
     "text": Info("the headline on real text, by characters", "ours", 7, "pydoc"),
 }
 

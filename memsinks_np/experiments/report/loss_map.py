@@ -3,6 +3,7 @@
 There is no script: radio buttons and page.css choose which version is visible.
 """
 
+import unicodedata
 from bisect import bisect
 from html import escape
 from itertools import pairwise
@@ -86,7 +87,7 @@ def legend(entropy: float | None) -> str:
 
 def sequence(m: dict[str, Any], i: int) -> str:
     """Return one sequence in every version, its sinks, and the numbers behind the colors."""
-    first, *words = (escape(word.replace("\n", "↵")) for word in m["words"][i])
+    first, *words = (escape(visible(word)) for word in m["words"][i])
     between, versions = m["separator"], []
     for k, (version, losses) in enumerate(m["losses"].items()):
         row = losses[i]
@@ -102,6 +103,17 @@ def sequence(m: dict[str, Any], i: int) -> str:
     return "".join(versions) + details
 
 
+def visible(word: str) -> str:
+    """Return a word with a picture or the number of each control or direction character."""
+    shown = ""
+    for c in word.replace("\n", "↵"):
+        if unicodedata.category(c) not in ("Cc", "Cf", "Cs", "Zl", "Zp"):
+            shown += c
+        else:
+            shown += chr(0x2400 + ord(c)) if ord(c) < 32 else f"[U+{ord(c):04X}]"
+    return shown
+
+
 def sinks_of(sinks: list[list[int]], i: int) -> str:
     """Return the sinks of a sequence, and which other sequences share some."""
     if not sinks:
@@ -109,9 +121,11 @@ def sinks_of(sinks: list[list[int]], i: int) -> str:
     others = shared(sinks, i)
     text = "No other sequence shares them."
     if others:
-        each = ", ".join(f"{j} ({', '.join(map(str, both))})" for j, both in others.items())
+        each = ", ".join(f"{j} ({', '.join(f'{k:d}' for k in both)})" for j, both in others.items())
         text = f"{len(others)} of the {len(sinks) - 1} other sequences share some: {each}."
-    own_sinks = f"{len(sinks[i])} sinks, the same in every layer: {', '.join(map(str, sinks[i]))}."
+    own_sinks = (
+        f"{len(sinks[i])} sinks, the same in every layer: {', '.join(f'{k:d}' for k in sinks[i])}."
+    )
     return f"<p>{own_sinks}</p><p>{text}</p>"
 
 
@@ -126,7 +140,7 @@ def numbers(m: dict[str, Any], i: int) -> str:
     """Return a table of the losses of one sequence."""
     columns = [losses[i] for losses in m["losses"].values()]
     rows = [
-        [word.replace("\n", "↵").replace(" ", "␣"), *(number(x, 2) for x in row)]
+        [visible(word).replace(" ", "␣"), *(number(x, 2) for x in row)]
         for word, *row in zip(m["words"][i][1:], *columns, strict=True)
     ]
     header = ["word" if m["separator"] else "character", *m["losses"]]

@@ -34,8 +34,7 @@ def report_page(out: Path) -> str:
         if path.exists():
             links += f'<li><a href="#{name}-map">its loss heat map</a></li>'
             error = error_section(f"{name}-map", f"Loss heat map of {name}", path)
-            draw_map: Callable[[], str] = lambda path=path, name=name: map_section(read(path), name)
-            sections += section_or_error(draw_map, error)
+            sections += section_or_error(partial(map_of, path, name), error)
     return f"""<!doctype html>
 <html lang="en">
 <head>
@@ -80,6 +79,11 @@ def read(path: Path) -> Any:
     return json.loads(path.read_text(encoding="utf-8"))
 
 
+def map_of(path: Path, name: str) -> str:
+    """Return the section with an experiment's loss heat map."""
+    return map_section(read(path), name)
+
+
 def claims_held(folder: Path) -> str:
     """Return how many of an experiment's claims hold, or "--quick"."""
     holds = [Claim(**c).holds for c in read(folder / "claims.json")]
@@ -93,7 +97,7 @@ def section(folder: Path, name: str) -> str:
     claims = [Claim(**c) for c in read(folder / "claims.json")]
     numbers = (folder / "numbers.md").read_text(encoding="utf-8")
     image = base64.b64encode((folder / f"{name}.svg").read_bytes()).decode()
-    seeds = f"{config['seeds']} seed" + ("s" if config["seeds"] != 1 else "")
+    seeds = f"{config['seeds']:d} seed" + ("s" if config["seeds"] != 1 else "")
     alt = f"Figure of {name}: {info.what} The table below says what it shows."
     settings = escape(json.dumps(config, indent=1))
     return f"""<section id="{name}">

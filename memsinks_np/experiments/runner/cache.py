@@ -3,8 +3,8 @@
 import hashlib
 import json
 from collections.abc import Callable
-from dataclasses import asdict, is_dataclass
-from functools import lru_cache, partial
+from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -34,13 +34,15 @@ class Job(NamedTuple):
         return f"{self.method.name} seed {self.settings.train.seed}"
 
 
-@lru_cache
 def source_hash() -> str:
     """Return a hash of the package's source and NumPy's version: older results are not reused."""
     digest = hashlib.sha256(np.__version__.encode())
     for path in sorted(PACKAGE.rglob("*.py")):
         digest.update(path.read_bytes())
     return digest.hexdigest()[:16]
+
+
+SOURCE_HASH = source_hash()  # taken at import: a later edit is not what this process runs
 
 
 def text_hash(corpus: str) -> str:
@@ -51,10 +53,10 @@ def text_hash(corpus: str) -> str:
 
 def fingerprint(job: Job) -> dict[str, Any]:
     """Return everything that a trained model depends on; the method's name is not part of it."""
-    made = {
+    made: dict[str, Any] = {
         "method": asdict(job.method),
         "settings": asdict(job.settings),
-        "source": source_hash(),
+        "source": SOURCE_HASH,
         "text": text_hash(job.settings.data.corpus),
     }
     del made["method"]["name"], made["settings"]["data"]["corpus"]  # the text counts, not its path
@@ -63,8 +65,9 @@ def fingerprint(job: Job) -> dict[str, Any]:
 
 
 def key_of(value: Any) -> str:
-    """Return a short hash of JSON data."""
-    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:20]
+    """Return a short hash of JSON data and dataclasses."""
+    text = json.dumps(value, sort_keys=True, default=asdict)
+    return hashlib.sha256(text.encode()).hexdigest()[:20]
 
 
 def model_path(cache: Path, made: dict[str, Any]) -> Path:
@@ -76,8 +79,7 @@ def result_path(cache: Path, job: Job, made: dict[str, Any]) -> Path:
     """Return where the result of the job's measurement is stored."""
     measure = job.measure if isinstance(job.measure, partial) else partial(job.measure)
     name = f"{measure.func.__module__}.{measure.func.__qualname__}"
-    kwargs = {k: asdict(v) if is_dataclass(v) else v for k, v in measure.keywords.items()}
-    what = [name, measure.args, kwargs]
+    what = [name, measure.args, measure.keywords]
     return model_path(cache, made).with_suffix(f".{key_of(what)[:12]}.json")
 
 
@@ -119,6 +121,7 @@ def train_cached(
     if path.exists() and not fresh:
         return load_model(path, job, made, corpus)
     model = train(job.method, job.settings, corpus, on_step, threads)
+    check_fingerprint(job, made)
     npz.save(path, model.params, {"made": made, "history": model.history})
     return model
 

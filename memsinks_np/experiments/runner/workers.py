@@ -1,19 +1,28 @@
-"""Run functions in processes of this machine, or on the workers of a dask cluster."""
+"""Call a function many times: in processes of this machine, or on a dask cluster."""
 
-import concurrent.futures as futures
+import concurrent.futures
 import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+import time
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from itertools import islice
+from multiprocessing.connection import wait
 from typing import Any
-
-from tqdm import tqdm
 
 from memsinks_np.config import ConfigError
 
-Submit = Callable[..., futures.Future[Any]]
+POLL = 0.2  # seconds
+PATIENCE = 60  # seconds without any worker on the cluster
+END_SIGNALS = [getattr(signal, s) for s in ("SIGINT", "SIGHUP", "SIGTERM") if hasattr(signal, s)]
+SAVED = "finished runs are saved, run the same command again"
+
+
+class WorkerDied(RuntimeError):
+    """Raised when a worker was killed or could not start."""
 
 
 def n_cores() -> int:
@@ -23,22 +32,31 @@ def n_cores() -> int:
     return os.cpu_count() or 1
 
 
-steps_done: Any = None  # a counter shared by the workers of this machine
-
-
-def start_worker(counter: Any) -> None:
-    """Prepare a worker: share the counter, leave Ctrl-C to the parent, end when the parent does."""
-    global steps_done
-    steps_done = counter
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=end_with_parent, daemon=True).start()
+steps_done: Any = [0]  # training steps: one number per worker, shared with the parent
+worker_number = 0
 
 
 def count_step(step: int, loss: float) -> None:
     """Count a training step for the parent's progress bar."""
-    if steps_done is not None:
-        with steps_done.get_lock():
-            steps_done.value += 1
+    steps_done[worker_number] += 1
+
+
+def serve(connection: Any, function: Callable[..., Any], shared: Any, number: int) -> None:
+    """Answer calls in a worker until the parent closes the connection or ends."""
+    global steps_done, worker_number
+    steps_done, worker_number = shared, number
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Windows does not hold it back
+    threading.Thread(target=end_with_parent, daemon=True).start()
+    with suppress(EOFError, ConnectionError):
+        while True:
+            arguments = connection.recv()
+            result, error = None, None
+            try:
+                result = function(*arguments)
+            except Exception as e:
+                e.add_note(f"In a worker:\n{traceback.format_exc()}")
+                error = e
+            connection.send((result, error))
 
 
 def end_with_parent() -> None:
@@ -50,44 +68,155 @@ def end_with_parent() -> None:
 
 
 @contextmanager
-def processes(n: int, counter: Any) -> Iterator[Submit]:
-    """Run tasks in n processes. An exception ends them in the middle of their work."""
-    context = multiprocessing.get_context("spawn")
-    pool = futures.ProcessPoolExecutor(n, context, start_worker, (counter,))
+def signals_held() -> Iterator[None]:
+    """Hold back signals while a process starts: an interrupt in the middle would lose track of it.
+
+    The process inherits the mask, so that Ctrl-C on a terminal reaches only the parent.
+    """
+    if os.name != "posix" or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    from multiprocessing.resource_tracker import ensure_running
+
+    ensure_running()  # otherwise the first start would, and unblock SIGINT
+    held: list[int] = []
+    before = {s: signal.signal(s, lambda s, frame: held.append(s)) for s in END_SIGNALS}
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT, signal.SIGHUP])
     try:
-        yield pool.submit
-    except BaseException:
-        pool.shutdown(wait=False, cancel_futures=True)
-        for process in list((pool._processes or {}).values()):
-            process.terminate()
-        raise
+        yield
     finally:
-        pool.shutdown()
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        for s, handler in before.items():
+            signal.signal(s, handler)
+        if held:
+            signal.raise_signal(held[0])
 
 
-@contextmanager
-def cluster(scheduler: str) -> Iterator[Submit]:
-    """Run tasks on a dask cluster. Its workers need this package and the same cache folder."""
-    try:
-        from distributed import Client
-    except ImportError:
-        reason = "--scheduler needs dask; python -m pip install -e '.[cluster]'"
-        raise ConfigError(reason) from None
-    try:
-        client = Client(scheduler, timeout=10)
-    except (OSError, ValueError) as e:
-        reason = f"--scheduler {scheduler}: no answer ({type(e).__name__}); start `dask scheduler`"
-        raise ConfigError(reason) from None
-    with client:
-        yield client.get_executor(pure=False, retries=0).submit
+class Processes:
+    """Worker processes of this machine. Leaving the context ends them: at once after an error."""
+
+    def __init__(self, n: int) -> None:
+        self.n = n
+        self.context = multiprocessing.get_context("spawn")
+        self.steps = self.context.RawArray("q", n)
+        self.workers: dict[Any, Any] = {}  # connection -> process
+
+    def __enter__(self) -> "Processes":
+        return self
+
+    def __exit__(self, error: Any, *_: Any) -> None:
+        for connection, process in self.workers.items():
+            connection.close()
+            if error:
+                process.kill()
+        end = time.monotonic() + (1 if error else 5)
+        for process in self.workers.values():
+            process.join(max(0, end - time.monotonic()))
+            process.kill()
+
+    def run(
+        self,
+        function: Callable[..., Any],
+        calls: Sequence[tuple[Any, ...]],
+        on_steps: Callable[[int], Any],
+    ) -> Iterator[tuple[int, Any]]:
+        """Yield (index of the call, its result) as calls finish. Call once.
+
+        `on_steps` gets the number of training steps so far. Raises WorkerDied, and what a call
+        raises.
+        """
+        left, running = iter(enumerate(calls)), {}
+
+        def send(connection: Any) -> None:
+            for i, arguments in islice(left, 1):
+                connection.send(arguments)
+                running[connection] = i
+
+        try:
+            for number in range(min(self.n, len(calls))):
+                connection = self.start(function, number)
+                send(connection)
+            while running:
+                ready: list[Any] = list(wait(list(running), POLL))
+                for connection in ready:
+                    result, error = connection.recv()
+                    if error:
+                        raise error
+                    i = running.pop(connection)
+                    send(connection)
+                    on_steps(sum(self.steps))
+                    yield i, result
+                on_steps(sum(self.steps))
+        except (EOFError, ConnectionError):
+            raise WorkerDied(self.how_it_died(connection)) from None
+
+    def start(self, function: Callable[..., Any], number: int) -> Any:
+        """Start a worker and return the connection to it."""
+        ours, theirs = self.context.Pipe()
+        arguments = (theirs, function, self.steps, number)
+        process = self.context.Process(target=serve, args=arguments, daemon=True)
+        with signals_held():
+            process.start()
+            self.workers[ours] = process
+        theirs.close()
+        return ours
+
+    def how_it_died(self, connection: Any) -> str:
+        """Return why a worker ended, and what to do."""
+        process = self.workers[connection]
+        process.join(1)
+        if (process.exitcode or 0) < 0:
+            return f"a worker was killed (signal {-process.exitcode}; out of memory?); {SAVED}"
+        return (
+            f"a worker could not start (exit code {process.exitcode}); call run_toy.main from a "
+            'file, under if __name__ == "__main__":'
+        )
 
 
-def as_completed(
-    running: Iterable[futures.Future[Any]], counter: Any, bar: tqdm
-) -> Iterator[futures.Future[Any]]:
-    """Yield futures as they finish, and advance the bar by the counter."""
-    left = set(running)
-    while left:
-        done, left = futures.wait(left, timeout=0.2, return_when=futures.FIRST_COMPLETED)
-        bar.update(counter.value - bar.n)
-        yield from done
+class Cluster:
+    """The workers of a dask cluster. They need this package and the same folders."""
+
+    def __init__(self, scheduler: str) -> None:
+        try:
+            from distributed import Client
+        except ImportError:
+            reason = "--scheduler needs dask; python -m pip install -e '.[cluster]'"
+            raise ConfigError(reason) from None
+        try:
+            self.client = Client(scheduler, timeout=10)
+        except (OSError, ValueError) as e:
+            reason = f"no answer ({type(e).__name__}); start `dask scheduler`"
+            raise ConfigError(f"--scheduler {scheduler}: {reason}") from None
+
+    def __enter__(self) -> "Cluster":
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        self.client.close()
+
+    def run(
+        self,
+        function: Callable[..., Any],
+        calls: Sequence[tuple[Any, ...]],
+        on_steps: Callable[[int], Any],
+    ) -> Iterator[tuple[int, Any]]:
+        """Yield (index of the call, its result) as calls finish. Steps are not counted.
+
+        Raises WorkerDied if a call kills its workers, or if none is left; and what a call raises.
+        """
+        submit = self.client.get_executor(pure=False, retries=0).submit
+        index = {submit(function, *arguments): i for i, arguments in enumerate(calls)}
+        left, waited = set(index), 0
+        while left:
+            done, left = concurrent.futures.wait(left, 1, concurrent.futures.FIRST_COMPLETED)
+            waited = 0 if self.client.scheduler_info()["workers"] else waited + 1
+            if waited > PATIENCE:
+                raise WorkerDied(f"the cluster has had no worker for {PATIENCE} s; {SAVED}")
+            for future in done:
+                try:
+                    result = future.result()
+                except Exception as e:
+                    if type(e).__name__ in ("KilledWorker", "CancelledError"):
+                        raise WorkerDied(f"a worker of the cluster was killed; {SAVED}") from None
+                    raise
+                yield index[future], result
