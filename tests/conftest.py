@@ -1,15 +1,15 @@
-"""What several files of tests share."""
+"""Fixtures that several test files share."""
 
 import pytest
 
-import run_toy
 from commands import bytes_of, run
+from memsinks_np.experiments import cli
 
 
 @pytest.fixture(scope="session")
-def whole(tmp_path_factory):
-    """What comes out when nothing happens."""
-    out = tmp_path_factory.mktemp("whole")
+def undisturbed(tmp_path_factory):
+    """The bytes that a run writes when nothing happens to it."""
+    out = tmp_path_factory.mktemp("undisturbed")
     done = run(out)
     assert done.returncode == 0, done.stderr
     return bytes_of(out)
@@ -17,9 +17,8 @@ def whole(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def out(tmp_path_factory):
-    """Two experiments' results."""
+    """A folder with the results of two experiments."""
     folder = tmp_path_factory.mktemp("runs")
-    assert (
-        run_toy.main(["headline", "theory", "--quick", "--steps", "3", "--out", str(folder)]) == 0
-    )
+    argv = ["headline", "theory", "--quick", "--steps", "3", "--out", str(folder)]
+    assert cli.main(argv) == 0
     return folder

@@ -1,4 +1,4 @@
-"""Runs of the command in processes of their own, for tests of what ends or disturbs them."""
+"""Run the command in processes of its own."""
 
 import signal
 import subprocess
@@ -6,67 +6,58 @@ import sys
 import time
 from pathlib import Path
 
-ROOT = Path(__file__).parent.parent
-RESULTS = [
-    "config.json",
-    "headline.png",
-    "headline.svg",
-    "history.csv",
-    "result.json",
-    "samples.txt",
-    "summary.json",
-]
+ROOT = Path(__file__).parents[2]
+FILES = ["claims.json", "config.json", "headline.png", "headline.svg", "history.csv"]
+FILES += ["loss_map.json", "numbers.md", "result.json", "samples.txt"]
 
 
 def command(out, *more):
-    return [
-        sys.executable,
-        str(ROOT / "run_toy.py"),
-        "--quick",
-        "--workers",
-        "1",
-        "--out",
-        str(out),
-        *more,
-    ]
+    """Return the words of a quick run with one worker."""
+    flags = ["--quick", "--workers", "1", "--out", str(out)]
+    return [sys.executable, str(ROOT / "run_toy.py"), *flags, *more]
 
 
 def run(out, *more, **options):
-    return subprocess.run(
-        command(out, *more), capture_output=True, text=True, check=False, **options
-    )
+    """Run the command and return how it ended."""
+    options = {"capture_output": True, "text": True, "check": False} | options
+    return subprocess.run(command(out, *more), **options)
+
+
+def run_script(path, code, *argv, **options):
+    """Write a script, run it and return how it ended."""
+    path.write_text(code)
+    options = {"capture_output": True, "text": True, "check": False, "timeout": 60} | options
+    return subprocess.run([sys.executable, str(path), *map(str, argv)], **options)
 
 
 def start(out, *more, **options):
-    """A run in a process group of its own, interruptible even where the tests' own process ignores Ctrl-C."""
-    before = signal.signal(signal.SIGINT, signal.SIG_DFL)
-    pipes = {
-        "stdout": subprocess.PIPE,
-        "stderr": subprocess.PIPE,
-        "text": True,
-        "start_new_session": True,
-    }
+    """Start the command in a process group of its own, which Ctrl-C can interrupt."""
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    before = signal.signal(signal.SIGINT, signal.SIG_DFL)  # children inherit an ignored signal
     try:
-        return subprocess.Popen(command(out, *more), **{**pipes, **options})
+        return subprocess.Popen(command(out, *more), start_new_session=True, **pipes | options)
     finally:
         signal.signal(signal.SIGINT, before)
 
 
 def wait_for(condition, seconds=60):
+    """Wait until a condition is true; fail after some seconds."""
     end = time.perf_counter() + seconds
     while not condition():
-        assert time.perf_counter() < end, "waited in vain"
+        assert time.perf_counter() < end, f"not true after {seconds} s"
         time.sleep(0.01)
 
 
 def bytes_of(out):
-    return {name: (out / "headline" / name).read_bytes() for name in RESULTS}
+    """Return the content of all files of the headline's results."""
+    folder = out / "headline"
+    assert sorted(path.name for path in folder.iterdir()) == FILES
+    return {name: (folder / name).read_bytes() for name in FILES}
 
 
 def group(pgid):
-    """The processes of a group that still run."""
-    listed = subprocess.run(
-        ["ps", "-eo", "pgid=,stat=,args="], capture_output=True, text=True, check=True
-    ).stdout
-    rows = [line.split(None, 2) for line in listed.splitlines()]
-    return [args for of, stat, args in rows if int(of) == pgid and not stat.startswith("Z")]
+    """Return {process ID: command line} of the processes of a group that still run."""
+    ps = ["ps", "-eo", "pid=,pgid=,stat=,args="]
+    listed = subprocess.run(ps, capture_output=True, text=True, check=True).stdout
+    rows = [line.split(None, 3) for line in listed.splitlines()]
+    return {int(p): args for p, of, stat, args in rows if int(of) == pgid and stat[0] != "Z"}

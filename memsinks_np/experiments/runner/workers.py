@@ -168,8 +168,8 @@ class Processes:
         if (process.exitcode or 0) < 0:
             return f"a worker was killed (signal {-process.exitcode}; out of memory?); {SAVED}"
         return (
-            f"a worker could not start (exit code {process.exitcode}); call run_toy.main from a "
-            'file, under if __name__ == "__main__":'
+            f"a worker could not start (exit code {process.exitcode}); a script that calls main "
+            'needs if __name__ == "__main__":'
         )
 
 
