@@ -1,4 +1,4 @@
-"""Graders of page 03, attention backwards: each takes your answer and says "right" or "not yet" with a hint."""
+"""Exercises of page 03: run attention backwards."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -7,127 +7,100 @@ import numpy as np
 
 from memsinks_np import ops
 from memsinks_np._internal.backend import to_device
-from memsinks_np.gradcheck import Case, check
-from tutorials.graders import graded, verdict
+from memsinks_np.gradcheck import Case
+from tutorials.graders import grader, require_shapes, verdict, wrong_gradients
 
-T, C = 5, 6  # the tiny world's
+T = 5  # positions of the tiny sequences
+CAUSAL = np.triu(np.full((T, T), -np.inf), k=1)
 
 
-@graded
+@grader
 def check_signs(signs: Sequence[int]) -> str:
-    """Exercise 1: the signs of ds for p = (0.7, 0.2, 0.1) and dp = (3, 2, 1), three of +1, 0, -1."""
+    """Grade the signs of ds for p = (0.7, 0.2, 0.1) and dp = (3, 2, 1): three of +1, 0, -1."""
     p, dp = np.array([0.7, 0.2, 0.1]), np.array([3.0, 2.0, 1.0])
     ds, answer = np.sign(ops.softmax_backward(np, dp, p)), np.asarray(signs)
     hint = "compare each entry of dp with the average of dp under p, not with 0"
     if answer.shape != ds.shape or not np.isin(answer, (-1, 0, 1)).all():
         hint = "give three signs, each +1, 0 or -1"
     elif len(set(answer.tolist())) == 1:
-        hint = "a row of ds sums to zero, so its signs cannot all be equal unless all are 0; dp is not constant here"
-    ok = np.array_equal(answer, ds)
-    return verdict(
-        ok, "a score falls where its dp is above the average, even if every dp is positive", hint
-    )
+        hint = "a row of ds sums to zero, and here dp is not constant: the signs cannot be equal"
+    praise = "ds is positive where dp is above its average, even if every dp is positive"
+    return verdict(np.array_equal(answer, ds), praise, hint)
 
 
-def shared_case(backward: Callable[..., Any]) -> Case:
-    """Attention whose three heads read one and the same key and value, as a pair to check."""
+@grader
+def check_shared_keys(backward: Callable[..., Any]) -> str:
+    """Grade backward(dy, cache) -> dq, dk, dv, with k and v (B,1,T,K) shared by all heads."""
     rng = np.random.default_rng(0)
-    attn_mask = np.triu(np.full((T, T), -np.inf), k=1)
     shapes = {"q": (2, 3, T, 4), "k": (2, 1, T, 4), "v": (2, 1, T, 4)}
     inputs = {name: rng.standard_normal(shape) for name, shape in shapes.items()}
-    return Case(
+    y, cache = ops.attention_forward(np, *inputs.values(), CAUSAL)
+    remark = "a gradient has the shape of its array"
+    require_shapes(backward(np.ones_like(y), cache), inputs, remark)
+    case = Case(
         "shared keys",
-        lambda xp, q, k, v: ops.attention_forward(xp, q, k, v, to_device(xp, attn_mask)),
+        lambda xp, q, k, v: ops.attention_forward(xp, q, k, v, to_device(xp, CAUSAL)),
         lambda xp, dy, cache: backward(dy, cache),
         inputs,
     )
-
-
-@graded
-def check_shared_keys(backward: Callable[..., Any]) -> str:
-    """Exercise 2: backward(dy, cache) -> dq, dk, dv for k and v of shape (B,1,T,K), which all heads share."""
-    case = shared_case(backward)
-    y, cache = case.forward(np, *case.inputs.values())
-    got = backward(np.ones_like(y), cache)
-    if not isinstance(got, tuple | list) or len(got) != 3:
-        return verdict(False, "", "return three gradients: dq, dk, dv")
-    for (name, z), dz in zip(case.inputs.items(), got, strict=True):
-        if np.shape(dz) != z.shape:
-            hint = f"d{name} has shape {np.shape(dz)} and {name} has {z.shape}; a gradient has the shape of its array"
-            return verdict(False, "", hint)
-    wrong = [f.input for f in check(case) if not f.ok]
-    hint = f"the shapes fit, but d{wrong[0]} is not what a nudge measures; " if wrong else ""
+    wrong = list(wrong_gradients(case))
+    hint = "three heads read this array: what happens to gradients at a fork?"
     if "q" in wrong:
-        hint += "each head has its own q, so dq comes from ops.attention_backward as it is"
-    else:
-        hint += "three heads read this array: what happens to gradients at a fork?"
-    return verdict(
-        not wrong, "three heads read one key, so its gradient collects from all three", hint
-    )
+        hint = "each head has its own q, so dq comes from ops.attention_backward as it is"
+    hint = f"the shapes fit, but {', '.join(f'd{name}' for name in wrong)} differs; {hint}"
+    return verdict(not wrong, "three heads read one key, so its gradient sums over them", hint)
 
 
-def attends() -> list[tuple[str, bool, Callable[[Any], Any]]]:
-    """Functions (1,5,6) -> (1,5,6), what is to be said about each, and whether it is causal."""
-    causal = np.triu(np.full((T, T), -np.inf), k=1)
-    ahead = np.triu(np.full((T, T), -np.inf), k=2)
-    first, last, far = causal.copy(), causal.copy(), causal.copy()
-    first[0, 1] = last[T - 2, T - 1] = far[0, T - 1] = 0.0
-
-    def attend(attn_mask: Any) -> Callable[[Any], Any]:
-        return lambda x: ops.attention_forward(np, x, x, x, attn_mask)[0]
-
-    def one_channel(x: Any) -> Any:
-        y = attend(causal)(x)
-        y[:, :-1, 2] += x[:, 1:, 2]
-        return y
-
-    return [
-        (
-            "it refuses causal attention: a later word may change its own place, and every place after it",
-            True,
-            attend(causal),
-        ),
-        (
-            "it refuses a sum over all words so far, which looks at nothing later",
-            True,
-            lambda x: np.cumsum(x, axis=1),
-        ),
-        ("it accepts an attention that looks everywhere", False, attend(np.zeros((T, T)))),
-        ("it accepts an attention that looks one word ahead", False, attend(ahead)),
-        (
-            "it accepts one in which only word 0 sees word 1: change every word in turn",
-            False,
-            attend(first),
-        ),
-        (
-            "it accepts one in which only the last word leaks, into the place before it",
-            False,
-            attend(last),
-        ),
-        (
-            "it accepts one in which word 0 sees only the last: compare all places before the word",
-            False,
-            attend(far),
-        ),
-        (
-            "it accepts a leak in channel 2 alone: change and compare whole words",
-            False,
-            one_channel,
-        ),
-        (
-            "it accepts a leak of one part in a million: compare exactly",
-            False,
-            lambda x: x + 1e-6 * x.sum(axis=1, keepdims=True),
-        ),
-    ]
+def attention_with(*visible: tuple[int, int]) -> Callable[[Any], Any]:
+    """Return causal attention in which further (query, key) positions are visible."""
+    attn_mask = CAUSAL.copy()
+    for position in visible:
+        attn_mask[position] = 0.0
+    return lambda x: ops.attention_forward(np, x, x, x, attn_mask)[0]
 
 
-@graded
+def leaks_one_channel(x: Any) -> Any:
+    """Return causal attention, plus channel 2 of the next word."""
+    y = attention_with()(x)
+    y[:, :-1, 2] += x[:, 1:, 2]
+    return y
+
+
+CAUSAL_FUNCTIONS: dict[str, Callable[[Any], Any]] = {  # hint -> function
+    "it rejects causal attention: a later word may change its own position and all after it": (
+        attention_with()
+    ),
+    "it rejects a sum over all words so far, which uses nothing later": (
+        lambda x: np.cumsum(x, axis=1)
+    ),
+}
+LEAKING_FUNCTIONS: dict[str, Callable[[Any], Any]] = {
+    "it accepts an attention that looks everywhere": attention_with(
+        *((i, j) for i in range(T) for j in range(T))
+    ),
+    "it accepts an attention that looks one word ahead": attention_with(
+        *((i, i + 1) for i in range(T - 1))
+    ),
+    "it accepts one in which only word 0 sees word 1: change every word in turn": (
+        attention_with((0, 1))
+    ),
+    "it accepts one in which only the last word leaks, into the position before it": (
+        attention_with((T - 2, T - 1))
+    ),
+    "it accepts one in which word 0 sees only the last: compare all positions before the word": (
+        attention_with((0, T - 1))
+    ),
+    "it accepts a leak in channel 2 alone: change and compare whole words": leaks_one_channel,
+    "it accepts a leak of one part in a million: compare exactly": (
+        lambda x: x + 1e-6 * x.sum(axis=1, keepdims=True)
+    ),
+}
+
+
+@grader
 def check_causality_test(is_causal: Callable[[Callable[[Any], Any]], bool]) -> str:
-    """Exercise 3: is_causal(attend) -> bool, for any function attend of (1,5,6) arrays."""
-    wrong = [said for said, truth, attend in attends() if bool(is_causal(attend)) != truth]
-    return verdict(
-        not wrong,
-        "your test passes what is causal and catches every leak",
-        wrong[0] if wrong else "",
-    )
+    """Grade is_causal(attend) -> bool, for any function attend of (1,5,6) arrays."""
+    hints = [hint for hint, attend in CAUSAL_FUNCTIONS.items() if not is_causal(attend)]
+    hints += [hint for hint, attend in LEAKING_FUNCTIONS.items() if is_causal(attend)]
+    praise = "your test accepts causal functions and detects every leak"
+    return verdict(not hints, praise, (hints or [""])[0])

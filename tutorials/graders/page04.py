@@ -1,4 +1,4 @@
-"""Graders of page 04, a transformer: each takes your answer and says "right" or "not yet" with a hint."""
+"""Exercises of page 04: assemble a transformer that carries its own backward."""
 
 from collections.abc import Callable
 from math import log
@@ -7,90 +7,69 @@ from typing import Any
 import numpy as np
 
 from memsinks_np import ops
-from memsinks_np.gradcheck import Case, check
-from tutorials.graders import graded, verdict
+from memsinks_np.gradcheck import Case
+from tutorials.graders import grade_number, grader, require_shapes, verdict, wrong_gradients
 
 THREE = ("the cat sat on the mat", "the dog ran to the cat", "the dog sat on the mat")
 
 
-def floor_of(sentences: tuple[str, ...]) -> float:
-    """The lowest mean loss, in nats per word, of a model that knows the sentences and sees only the words so far."""
+def entropy_of(sentences: tuple[str, ...]) -> float:
+    """Return the lowest mean loss, in nats per word, of a model that sees only the words so far."""
     words = [s.split() for s in sentences]
     pairs = [(tuple(w[:t]), w[t]) for w in words for t in range(1, len(w))]
     contexts = [context for context, _ in pairs]
     return -sum(log(pairs.count(pair) / contexts.count(pair[0])) for pair in pairs) / len(pairs)
 
 
-@graded
-def check_floor(nats: float) -> str:
-    """Exercise 1: the floor of the three sentences, in nats per word, to three digits."""
-    floor = floor_of(THREE)
+@grader
+def check_entropy(nats: float) -> str:
+    """Grade the entropy floor of the three sentences, in nats per word, to three digits."""
+    entropy = entropy_of(THREE)
     n = sum(len(s.split()) - 1 for s in THREE)
-    hints = (
-        (
-            0.0,
-            "two of the beginnings have more than one continuation, and no model can know which one comes",
-        ),
-        (
-            floor_of(THREE[:2]),
-            "that is the floor of two sentences; the third changes the odds after `the`, and adds a second doubt",
-        ),
-        (floor * n, "that is the sum; the loss is the mean over all words to be predicted"),
-        (
-            floor * n / 18,
-            "the first word of a sentence is only read: 5 words of each are predicted",
-        ),
-        (floor / log(2), "that is in bits; nats use the natural logarithm"),
-    )
-    near = [hint for value, hint in hints if abs(nats - value) < 1e-3]
-    hint = (
-        near[0]
-        if near
-        else "list the beginnings that two sentences share, and how often each continuation follows"
-    )
-    return verdict(
-        abs(nats - floor) < 1e-3, "two beginnings cost something, all other words nothing", hint
-    )
+    mistakes = {
+        0.0: "two of the beginnings have more than one continuation; no model can predict which",
+        entropy_of(THREE[:2]): "that is the entropy of two sentences; the third changes the odds "
+        "after `the`, and adds a second uncertain word",
+        entropy * n: "that is the sum; the loss is the mean over all words to be predicted",
+        entropy
+        * n
+        / 18: "the first word of a sentence is only read: 5 words of each are predicted",
+        entropy / log(2): "that is in bits; nats use the natural logarithm",
+    }
+    hint = "list the beginnings that sentences share, and how often each continuation follows"
+    praise = "two beginnings cost something, all other words nothing"
+    return grade_number(nats, entropy, praise, mistakes, hint, tol=1e-3)
 
 
 def tied_mlp_forward(xp: Any, x: Any, W: Any) -> tuple[Any, Any]:  # (B,T,C), (C,G) -> (B,T,C)
-    """y = gelu(x W) W^T: one weight, used on the way in and on the way out."""
+    """Return y = gelu(x W) W^T: one weight, used on the way in and on the way out."""
     pre, c_in = ops.linear_forward(xp, x, W)
     post, c_act = ops.gelu_forward(xp, pre)
     y, c_out = ops.linear_forward(xp, post, W.T)
     return y, (c_in, c_act, c_out)
 
 
-@graded
+@grader
 def check_tied_mlp(backward: Callable[..., Any]) -> str:
-    """Exercise 2: backward(xp, dy, cache) -> dx, dW for `tied_mlp_forward`."""
+    """Grade backward(xp, dy, cache) -> dx, dW of `tied_mlp_forward`."""
     rng = np.random.default_rng(0)
-    x, W = rng.standard_normal((2, 5, 6)), rng.standard_normal((6, 4))
-    y, cache = tied_mlp_forward(np, x, W)
-    got = backward(np, np.ones_like(y), cache)
-    if not isinstance(got, tuple | list) or len(got) != 2:
-        return verdict(False, "", "return two gradients: dx and dW")
-    for name, z, dz in (("x", x, got[0]), ("W", W, got[1])):
-        if np.shape(dz) != z.shape:
-            hint = f"d{name} has shape {np.shape(dz)} and {name} has {z.shape}; which of its uses is transposed?"
-            return verdict(False, "", hint)
-    wrong = [
-        f.input
-        for f in check(Case("tied MLP", tied_mlp_forward, backward, {"x": x, "W": W}))
-        if not f.ok
-    ]
-    hint = "W is used twice: follow dy through both uses, and add what each of them sends"
-    if wrong == ["x"] or len(wrong) == 2:
-        hint = "dx is off: go backwards through W^T, then gelu, then W"
-    return verdict(not wrong, "used twice, so it collects twice", hint)
+    inputs = {"x": rng.standard_normal((2, 5, 6)), "W": rng.standard_normal((6, 4))}
+    y, cache = tied_mlp_forward(np, *inputs.values())
+    grads = backward(np, np.ones_like(y), cache)
+    require_shapes(grads, inputs, "which of its uses is transposed?")
+    wrong = wrong_gradients(Case("tied MLP", tied_mlp_forward, backward, inputs))
+    hint = "W is used twice: follow dy through both uses, and add their gradients"
+    if "x" in wrong:
+        hint = "dx is wrong: go backwards through W^T, then gelu, then W"
+    return verdict(not wrong, "W is used twice, so its gradients add", hint)
 
 
-@graded
-def check_below_the_floor(sign: int) -> str:
-    """Exercise 3: the sign of (loss with the own sinks on, trained as the page does) minus the floor."""
-    hint = "the floor holds for whoever sees only the words so far; does the choice of sinks say anything more?"
+@grader
+def check_below_entropy(sign: int) -> str:
+    """Grade the sign of (last loss with own sinks active) minus the entropy: +1, 0 or -1."""
+    hint = "the entropy is the limit for a model that sees only the words so far; "
+    hint += "does the choice of sinks carry anything more?"
     if sign not in (-1, 0, 1):
         hint = "give a sign: +1 (stays above), 0 (ends at it) or -1 (falls below)"
-    return verdict(
-        sign == -1, "the sinks that are on tell the two sequences apart before the first word", hint
-    )
+    praise = "the active sinks distinguish the two sequences before the first word"
+    return verdict(sign == -1, praise, hint)
