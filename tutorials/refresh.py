@@ -1,4 +1,4 @@
-"""Run tutorial pages top to bottom, redraw their figures, rewrite what they print, and the index's table of pages.
+"""Run tutorial pages, redraw their figures, and rewrite their outputs and the index's table.
 
 examples:
   python tutorials/refresh.py          every page
@@ -23,7 +23,7 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
 HERE = Path(__file__).resolve().parent
-# a ```python fence, and the ```text fence (or ```text nats, for losses) that stands directly under it
+# a ```python fence, and directly under it the ```text fence (for losses, ```text nats) of its output
 CELL = re.compile(
     r"^```python\n(?P<code>.*?)^```$(?:\n\s*^```text(?P<kind>[^\n]*)\n(?P<shown>.*?)^```$)?",
     re.MULTILINE | re.DOTALL,
@@ -32,20 +32,18 @@ IMAGE = re.compile(r"!\[(?P<alt>[^\]]*)\]\((?P<path>figures/[^)]+)\)")
 
 
 def pages() -> list[Path]:
-    """The numbered pages in their order."""
+    """Return the numbered pages in their order."""
     return sorted(HERE.glob("[0-9]*.md"))
 
 
 def run(page: Path, folder: Path) -> list[str]:
-    """Run a page's cells in one scope; what each of them prints.  Its figures land in `folder`/figures.
+    """Run a page's cells in one scope; return what each prints. Figures go to `folder`/figures.
 
-    The cells keep the page's line numbers, so that a traceback points into the page.  Warnings are errors.  BLAS has
-    one thread, which on small models is faster than two and rounds alike on every machine.
-    Model methods come from MEMSINKS_CACHE, by default runs/cache of this repository.
+    The cells keep the page's line numbers, so that a traceback points into the page. Warnings are
+    errors. BLAS has one thread: faster on small models, and the same rounding on every machine.
+    Trained models come from MEMSINKS_CACHE, by default runs/cache of this repository.
     """
-    from memsinks_np._internal.blas import (
-        one_blas_thread,  # once main has put this repository on the path
-    )
+    from memsinks_np._internal.blas import one_blas_thread  # once main has set the path
 
     text = page.read_text(encoding="utf-8")
     (folder / "figures").mkdir()
@@ -69,72 +67,66 @@ def run(page: Path, folder: Path) -> list[str]:
     return printed
 
 
-def rewritten(text: str, printed: list[str]) -> str:
-    """The page with a text fence under every cell that printed something, and under no other."""
+def with_outputs(text: str, printed: list[str]) -> str:
+    """Return the page with a text fence under each cell that printed something, and no other."""
     outputs = iter(printed)
 
     def cell_with_output(cell: re.Match[str]) -> str:
-        output = next(outputs)
-        code = f"```python\n{cell['code']}```"
-        return (
-            f"{code}\n\n```text{cell['kind'] or ''}\n{output.rstrip()}\n```"
-            if output.strip()
-            else code
-        )
+        code, output = f"```python\n{cell['code']}```", next(outputs).rstrip()
+        return f"{code}\n\n```text{cell['kind'] or ''}\n{output}\n```" if output.strip() else code
 
     return CELL.sub(cell_with_output, text)
 
 
 def refresh(page: Path) -> None:
+    """Run a page, then write its figures and its outputs."""
     from memsinks_np._internal.files import write_atomic
 
     with tempfile.TemporaryDirectory() as name:
         printed = run(page, Path(name))
         for figure in sorted(Path(name, "figures").iterdir()):
             write_atomic(HERE / "figures" / figure.name, figure.read_bytes())
-    write_atomic(page, rewritten(page.read_text(encoding="utf-8"), printed))
+    write_atomic(page, with_outputs(page.read_text(encoding="utf-8"), printed))
 
 
-def ladder() -> str:
-    """The table of all pages: first figure, title, what you'll do (a page's first paragraph)."""
+def table_of_pages() -> str:
+    """Return the table of pages: first figure, title, and "what you'll do" (first paragraph)."""
     rows = ["| | |", "|---|---|"]
     for page in pages():
-        title, what, *_ = page.read_text(encoding="utf-8").split("\n\n")
-        what = re.sub(
-            r"^\*+what you.ll do[:.]?\*+[:.]?\s*", "", " ".join(what.split()), flags=re.IGNORECASE
-        )
-        image = IMAGE.search(page.read_text(encoding="utf-8"))
-        alt = f"First figure of page {page.name[:2]}"
-        picture = (
-            f'[<img src="{image["path"]}" width="300" alt="{alt}">]({page.name})' if image else ""
-        )
-        rows.append(
-            f"| {picture} | **[{title.removeprefix('# ')}]({page.name})**<br>{what[0].upper()}{what[1:]} |"
-        )
+        text = page.read_text(encoding="utf-8")
+        title, what, *_ = text.split("\n\n")
+        what = " ".join(what.split()).removeprefix("*What you'll do:* ")
+        picture = ""
+        if image := IMAGE.search(text):
+            alt = f"First figure of page {page.name[:2]}"
+            thumbnail = f'<img src="{image["path"]}" width="300" alt="{alt}">'
+            picture = f"[{thumbnail}]({page.name})"
+        link = f"**[{title.removeprefix('# ')}]({page.name})**"
+        rows.append(f"| {picture} | {link}<br>{what[0].upper()}{what[1:]} |")
     return "\n".join(rows)
 
 
 def refresh_index(index: Path) -> None:
-    """Write the ladder between its two marks."""
+    """Write the table of pages between its two marks."""
     from memsinks_np._internal.files import write_atomic
 
-    above, mark, rest = index.read_text(encoding="utf-8").partition("<!-- ladder -->\n")
-    below = rest[rest.index("\n<!-- /ladder -->") :]
-    write_atomic(index, above + mark + ladder() + below)
+    above, mark, rest = index.read_text(encoding="utf-8").partition("<!-- pages -->\n")
+    below = rest[rest.index("\n<!-- /pages -->") :]
+    write_atomic(index, above + mark + table_of_pages() + below)
 
 
-def named(name: str) -> Path:
-    """The page of a number (7 or 07) or of a path; ArgumentTypeError where there is none."""
+def page_named(name: str) -> Path:
+    """Return the page with a number (7 or 07) or a path. ArgumentTypeError if there is none."""
     start = f"{int(name):02d}-" if name.isdecimal() else Path(name).name
     found = [page for page in pages() if start and page.name.startswith(start)]
     if len(found) != 1:
-        raise argparse.ArgumentTypeError(
-            f"{name!r} is no page; choose from {', '.join(p.name[:2] for p in pages())}"
-        )
+        numbers = ", ".join(p.name[:2] for p in pages())
+        raise argparse.ArgumentTypeError(f"{name!r} is no page; choose from {numbers}")
     return found[0]
 
 
 def main(argv: list[str] | None = None) -> None:
+    """Refresh the given pages, or all."""
     about, examples = (__doc__ or "").split("\n\n", 1)
     p = argparse.ArgumentParser(
         prog="python tutorials/refresh.py",
@@ -143,9 +135,8 @@ def main(argv: list[str] | None = None) -> None:
         epilog=examples,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    p.add_argument(
-        "pages", nargs="*", type=named, metavar="PAGE", help="numbers of pages (default: all)"
-    )
+    what = "numbers of pages (default: all)"
+    p.add_argument("pages", nargs="*", type=page_named, metavar="PAGE", help=what)
     (HERE / "figures").mkdir(exist_ok=True)
     for page in p.parse_args(argv).pages or pages():
         start = time.perf_counter()

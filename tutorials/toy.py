@@ -1,4 +1,4 @@
-"""Shared by the pages: two tiny sequences and 4 + 7 neurons to follow by eye, and trained models."""
+"""What the pages share: two tiny sequences with 4 + 7 neurons, and trained models."""
 
 import os
 from collections.abc import Sequence

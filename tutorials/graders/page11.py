@@ -28,7 +28,7 @@ def check_half_gone(m: float) -> str:
 
 @grader
 def check_collateral_sign(sign: str) -> str:
-    """Grade the sign of the collateral's change where the pool doubles and A stays: "+", "-", "0"."""
+    """Grade the sign of the collateral's change where only the pool doubles: "+", "-" or "0"."""
     hints = {
         "+": "which fraction of its sinks does another story lose? A/S, and S has grown",
         "0": "as many sinks are erased as before; but how many of them does another story have?",
