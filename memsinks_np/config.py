@@ -33,9 +33,9 @@ def has_type(value: Any, kind: Any) -> bool:
     if kind in (int, float):
         int_like = isinstance(value, int) and not isinstance(value, bool)
         if int_like:
-            return -(1 << 63) <= value < 1 << 63
+            return bool(-(1 << 63) <= value < 1 << 63)
         return kind is float and isinstance(value, float) and math.isfinite(value)
-    return isinstance(value, kind)
+    return bool(isinstance(value, kind))
 
 
 types_of = lru_cache(get_type_hints)

@@ -103,8 +103,9 @@ def extracted(
         "choose at least 1 and 1, at most all in sum",
     )
     truth = tokens[:, n : n + k]
-    right: NDArray[np.bool_] = (likeliest[:, n - 1 : n + k - 1] == truth) | (truth == PADDING)
-    return right.all(axis=1)
+    right = (likeliest[:, n - 1 : n + k - 1] == truth) | (truth == PADDING)
+    every: NDArray[np.bool_] = right.all(axis=1)
+    return every
 
 
 def greedy(
@@ -123,7 +124,7 @@ class BySinks(NamedTuple):
     """One number under each selection of sinks; None where it does not exist."""
 
     own: float | None  # each sequence with the sinks of its ID
-    removed: float | None  # no sinks
+    removed: float  # no sinks
     all: float | None = None  # all sinks, scaled
 
 
@@ -132,7 +133,6 @@ class Evaluation(NamedTuple):
 
     repeated: BySinks  # natural repeated sequences
     heldout: BySinks
-    canary: BySinks
     extraction: BySinks  # fraction of the natural repeated sequences that can be extracted
 
 
@@ -157,27 +157,28 @@ def to_history(rows: list[list[Any]]) -> list[HistoryRow]:
 
 
 def evaluate(params: Params, cfg: ModelConfig, corpus: Corpus) -> Evaluation:
-    """Evaluate each split of a corpus under each selection of sinks.
+    """Evaluate natural repeated and held-out sequences under each selection of sinks.
 
     A model without sinks is the same under every selection, so its numbers are equal.
     """
-    repeated, heldout, n = corpus.repeated, corpus.heldout, corpus.cfg.n_repeated
-    every = all_scaled(cfg.sinks)
-    loss, extraction, canary = [], [], []
-    for selection in (own(cfg.sinks, corpus.repeated_ids), NO_SINKS):
-        nll, likeliest = predict(params, cfg, repeated, selection)
-        loss.append(mean_of(nll[:n]))
-        extraction.append(float(extracted(repeated, likeliest)[:n].mean()))
-        canary.append(mean_of(nll[n:]) if len(nll) > n else None)
+    n = corpus.cfg.n_repeated
+    repeated, heldout = corpus.repeated[:n], corpus.heldout
+    selection, every = own(cfg.sinks, corpus.repeated_ids[:n]), all_scaled(cfg.sinks)
+    nll, likeliest = predict(params, cfg, repeated, selection)
+    nll_removed, likeliest_removed = predict(params, cfg, repeated, NO_SINKS)
     return Evaluation(
-        repeated=BySinks(*loss, mean_loss(params, cfg, repeated[:n], every)),
+        repeated=BySinks(
+            mean_of(nll), mean_of(nll_removed), mean_loss(params, cfg, repeated, every)
+        ),
         heldout=BySinks(
             mean_loss(params, cfg, heldout, own(cfg.sinks, corpus.heldout_ids)),
             mean_loss(params, cfg, heldout, NO_SINKS),
             mean_loss(params, cfg, heldout, every),
         ),
-        canary=BySinks(*canary),
-        extraction=BySinks(*extraction),
+        extraction=BySinks(
+            float(extracted(repeated, likeliest).mean()),
+            float(extracted(repeated, likeliest_removed).mean()),
+        ),
     )
 
 
@@ -246,7 +247,7 @@ def compare(model: Evaluation, standard: Evaluation, retrained: Evaluation) -> C
     gold_gap_closed   (repeated - standard's) / (retrained's - standard's): 1 is "as if never seen"
     heldout_cost      held-out loss minus standard's: what the removal costs
     """
-    gap: Callable[[Evaluation], Any] = lambda e: e.heldout.removed - e.repeated.removed
-    rise: Callable[[Evaluation], Any] = lambda e: e.repeated.removed - standard.repeated.removed
-    cost: Any = model.heldout.removed - standard.heldout.removed
+    gap: Callable[[Evaluation], float] = lambda e: e.heldout.removed - e.repeated.removed
+    rise: Callable[[Evaluation], float] = lambda e: e.repeated.removed - standard.repeated.removed
+    cost = model.heldout.removed - standard.heldout.removed
     return Comparison(1 - gap(model) / gap(standard), rise(model) / rise(retrained), cost)

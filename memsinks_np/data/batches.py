@@ -53,16 +53,10 @@ def make_batch(
     return Batch(tokens[:, :-1], inputs, targets, weights, positions, attn_mask, sinks)
 
 
-def check_tokens(cfg: ModelConfig, tokens: Any) -> Tokens:
+def check_tokens(cfg: ModelConfig, given: Any) -> Tokens:
     """Return (B,T+1) tokens as an array. Raises ConfigError for what the model cannot read."""
-    try:
-        tokens = np.asarray(tokens)
-    except ValueError:
-        raise ConfigError("sequences differ in length; use Corpus.from_sequences or pad") from None
+    tokens: Tokens = validate_ints(given, "tokens")
     require(tokens.ndim == 2, f"the tokens have shape {tokens.shape}; give (B,T+1), rows of tokens")
-    if tokens.dtype.kind not in "iu":
-        first = tokens.ravel()[:1]
-        raise ConfigError(f"tokens must be integers, got {first} ({tokens.dtype}); use int64")
     T, V = tokens.shape[1] - 1, cfg.n_vocab
     require(
         0 < T <= cfg.n_ctx,

@@ -14,7 +14,7 @@ from memsinks_np.config import Method
 from memsinks_np.experiments.methods import Preset, job
 from memsinks_np.experiments.registry import Context, Jobs, Outputs
 from memsinks_np.experiments.report.claims import estimate
-from memsinks_np.metrics import BySinks, Comparison, Deletion, HistoryRow
+from memsinks_np.metrics import BySinks, Deletion, HistoryRow
 from memsinks_np.trained import Model
 
 MAX_DELETIONS = 100  # sequences; deleting each of more takes too long
@@ -34,7 +34,6 @@ class SeedResult:
     seed: int
     repeated: BySinks
     heldout: BySinks
-    canary: BySinks
     extraction: BySinks
     deleted_loss: float | None
     deleted_others_up: float | None
@@ -112,13 +111,13 @@ def compare(outputs: Outputs) -> Result:
     methods: dict[str, list[SeedResult]] = {}
     entropy = []
     for (name, seed), (_, deletion, history, known) in outputs.items():
-        references = [evaluations.get((r, seed)) for r in ("standard", "retrained")]
-        comparison: tuple[float | None, ...] = (None,) * len(Comparison._fields)
-        if None not in references:
-            comparison = metrics.compare(evaluations[name, seed], *references)  # type: ignore[arg-type]
-        row = SeedResult(
-            seed, *evaluations[name, seed], *deletion, *comparison, metrics.to_history(history)
-        )
+        model = evaluations[name, seed]
+        standard, retrained = (evaluations.get((r, seed)) for r in ("standard", "retrained"))
+        comparison: Any = (None, None, None)
+        if standard and retrained:
+            comparison = metrics.compare(model, standard, retrained)
+        rows = metrics.to_history(history)
+        row = SeedResult(seed, *model, *Deletion(*deletion), *comparison, rows)  # type: ignore[call-arg]
         methods.setdefault(name, []).append(row)
         entropy.append(known)
     known_entropy = None not in entropy[0]

@@ -24,7 +24,7 @@ def save(path: Path, params: Params, meta: dict[str, Any]) -> None:
     """Write parameters and metadata, completely or not at all."""
     encoded = np.frombuffer(json.dumps(meta).encode(), np.uint8)
     file = io.BytesIO()
-    np.savez(file, **{META: encoded}, **params)
+    np.savez(file, **{META: encoded}, **params)  # type: ignore[arg-type]
     write_atomic(path, file.getvalue())
 
 

@@ -31,9 +31,7 @@ def check_entropy(nats: float) -> str:
         entropy_of(THREE[:2]): "that is the entropy of two sentences; the third changes the odds "
         "after `the`, and adds a second uncertain word",
         entropy * n: "that is the sum; the loss is the mean over all words to be predicted",
-        entropy
-        * n
-        / 18: "the first word is only read: 5 words of each sentence are predicted",
+        entropy * n / 18: "the first word is only read: 5 words of each sentence are predicted",
         entropy / log(2): "that is in bits; nats use the natural logarithm",
     }
     hint = "list the beginnings that sentences share, and how often each continuation follows"

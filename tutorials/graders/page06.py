@@ -19,9 +19,7 @@ def check_completeness(total: float) -> str:
         "count from there",
         -0.6: "the gates go from closed to open, not the other way",
     }
-    hint = (
-        "the scores sum the slope from all closed to all open; what is the whole rise?"
-    )
+    hint = "the scores sum the slope from all closed to all open; what is the whole rise?"
     praise = "the scores of all neurons add up to the whole rise"
     return grade_number(total, 0.6, praise, mistakes, hint, tol=0.01)
 

@@ -27,8 +27,7 @@ def check_new_story_sign(sign: str) -> str:
 def check_gold_gap(value: float) -> str:
     """Grade the gold-gap closed: standard 0.60 on repeated stories, retrained 0.95, now 0.90."""
     mistakes = {
-        0.90
-        / 0.95: "standard closes 0 of the gap, so measure from its loss, not from zero",
+        0.90 / 0.95: "standard closes 0 of the gap, so measure from its loss, not from zero",
         0.05 / 0.35: "that fraction is still open; which fraction is closed?",
         0.35 / 0.30: "upside down: divide by the whole gap",
     }
