@@ -112,7 +112,7 @@ def test_min_k_is_the_mean_of_the_hardest_tokens():
             m.min_k(nll, fraction)
 
 
-def test_fraction_deleted_is_one_minus_survival_of_each_deletion():
+def test_fraction_deleted_follows_the_density():
     slices = SinkConfig(n_sink=12, n_active=4, scheme="disjoint")
     ids = np.arange(4)  # slices 0, 1, 2 and 0 again
     assert metrics.fraction_deleted(slices, ids, [0]).tolist() == [1, 0, 0, 1]
