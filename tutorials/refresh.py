@@ -23,7 +23,7 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
 HERE = Path(__file__).resolve().parent
-# a ```python fence, and directly under it the ```text fence (for losses, ```text nats) of its output
+# a ```python fence, and directly under it the ```text fence of its output (```text nats: losses)
 CELL = re.compile(
     r"^```python\n(?P<code>.*?)^```$(?:\n\s*^```text(?P<kind>[^\n]*)\n(?P<shown>.*?)^```$)?",
     re.MULTILINE | re.DOTALL,
