@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 
 from memsinks_np.config import ModelConfig, SinkConfig
-from memsinks_np.model import init_params, loss_and_grads, make_batch
+from memsinks_np.data.batches import make_batch
+from memsinks_np.model import init_params, loss_and_grads
 from memsinks_np.sinks import Mask
 from tutorials import micro_sinks
 

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from memsinks_np import model, ops, sinks
-from memsinks_np.baselines import gates, localize, unlearn
+from memsinks_np.baselines import gates, unlearn
 from memsinks_np.gradcheck import check
 from memsinks_np.gradcheck.cases import cases
 
@@ -36,8 +36,8 @@ BACKWARDS = {
     model.model_backward: ["model, mask", "model, rows"],
     unlearn.npo_backward: ["npo"],
     gates.hard_concrete_backward: ["hard_concrete"],
-    gates.open_share_backward: ["open_share"],
-    localize.gate_grads: ["model, gates"],
+    gates.open_fraction_backward: ["open_fraction"],
+    gates.gate_grads: ["model, gates"],
 }
 OPPOSITE = {ast.Add: ast.Sub, ast.Sub: ast.Add, ast.Mult: ast.Div, ast.Div: ast.Mult}
 
