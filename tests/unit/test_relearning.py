@@ -176,6 +176,9 @@ def test_relearn_measures_from_the_standard_model(result):
     assert result.level == [standard.repeated]
     assert (standard.steps, standard.recovered, standard.gold_gap_closed) == (0, None, 0)
     assert (retrained.gold_gap_closed, standard.heldout_cost) == (1, 0)
+    npo = result.removals["npo"][0]
+    assert (npo.repeated, npo.heldout) == pytest.approx(npo.unlearning[-1][:2])
+    assert npo.heldout_cost == pytest.approx(npo.heldout - standard.heldout)
 
 
 def test_settings_are_chosen_in_favour_of_the_update(result):
