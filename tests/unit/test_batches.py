@@ -103,8 +103,8 @@ def test_from_sequences_with_a_background_fills_batches():
 
 def test_from_sequences_alone_fills_whole_batches():
     tokens = np.random.default_rng(0).integers(9, size=(20, 5))
-    corpus = Corpus.from_sequences(tokens, batch_size=6)
-    assert len(corpus.repeated) == 18  # a tenth is held out
+    corpus = Corpus.from_sequences(tokens, heldout=0.1, batch_size=6)
+    assert len(corpus.repeated) == 18
     assert corpus.batch(0).repeated.all()
     every = np.concatenate([corpus.repeated, corpus.heldout])
     assert sorted(every.tolist()) == sorted(tokens.tolist())
@@ -143,7 +143,7 @@ def test_ids_default_to_a_hash_of_the_real_tokens():
         ([[1, 2]] * 4, {"ids": [1, 2]}, "4 sequences with 2 IDs"),
         ([[1, 2]] * 4, {"ids": [[1, 2]] * 4}, "one ID per sequence"),
         ([[1, 2]] * 4, {"heldout": 1.5}, "heldout=1.5 is not a fraction"),
-        ([[1, 2]], {}, "cannot be split"),
+        ([[1, 2]], {"heldout": 0.5}, "cannot be split"),
         ([[1, 2]] * 4, {"vocab": ["a", "b"]}, "outside the vocabulary of 2"),
         ([[1, 2]] * 4, {"repeat_fraction": 0.5}, "needs background"),
         ([[1, 2]] * 4, {"background": [[1]]}, r"background\[0\]"),
@@ -151,7 +151,7 @@ def test_ids_default_to_a_hash_of_the_real_tokens():
 )
 def test_from_sequences_refuses_in_one_line(tokens, kwargs, message):
     with pytest.raises(ConfigError, match=message) as e:
-        Corpus.from_sequences(tokens, **kwargs)
+        Corpus.from_sequences(tokens, **{"heldout": [[1, 2]]} | kwargs)
     assert "\n" not in str(e.value)
 
 
