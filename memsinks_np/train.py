@@ -205,7 +205,9 @@ def train(
     Raises TrainingDiverged.
     """
     xp = xp or namespace(settings.train.backend)
-    with one_blas_thread(), ThreadPoolExecutor(2) as pool:
+    # threads do not inherit the errstate of _loop
+    quiet = partial(np.seterr, over="ignore", invalid="ignore")
+    with one_blas_thread(), ThreadPoolExecutor(2, initializer=quiet) as pool:
         run = pool.map if threads > 1 and xp is np else map
         return _loop(method, settings, corpus, on_step, run, xp, start)
 

@@ -1,4 +1,4 @@
-"""Many jobs: every result is cached, jobs that share a model train once, a dead worker is an error."""
+"""Many jobs: results are cached, a shared model trains once, a dead worker is an error."""
 
 import json
 import multiprocessing
@@ -101,7 +101,7 @@ def test_results_are_keyed_by_function_argument_method_and_seed(tmp_path):
 def test_a_killed_worker_is_an_error_and_the_rest_is_cached(tmp_path):
     mixed = jobs() | jobs(partial(die, note=str(tmp_path / "note")), keys=[("narrow", 1)])
     here = Grid(tmp_path / "cache", workers=1)
-    with pytest.raises(WorkerDied, match="a worker was killed .* run the same command again"):
+    with pytest.raises(WorkerDied, match=r"a worker was killed .* run the same command again"):
         here(mixed)
     assert not multiprocessing.active_children()
     assert len(list((tmp_path / "cache").glob("*.json"))) == 3

@@ -57,7 +57,7 @@ def bytes_of(out):
 
 def group(pgid):
     """Return {process ID: command line} of the processes of a group that still run."""
-    ps = ["ps", "-eo", "pid=,pgid=,stat=,args="]
+    ps = ["ps", "-ww", "-eo", "pid=,pgid=,stat=,args="]
     listed = subprocess.run(ps, capture_output=True, text=True, check=True).stdout
     rows = [line.split(None, 3) for line in listed.splitlines()]
     return {int(p): args for p, of, stat, args in rows if int(of) == pgid and stat[0] != "Z"}

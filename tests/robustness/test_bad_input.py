@@ -1,11 +1,11 @@
-"""Every rule that input can break, a row each: one line that names the value and the remedy, and nothing half done."""
+"""Every rule that input can break, one row each: one line that names the value and the remedy."""
 
 from dataclasses import fields, replace
 
 import numpy as np
 import pytest
 
-from memsinks_np import model, sinks
+from memsinks_np import sinks
 from memsinks_np._internal.ids import id_of, validate_ids
 from memsinks_np.config import (
     ConfigError,
@@ -16,9 +16,9 @@ from memsinks_np.config import (
     SinkConfig,
     TrainConfig,
 )
-from memsinks_np.data import batches as packing
+from memsinks_np.data import batches
 
-ARM, DATA, TRAIN = Method(name="a", n_shared=4), DataConfig(), TrainConfig()
+DATA, TRAIN = DataConfig(), TrainConfig()
 INT, FLOAT = "a Python int below 2\\*\\*63", "a finite Python number"
 
 CONFIGURATIONS = [
@@ -31,8 +31,8 @@ CONFIGURATIONS = [
     (SinkConfig, {"n_sink": "many"}, "n_sink='many' cannot be used"),
     (SinkConfig, {"n_sink": None}, "n_sink=None cannot be used"),
     (SinkConfig, {"n_sink": np.ones((9, 9))}, r"n_sink=array\(.*\.\.\. cannot be used"),
-    (SinkConfig, {"n_active": 0}, "n_active=0 is not positive; switch on"),
-    (SinkConfig, {"n_active": 4096}, "n_active=4096 exceeds n_sink=2048; switch on fewer"),
+    (SinkConfig, {"n_active": 0}, "n_active=0 is not positive; use at least one"),
+    (SinkConfig, {"n_active": 4096}, "n_active=4096 exceeds n_sink=2048; lower it"),
     (SinkConfig, {"n_active": 33}, "n_active=33 does not divide n_sink=2048; try n_sink=2046"),
     (
         SinkConfig,
@@ -43,7 +43,6 @@ CONFIGURATIONS = [
     (SinkConfig, {"scheme": "bernoulli", "p": 0.0}, "p=0.0 is not a probability above 0; choose"),
     (SinkConfig, {"scheme": "bernoulli", "p": 1.5}, "p=1.5 is not a probability"),
     (SinkConfig, {"p": float("nan")}, f"p=nan cannot be used; give {FLOAT}"),
-    (SinkConfig, {"per_layer": 1}, "per_layer=1 cannot be used; give <class 'bool'>"),
     (SinkConfig, {"seed": -1}, "seed=-1 is negative; choose 0 or more"),
     (SinkConfig, {"seed": 1 << 63}, "seed=9223372036854775808 cannot be used"),
     (ModelConfig, {"n_vocab": 0}, "n_vocab=0 is too small"),
@@ -70,7 +69,6 @@ CONFIGURATIONS = [
     ),
     (ModelConfig, {"n_vocab": 9, "n_shared": 0}, "n_shared=0 is too small; choose at least 1"),
     (ModelConfig, {"n_vocab": 9, "sinks": 7}, "sinks=7 cannot be used"),
-    (ModelConfig, {"n_vocab": 9, "tied": "yes"}, "tied='yes' cannot be used"),
     (DataConfig, {"corpus": 3}, "corpus=3 cannot be used"),
     (DataConfig, {"n_ctx": 0}, "n_ctx=0 is too small"),
     (
@@ -83,18 +81,17 @@ CONFIGURATIONS = [
     (DataConfig, {"n_heldout": -3}, "n_heldout=-3"),
     (DataConfig, {"show_every_n_passes": 0}, "show_every_n_passes=0"),
     (DataConfig, {"n_canaries": -1}, "n_canaries=-1 is too small; choose at least 0"),
-    (DataConfig, {"n_once": -1}, "n_once=-1"),
     (
         DataConfig,
         {"repeat_fraction": 1.5},
-        "repeat_fraction=1.5 is not a share; choose a number from 0 to 1",
+        "repeat_fraction=1.5 is not a fraction; choose a number from 0 to 1",
     ),
     (
         DataConfig,
         {"repeat_fraction": 1.0},
         "repeat_fraction=1.0 leaves no once-seen sequence in a batch of 32; lower it",
     ),
-    (DataConfig, {"id_noise": -0.1}, "id_noise=-0.1 is not a share"),
+    (DataConfig, {"id_noise": -0.1}, "id_noise=-0.1 is not a fraction"),
     (DataConfig, {"shuffled": None}, "shuffled=None"),
     (DataConfig, {"seed": -1}, "seed=-1"),
     (TrainConfig, {"steps": 0}, "steps=0 is too small"),
@@ -132,14 +129,18 @@ CONFIGURATIONS = [
         {"name": "a", "n_shared": 4, "routing": "all"},
         "routing='all' cannot be used; give one of free",
     ),
-    (Method, {"name": "a", "n_shared": 4, "labelled": 2.0}, "labelled=2.0 is not a share; choose"),
+    (
+        Method,
+        {"name": "a", "n_shared": 4, "labelled": 2.0},
+        "labelled=2.0 is not a fraction",
+    ),
     (Settings, {"data": None, "train": TRAIN}, "data=None cannot be used"),
     (Settings, {"data": DATA, "train": TRAIN, "n_layers": 0}, "n_layers=0 is too small"),
 ]
 
 
 @pytest.mark.parametrize(("kind", "bad", "message"), CONFIGURATIONS)
-def test_impossible_configurations_are_refused_in_one_line(kind, bad, message):
+def test_impossible_settings_are_refused_in_one_line(kind, bad, message):
     with pytest.raises(ConfigError, match=message) as e:
         kind(**bad)
     assert "\n" not in str(e.value)
@@ -159,7 +160,7 @@ def test_impossible_configurations_are_refused_in_one_line(kind, bad, message):
     ids=lambda config: type(config).__name__,
 )
 def test_no_field_takes_a_value_of_any_type(config):
-    """A field that is added later is held to its annotation too."""
+    """This also holds for fields that are added later."""
     for field in fields(config):
         with pytest.raises(ConfigError, match=f"{field.name}=<object"):
             replace(config, **{field.name: object()})
@@ -167,76 +168,86 @@ def test_no_field_takes_a_value_of_any_type(config):
 
 POOL = SinkConfig(n_sink=8, n_active=2)
 TINY = ModelConfig(n_vocab=9, n_ctx=4, d_model=4, n_heads=2, n_shared=4, sinks=POOL)
+NONE = sinks.NO_SINKS
 TOKENS, BIG = np.zeros((2, 5), np.int64), np.uint64(2**63)
 
 CALLS = [
     (
         "IDs that are floats",
         lambda: validate_ids([1.0, 2.0]),
-        r"must be integers, got .*1\.0.*; use int64 IDs or id_of",
+        r"must be integers, got .*1\.0.*; use int64",
     ),
     ("IDs that are bools", lambda: validate_ids([True]), r"must be integers, got .*True"),
     ("IDs that are words", lambda: validate_ids(["lily"]), "must be integers, got .*lily"),
     (
         "an ID of 2**63",
         lambda: validate_ids(np.array([BIG])),
-        r"9223372036854775808 does not fit.*; use IDs below 2\*\*63",
+        r"9223372036854775808 .* does not fit into int64; stay below 2\*\*63",
     ),
-    ("an ID of 2**63 in a list", lambda: validate_ids([2**63]), "9223372036854775808 does not fit"),
+    (
+        "an ID of 2**63 in a list",
+        lambda: validate_ids([2**63]),
+        "9223372036854775808 .* does not fit",
+    ),
     (
         "an ID of 2**64",
         lambda: validate_ids([2**64]),
         "18446744073709551616 .* does not fit|must be integers",
     ),
     (
+        "a column of IDs",
+        lambda: validate_ids([[1], [2]]),
+        r"sequence IDs have shape \(2, 1\); give one ID per sequence",
+    ),
+    (
         "ragged IDs",
         lambda: validate_ids([[1], [2, 3]]),
-        "must be integers, got lists of unequal lengths; use one",
+        "must be integers, got lists of unequal lengths",
     ),
     ("no IDs but None", lambda: validate_ids([None]), "must be integers, got None"),
     ("sinks of a float", lambda: sinks.active(POOL, [0.5]), "must be integers, got .*0.5"),
     ("a mask of a bool", lambda: sinks.sink_mask(POOL, np.array([True])), "must be integers"),
-    ("sinks of one bare ID", lambda: sinks.own(POOL, 3), r"IDs must be a list .* got 3; use \[3\]"),
+    ("sinks of one bare ID", lambda: sinks.own(POOL, 3), r"must be a list .* got 3; use \[3\]"),
     ("tokens that are floats", lambda: id_of(np.zeros((2, 3))), "must be integers, got"),
     (
         "a token beyond the vocabulary",
-        lambda: model.make_batch(TINY, TOKENS + 9, (None, None)),
+        lambda: batches.make_batch(TINY, TOKENS + 9, NONE),
         "token 9 .* of 9",
     ),
-    ("a negative token", lambda: model.make_batch(TINY, TOKENS - 1, (None, None)), "token -1"),
+    ("a negative token", lambda: batches.make_batch(TINY, TOKENS - 2, NONE), "token -2"),
     (
         "a float token",
-        lambda: model.make_batch(TINY, TOKENS + 0.5, (None, None)),
+        lambda: batches.make_batch(TINY, TOKENS + 0.5, NONE),
         r"tokens must be integers, got \[0\.5\].*; use int64",
     ),
     (
         "too many tokens",
-        lambda: model.make_batch(TINY, np.zeros((1, 6), int), (None,) * 2),
+        lambda: batches.make_batch(TINY, np.zeros((1, 6), int), NONE),
         "do not fit n_ctx=4; use",
     ),
     (
         "one token",
-        lambda: model.make_batch(TINY, np.zeros((1, 1), int), (None,) * 2),
+        lambda: batches.make_batch(TINY, np.zeros((1, 1), int), NONE),
         "do not fit n_ctx=4; use 2 to 5",
     ),
     (
         "one flat sequence",
-        lambda: model.make_batch(TINY, TOKENS[0], (None, None)),
+        lambda: batches.make_batch(TINY, TOKENS[0], NONE),
         r"shape \(5,\); give \(B,T\+1\)",
     ),
     (
         "a sink beyond the pool",
-        lambda: model.make_batch(TINY, TOKENS, (sinks.Rows(np.array([[8], [0]])), None)),
+        lambda: batches.make_batch(TINY, TOKENS, sinks.Rows(np.array([[8], [0]]))),
         "sink 0 or 8 is outside the pool of 8",
     ),
     (
         "documents without IDs",
-        lambda: packing.interleave([[1], [2]], [1]),
+        lambda: batches.interleave([[1], [2]], [1]),
         "2 documents with 1 IDs; give one",
     ),
     (
         "a row without documents",
-        lambda: packing.pack([[]], [[]]),
+        lambda: batches.pack([[]], [[]]),
         "a row without documents; leave it out",
     ),
 ]

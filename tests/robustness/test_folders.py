@@ -14,7 +14,6 @@ from memsinks_np.config import ConfigError
 from memsinks_np.experiments import cli
 from memsinks_np.experiments.registry import Context
 
-
 HOLDER = """
 import sys, time
 from pathlib import Path
