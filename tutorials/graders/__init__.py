@@ -25,7 +25,8 @@ def grade_number(
     answer: float, right: float, praise: str, mistakes: dict[float, str], hint: str, tol: float
 ) -> str:
     """Compare a number with the right one, and with typical mistakes that have their own hint."""
-    hints = [text for value, text in mistakes.items() if abs(answer - value) <= tol]
+    near = [(abs(answer - value), text) for value, text in mistakes.items()]
+    hints = [text for distance, text in sorted(near) if distance <= tol]
     return verdict(abs(answer - right) <= tol, praise, (hints or [hint])[0])
 
 

@@ -1,0 +1,541 @@
+"""Graders accept right answers, and reply to others with one line and a hint that helps."""
+
+import ast
+import importlib
+import inspect
+import re
+
+import numpy as np
+import pytest
+
+from memsinks_np import metrics, ops
+from memsinks_np._internal.ids import uniform
+from memsinks_np.data.batches import make_batch
+from memsinks_np.experiments import simulations
+from memsinks_np.metrics import sequence_losses
+from memsinks_np.model import init_params, loss_and_grads
+from memsinks_np.sinks import NO_SINKS, delete, own, own_except, prune, sink_mask
+from tutorials import refresh
+from tutorials.graders import NO_ANSWER, grader, verdict
+from tutorials.toy import SENTENCES, TINY, TINY_IDS, TINY_TOKENS, compared
+
+PAGES = {
+    name: importlib.import_module(f"tutorials.graders.{name}")
+    for name in (f"page{n:02d}" for n in range(1, 13))
+}
+GRADERS = {
+    f"{page}.{name}": function
+    for page, module in PAGES.items()
+    for name, function in vars(module).items()
+    if name.startswith("check_")
+}
+
+
+def is_right(line):
+    return line.startswith("right: ")
+
+
+# The frame of every grader
+
+
+def test_verdict_is_one_printed_line(capsys):
+    assert verdict(True, "yes", "look again") == "right: yes"
+    assert verdict(False, "yes", "look\n again") == "not yet: look again"
+    assert capsys.readouterr().out == "right: yes\nnot yet: look again\n"
+
+
+WRONG_KINDS = ["?", "2", [], [[1], [2, 3]], {}, object(), 1j, np.nan, np.ones((2, 3))]
+WRONG_KINDS += [np.array([1, 2]), "x\ny", lambda *args: [], lambda *args: (1, None)]
+WRONG_KINDS += [lambda *args: args[0], lambda: 0, lambda *args: np.ones(7)]
+
+
+@pytest.mark.parametrize("name", GRADERS)
+def test_any_wrong_answer_gets_one_line(name, capsys):
+    check = GRADERS[name]
+    assert check.__doc__.startswith("Grade ")
+    n = sum(p.default is p.empty for p in inspect.signature(check).parameters.values())
+    assert check(*[None] * n) == f"not yet: {NO_ANSWER}"
+    for answer in ([wrong] * n for wrong in WRONG_KINDS):
+        capsys.readouterr()
+        line = check(*answer)
+        assert line.startswith("not yet: ")
+        assert len(line) > 30
+        assert capsys.readouterr().out == line + "\n"
+    assert check().startswith("not yet: ")  # without its answer
+
+
+def test_grader_of_two_answers_wants_both_right():
+    assert is_right(PAGES["page12"].check_doubled(1, 2))
+    assert not is_right(PAGES["page12"].check_doubled(2, 2))
+
+
+def test_grader_keeps_name_and_names_what_it_wants():
+    @grader
+    def check_two(n: int) -> str:
+        """Grade the number after one.
+
+        More.
+        """
+        return verdict(n + 0 == 2, "yes", "count")
+
+    assert check_two.__name__ == "check_two"
+    assert is_right(check_two(2))
+    assert check_two(3) == "not yet: count"
+    line = check_two("two")
+    assert line.startswith("not yet: TypeError: ")
+    assert line.endswith("; give the number after one.")
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_solutions_on_the_page_are_right(page, capsys):
+    (path,) = refresh.HERE.glob(f"{page.removeprefix('page')}-*.md")
+    exercises, solutions = re.search(
+        r"## Exercises(.*?)<details>(.*?)</details>", path.read_text(encoding="utf-8"), re.DOTALL
+    ).groups()
+    checks = {name.removeprefix(f"{page}.") for name in GRADERS if name.startswith(page)}
+    for part in (exercises, solutions):
+        assert set(re.findall(rf"{page}\.(check_\w+)\(", part)) == checks
+    scope = {"np": np, "ops": ops, "own": own, "sink_mask": sink_mask, "metrics": metrics}
+    scope |= {"theory": simulations, "simulations": simulations, page: PAGES[page]}
+    code = "\n".join(re.findall(r"```py(?:thon)?\n(.*?)```", solutions, re.DOTALL))
+    for node in ast.parse(code).body:  # the rest continues the page's own cells
+        if isinstance(node, ast.FunctionDef | ast.ImportFrom) or "check_" in ast.unparse(node):
+            exec(ast.unparse(node), scope)
+    verdicts = re.findall("^(right|not yet): ", capsys.readouterr().out, re.MULTILINE)
+    assert verdicts == ["right"] * len(checks)
+
+
+# Answers of one value
+
+
+@pytest.mark.parametrize(
+    ("name", "answers"),
+    {
+        "page01.check_zero_gradient": [[[1, 1, 1], [-2, -2, -2]]],
+        "page02.check_scale": [0.1],
+        "page04.check_entropy": [round(PAGES["page04"].entropy_of(PAGES["page04"].THREE), 3)],
+        "page05.check_perfect_loss": [np.log(8), 2.08],
+        "page05.check_evidence": [np.log(1000), 6.9],
+        "page06.check_silent_neuron": [0.0],
+        "page06.check_completeness": [0.599],
+        "page07.check_cancelled": [1 / 64],
+        "page08.check_zero_rows": [np.array([6, 5, 2, 0])],
+        "page09.check_gold_gap": [0.86],
+        "page10.check_threshold": [0.6531],
+        "page10.check_half_life": [2310],
+        "page11.check_half_gone": [44, 45, np.log(0.5) / np.log(63 / 64)],
+        "page12.check_half": [45.0],
+    }.items(),
+)
+def test_rounded_and_other_forms_are_right(name, answers):
+    assert all(is_right(GRADERS[name](answer)) for answer in answers)
+
+
+ENTROPY = PAGES["page04"].entropy_of(PAGES["page04"].THREE)
+HINTS = {  # grader -> wrong answer, words of its hint
+    "page01.check_inactive": [("up", "by what"), ("no", "answer with")],
+    "page01.check_zero_gradient": [
+        ([[1, 1, 1], [1, 1, 1]], "not the same number"),
+        ([[1, 1], [-2, -2]], "shape (2, 3)"),
+        ([[1, -2], [1, -2], [1, -2]], "shape (2, 3)"),
+        ([[1, 2, 3], [4, 5, 6]], "which sums"),
+    ],
+    "page02.check_ones": [("positive", "sum of a position")],
+    "page02.check_scale": [(1, "scale of x")],
+    "page03.check_signs": [
+        ((+1, +1, +1), "sums to zero"),
+        ((+1, 0, -1), "average"),
+        ((+1, -1), "give three signs"),
+        ((0.28, -0.12, -0.16), "give three signs"),
+    ],
+    "page04.check_entropy": [
+        (0.0, "more than one continuation"),
+        (np.log(2) / 5, "two sentences"),
+        (15 * ENTROPY, "mean"),
+        (15 / 18 * ENTROPY, "only read"),
+        (ENTROPY / np.log(2), "bits"),
+        (1.0, "how often"),
+    ],
+    "page04.check_below_entropy": [(0, "anything more"), (1, "anything more"), (-0.13, "a sign")],
+    "page05.check_perfect_loss": [
+        (3, "bits"),
+        (0.125, "probability"),
+        (0, "certainty"),
+        (-2.08, "never negative"),
+        (8, "same probability"),
+        ("2.08", "give the loss of a perfect model"),
+    ],
+    "page05.check_evidence": [
+        (3, "power of e"),
+        (1000, "odds"),
+        (-6.9, "positive"),
+        (0.001, "solve for k"),
+    ],
+    "page05.check_unseen_sign": [
+        ("-", "64 stories"),
+        ("0", "memorizing"),
+        ("plus", 'answer with "+", "-" or "0"'),
+    ],
+    "page06.check_silent_neuron": [(1, "second factor"), (0.5, "second factor")],
+    "page06.check_completeness": [
+        (0.85, "still predict"),
+        (-0.6, "not the other way"),
+        (0.25, "whole rise"),
+        (0, "whole rise"),
+    ],
+    "page06.check_contrast_sign": [("-", "sooner"), ("0", "order"), ("plus", "answer with")],
+    "page07.check_faster": [("larger", "shrink to"), ("?", "answer with")],
+    "page07.check_rarely_on": [
+        (1, "always active"),
+        (0.01, "not twice"),
+        *((share, "mean of a hundred") for share in (0.05, 0.055, 0.14, 0.2)),
+        *((share, "average over the coin") for share in (0.9, 0, 0.316, 0.5, -0.1)),
+    ],
+    "page07.check_cancelled": [(0.1, "exercise 2")],
+    "page08.check_zero_rows": [
+        ([1, 3, 4], "they get a gradient"),
+        ([0, 6], "sinks of no sequence"),
+        ([2, 5], "not in the batch"),
+        ([0, 2, 3, 5, 6], "sharing a sink"),
+        ([0, 2], "go through"),
+        ([], "go through"),
+    ],
+    "page08.check_before_gelu": [("different", "gelu(0)"), ("yes", "answer with")],
+    "page08.check_shared": [(1 / 64, "32 of them"), (32, "has"), (0, "not impos"), (2, "add up")],
+    "page09.check_new_story_sign": [
+        ("-", "other stories"),
+        ("0", "adds something"),
+        ("plus", "answer with"),
+    ],
+    "page09.check_gold_gap": [
+        (0.947, "not from zero"),
+        (0.143, "still open"),
+        (1.167, "upside down"),
+        (3.0, "higher loss"),
+        (0.3, "divided by"),
+    ],
+    "page10.check_more_often": [("same", "how many go up"), ("?", "answer with")],
+    "page10.check_threshold": [(0.6665, "printed"), (2 / 3, "first term"), (0.9, "mind the signs")],
+    "page10.check_half_life": [
+        (1667, "same fraction"),
+        (6.58, "not by decay"),
+        (100, "solve"),
+    ],
+    "page11.check_half_gone": [(32, "gone already"), (20, "more of"), (64, "less of")],
+    "page11.check_collateral_sign": [("+", "S has grown"), ("0", "have?"), ("less", "answer with")],
+    "page12.check_shared": [(n, "how likely") for n in (3, 1, 1 / 64, 0, 0.51)],
+    "page12.check_half": [(44, "and one fewer"), (46, "and one fewer"), (44.5, "whole number")],
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "solution"),
+    [("page06.check_completeness", r"0\.6"), ("page12.check_shared", r"0\.[45]|half|1/64")],
+)
+def test_hints_do_not_reveal_the_solution(name, solution):
+    lines = [GRADERS[name](answer) for answer, _ in HINTS[name]]
+    assert not any(re.search(solution, line) for line in lines)
+
+
+# Answers that are functions
+
+
+def swish_backward(xp, dy, cache, second=1):
+    x, sigma = cache
+    return dy * (sigma + second * x * sigma * (1 - sigma))
+
+
+def rmsnorm_backward(xp, dy, cache, mean=0):
+    n, rstd, g = cache
+    dn = dy * g
+    across = n * (dn * n).mean(axis=-1, keepdims=True)
+    dx = rstd * (dn - mean * dn.mean(axis=-1, keepdims=True) - across)
+    return dx, np.sum(dy * n, axis=(0, 1))
+
+
+def shared_keys(combine):
+    """Combine the gradients of the heads for the shared keys and values."""
+
+    def backward(dy, cache):
+        dq, dk, dv = ops.attention_backward(np, dy, cache)
+        return combine(dq, dk, dv, lambda d: d.sum(axis=1, keepdims=True))
+
+    return backward
+
+
+def tied_mlp(combine):
+    """Combine the gradients of the two uses of W."""
+
+    def backward(xp, dy, cache):
+        c_in, c_act, c_out = cache
+        dpost, dWt = ops.linear_backward(xp, dy, c_out)
+        dx, dW = ops.linear_backward(xp, ops.gelu_backward(xp, dpost, c_act), c_in)
+        return combine(dx, dW, dWt)
+
+    return backward
+
+
+def erased(remove):
+    """Make an `erase_one` from a function that returns new parameters."""
+
+    def erase_one(params, cfg, tokens, ids, i):
+        new = remove(params, cfg.sinks, ids, i)
+        return new, sequence_losses(new, cfg, tokens, own(cfg.sinks, ids))
+
+    return erase_one
+
+
+def erase_array(suffix):
+    """Set one of the three arrays of a pool to zero."""
+
+    def remove(params, pool, ids, i):
+        new = delete(params, pool, ids[[i]])
+        return params | {n: w for n, w in new.items() if n.endswith(f"sink.{suffix}")}
+
+    return erased(remove)
+
+
+def erase_in_place(params, pool, ids, i):
+    for name, w in delete(params, pool, ids[[i]]).items():
+        params[name][...] = w
+    return params
+
+
+erase_one = erased(lambda params, pool, ids, i: delete(params, pool, ids[[i]]))
+
+
+def erase_all(params, cfg, tokens, ids, i):
+    return prune(params), sequence_losses(prune(params), cfg, tokens, NO_SINKS)
+
+
+def erase_too_much(params, cfg, tokens, ids, i):
+    new, losses = erase_one(params, cfg, tokens, ids, i)
+    return new | {"h0.sink.b_in": 0 * new["h0.sink.b_in"]}, losses
+
+
+def deactivate(params, cfg, tokens, ids, i):
+    selection = own_except(cfg.sinks, ids, ids[[i]])
+    return params, sequence_losses(params, cfg, tokens, selection)
+
+
+def erase_one_short(params, cfg, tokens, ids, i):
+    new, losses = erase_one(params, cfg, tokens, ids, i)
+    return new, losses[i]
+
+
+def fraction_lost(pool, ids, deleted):
+    mine, gone = sink_mask(pool, ids), sink_mask(pool, deleted).max(axis=0)
+    return (mine * gone).sum(axis=1) / mine.sum(axis=1)
+
+
+FUNCTION_HINTS = {
+    "page01.check_swish": [
+        (lambda *args: swish_backward(*args, second=0), "two terms"),
+        (lambda xp, dy, cache: dy.sum(), "another shape than x"),
+    ],
+    "page02.check_rmsnorm": [
+        (lambda *args: rmsnorm_backward(*args, mean=1), "dx differs"),
+        (lambda xp, dy, cache: dy, "return one array each for x, g"),
+        (lambda xp, dy, cache: (0 * dy, 0 * dy), "another shape than g"),
+    ],
+    "page03.check_shared_keys": [
+        (shared_keys(lambda q, k, v, add: (q, k, v)), "dk has shape"),
+        (shared_keys(lambda q, k, v, add: (q, add(k) / 3, add(v))), "dk differs; three heads"),
+        (shared_keys(lambda q, k, v, add: (add(q) + 0 * q, add(k), add(v))), "its own q"),
+        (shared_keys(lambda q, k, v, add: q), "3 gradients"),
+    ],
+    "page04.check_tied_mlp": [
+        (tied_mlp(lambda dx, dW, dWt: (dx, dW)), "used twice"),
+        (tied_mlp(lambda dx, dW, dWt: (dx, dWt.T)), "used twice"),
+        (tied_mlp(lambda dx, dW, dWt: (dx, (dW + dWt.T) / 2)), "used twice"),
+        (tied_mlp(lambda dx, dW, dWt: (dx, dWt)), "transposed"),
+        (tied_mlp(lambda dx, dW, dWt: (2 * dx, dW + dWt.T)), "dx is wrong"),
+        (tied_mlp(lambda dx, dW, dWt: dx), "2 gradients"),
+    ],
+    "page09.check_erase_one": [
+        (erased(lambda params, pool, ids, i: params), "nothing was erased"),
+        (erase_all, "all sinks are inactive"),
+        (erased(lambda params, pool, ids, i: delete(params, pool, [i])), "a position in the list"),
+        (erase_one_short, "one loss per sequence"),
+        (erase_array("b_in"), "erase with `delete`"),
+        (lambda *args: erase_one(*args)[1], "two things"),
+        (deactivate, "inactive, not erased"),
+        (erase_array("W_out"), "h0.sink.W_in, h0.sink.b_in"),
+        (erase_too_much, "no others"),
+    ],
+    "page11.check_fraction_lost": [
+        (lambda pool, i, gone: sum(fraction_lost(pool, i, [one]) for one in gone), "union"),
+        (lambda pool, i, gone: 1 - fraction_lost(pool, i, gone), "remains"),
+        (
+            lambda pool, i, gone: np.full(len(i), sink_mask(pool, gone).max(axis=0).mean()),
+            "the fraction of the pool",
+        ),
+        (lambda pool, i, gone: fraction_lost(pool, i, gone)[:1], "one fraction for each"),
+        (lambda pool, i, gone: np.zeros(len(i)), "sink_mask gives 1"),
+    ],
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "answer", "words"),
+    [(name, *row) for name, rows in (HINTS | FUNCTION_HINTS).items() for row in rows],
+)
+def test_typical_mistake_gets_its_hint(name, answer, words):
+    line = GRADERS[name](answer)
+    assert line.startswith("not yet: ")
+    assert words in line
+
+
+@pytest.mark.parametrize("name", [*FUNCTION_HINTS, "page03.check_causality_test"])
+def test_errors_in_a_readers_function_are_located(name):
+    check = GRADERS[name]
+    assert "is the `return` missing?" in check(lambda *args: None)
+
+    def divide(*args):
+        return 1 / 0
+
+    where = f"ZeroDivisionError in line {divide.__code__.co_firstlineno + 1}: division by zero"
+    assert check(divide) == f"not yet: your function raised {where}"
+
+    def interrupt(*args):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        check(interrupt)
+
+
+def test_erasing_in_place_is_right_too():
+    assert is_right(PAGES["page09"].check_erase_one(erased(erase_in_place)))
+
+
+def causality_test(changed=range(1, 5), stop=lambda t: t, same=np.array_equal):
+    """Change the words `changed` in turn; compare the positions before stop(t)."""
+
+    def test(attend):
+        x = np.random.default_rng(1).standard_normal((1, 5, 6))
+        y = attend(x)
+        for t in changed:
+            other = x.copy()
+            other[:, t] += 1.0
+            if not same(attend(other)[:, : stop(t)], y[:, : stop(t)]):
+                return False
+        return True
+
+    return test
+
+
+def backward_causality_test(attend):
+    """New words from position t on, all at once."""
+    x, other = np.random.default_rng(1).standard_normal((2, 1, 5, 6))
+    mixed = [np.concatenate([x[:, :t], other[:, t:]], axis=1) for t in range(1, 5)]
+    return all((attend(m)[:, :t] == attend(x)[:, :t]).all() for t, m in enumerate(mixed, 1))
+
+
+@pytest.mark.parametrize("test", [causality_test(), backward_causality_test])
+def test_full_causality_tests_are_right(test):
+    assert is_right(PAGES["page03"].check_causality_test(test))
+
+
+@pytest.mark.parametrize(
+    ("test", "words"),
+    [
+        (lambda attend: True, "everywhere"),
+        (lambda attend: False, "rejects causal"),
+        (causality_test([4], lambda t: 5), "rejects causal"),  # the changed position too
+        (causality_test([4], lambda t: 1), "one word ahead"),
+        (causality_test([4]), "only word 0"),
+        (causality_test([1]), "before it"),
+        (causality_test(stop=lambda t: t - 1), "one word ahead"),
+        (
+            causality_test(same=lambda y, z: np.array_equal(y[:, -1], z[:, -1])),
+            "sees only the last",
+        ),
+        (causality_test(same=lambda y, z: (y[..., 0] == z[..., 0]).all()), "channel 2"),
+        (causality_test(same=lambda y, z: np.abs(y - z).max() < 1e-3), "exactly"),
+    ],
+)
+def test_weak_causality_tests_get_their_hint(test, words):
+    line = PAGES["page03"].check_causality_test(test)
+    assert line.startswith("not yet: ")
+    assert words in line
+
+
+# What the graders call right is true
+
+
+def test_sink_2_is_inactive_for_both_sentences():
+    assert not sink_mask(TINY.sinks, TINY_IDS)[:, 2].any()
+
+
+def test_layernorm_gives_the_answers_of_page_02():
+    rng = np.random.default_rng(4)
+    x, dy, g = rng.standard_normal((2, 5, 6)), rng.standard_normal((2, 5, 6)), rng.uniform(1, 2, 6)
+
+    def dx(x, dy, g):
+        return ops.layernorm_backward(np, dy, ops.layernorm_forward(np, x, g, 0 * g)[1])[0]
+
+    assert np.abs(dx(x, np.ones_like(x), np.full(6, 2.0))).max() < 1e-12
+    assert np.median(dx(10 * x, dy, g) / dx(x, dy, g)) == pytest.approx(0.1, abs=1e-3)
+
+
+def test_entropy_of_page_04_counts_continuations():
+    # after `the`: one of three, twice two of three; after `the dog`: one of two, twice
+    three = (np.log(3) + 2 * np.log(3 / 2) + 2 * np.log(2)) / 15
+    assert pytest.approx(three) == ENTROPY
+    assert PAGES["page04"].entropy_of(SENTENCES) == pytest.approx(np.log(2) / 5)
+
+
+def test_only_active_sinks_end_below_the_entropy():
+    def last_loss(selection):
+        batch = make_batch(TINY, TINY_TOKENS, selection, np.float64)
+        params = init_params(TINY, dtype=np.float64)
+        for _ in range(300):
+            loss, grads = loss_and_grads(np, params, batch, TINY)
+            params = params | {name: params[name] - 0.3 * grads[name] for name in grads}
+        return loss
+
+    entropy = PAGES["page04"].entropy_of(SENTENCES)
+    assert entropy < last_loss(NO_SINKS) < 1.1 * entropy
+    assert last_loss(own(TINY.sinks, TINY_IDS)) < 0.1 * entropy
+
+
+def test_learning_rate_does_not_move_the_limit():
+    data, (s_mem, x) = simulations.positive(6000, 6, 0), simulations.positive(2, 6, 1)
+    W_mem = np.outer(simulations.anywhere(1, 6, 2)[0], s_mem)
+    limits = [simulations.coadaptation(W_mem, data, data, x, lr)[-1] for lr in (0.05, 0.1)]
+    np.testing.assert_allclose(limits, np.linalg.norm(W_mem @ x), rtol=0.02)
+
+
+def rarely_on(seeds, n=1000, lr=0.05, rho=0.1):
+    """Simulate exercise 2 of page 07; return the final fraction of ||W_mem x|| for each seed."""
+    data, (s_mem, x) = simulations.positive(n, 12, 0), simulations.positive(2, 12, 1)
+    W_mem = np.outer(simulations.anywhere(1, 12, 2)[0], s_mem)
+    coins = uniform(7, np.array(seeds)[:, None], np.arange(n)) < rho
+    W_gen = np.zeros((len(seeds), *W_mem.shape))
+    for s, on in zip(data, coins.T, strict=True):
+        W_gen -= lr * ((W_gen + on[:, None, None] * W_mem) @ s)[..., None] * s
+    return np.linalg.norm(W_gen @ x, axis=1) / np.linalg.norm(W_mem @ x)
+
+
+def test_mean_of_a_hundred_runs_is_right():
+    check, fractions = PAGES["page07"].check_rarely_on, rarely_on(range(300))
+    assert all(is_right(check(run.mean())) for run in fractions.reshape(3, 100))
+    lines = [check(fraction) for fraction in fractions]
+    assert all(is_right(line) or "mean of a hundred" in line for line in lines)
+    assert len(set(lines)) == 2
+
+
+def test_more_occurrences_leave_a_higher_logit():
+    rare, often = (
+        simulations.accumulation(0.1, 1000, period, 0.3, 16, 50, 0).sink[-1] for period in (40, 20)
+    )
+    assert rare < often
+
+
+@pytest.mark.slow
+def test_signs_to_predict_are_those_of_training():
+    result = compared(("standard", "retrained"), 1500)
+    (cost,) = result.rise("standard", "heldout.removed", "retrained", "heldout.removed")
+    assert cost > 0.01
+    heldout = compared(("sinks",), 600, range(3)).values("sinks", "heldout")
+    assert all(loss.own - loss.removed > 0.01 for loss in heldout)
