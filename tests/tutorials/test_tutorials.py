@@ -1,4 +1,4 @@
-"""The tutorials are true: every page passes the checks of pagecheck.py, and says the sizes that it trains with."""
+"""Every page passes the checks of pagecheck.py, and names the sizes that it trains with."""
 
 import itertools
 import re
@@ -23,11 +23,11 @@ each_file = pytest.mark.parametrize("page", ALL, ids=lambda p: p.stem)
 
 @pytest.mark.slow
 @each_page
-def test_page_runs_and_prints_what_it_shows(page, tmp_path):
+def test_page_prints_what_it_shows(page, tmp_path):
     check_run(page, tmp_path)
 
 
-def test_the_cell_of_page_12_that_needs_pytorch_runs_where_it_is_installed(tmp_path, monkeypatch):
+def test_pytorch_cell_of_page_12_runs(tmp_path, monkeypatch):
     pytest.importorskip("torch")
     pytest.importorskip("safetensors")
     (cell,) = [
@@ -41,7 +41,7 @@ def test_the_cell_of_page_12_that_needs_pytorch_runs_where_it_is_installed(tmp_p
 
 
 @each_page
-def test_page_has_the_frame(page):
+def test_page_has_every_part(page):
     text = page.read_text(encoding="utf-8")
     assert text.startswith(f"# {page.name[:2]} ")
     check_frame(text)
@@ -49,7 +49,7 @@ def test_page_has_the_frame(page):
 
 
 @each_page
-def test_page_has_the_length_of_a_lesson(page):
+def test_page_has_the_length_of_one_sitting(page):
     n = len(prose(page.read_text(encoding="utf-8")).split())
     assert WORDS[0] <= n <= WORDS[1], f"{n} words of prose"
 
@@ -64,7 +64,7 @@ def test_page_ends_with_a_link_to_the_next(page):
 
 
 @each_page
-def test_every_output_stands_under_its_cell(page):
+def test_every_output_is_under_its_cell(page):
     text = page.read_text(encoding="utf-8")
     under = [cell for cell in refresh.CELL.finditer(text) if cell["shown"] is not None]
     outputs = [info for info, _ in fences(text) if info.split()[:1] == ["text"]]
@@ -75,40 +75,36 @@ def test_every_output_stands_under_its_cell(page):
 
 
 @each_file
-def test_links_lead_somewhere(page):
+def test_links_have_a_target(page):
     check_links(page)
 
 
 @each_file
-def test_maths_is_whole(page):
+def test_maths_is_well_formed(page):
     check_maths(page.read_text(encoding="utf-8"))
 
 
 @each_file
-def test_every_figure_is_told_in_words(page):
+def test_every_figure_has_an_alt_text(page):
     for image in re.finditer(r"!\[([^\]]*)\]", page.read_text(encoding="utf-8")):
-        assert len(image[1].split()) >= 6, f"alt text says what a figure shows: {image[1]!r}"
+        assert len(image[1].split()) >= 6, f"describe the figure: {image[1]!r}"
 
 
 def test_the_index_shows_every_page():
     index = (refresh.HERE / "index.md").read_text(encoding="utf-8")
-    assert refresh.ladder() in index, "python tutorials/refresh.py rewrites it"
+    assert refresh.table_of_pages() in index, "python tutorials/refresh.py rewrites it"
 
 
 def sizes_in_prose() -> dict[str, list[str]]:
-    """What pages say of the models that they train, in their words, with the numbers of the preset."""
+    """Return sentences of the pages about their models, with the numbers of the preset."""
     preset = PRESETS["stories"]
     data, methods, n_layers = preset.settings.data, methods_of(preset), preset.settings.n_layers
     R, B, words = data.n_repeated, data.batch_size, len(stories().vocab)
     again = round(B * data.repeat_fraction)
     between = R // again * B - 1  # stories until one returns
     pool, paper = methods["sinks"].sinks, methods["paper_sinks"].sinks
-    G, S, A, width = (
-        methods["sinks"].n_shared,
-        f"{pool.n_sink:,}",
-        pool.n_active,
-        methods["standard"].n_shared,
-    )
+    G, S, A = methods["sinks"].n_shared, f"{pool.n_sink:,}", pool.n_active
+    width = methods["standard"].n_shared
     strata = pool.n_sink // A
     blind = rf"among {words} words {{}} $`\ln {words} = {log(words):.1f}`$ nats"
     return {
@@ -128,19 +124,19 @@ def sizes_in_prose() -> dict[str, list[str]]:
             f"we take {methods['gradient_masking'].n_shared / width:.0%}",
         ],
         "08": [
-            f"with {A} of {S} on, {strata - 1} of {strata} products",
+            f"with {A} of {S} active, {strata - 1} of {strata} products",
             f"{A} strata of {strata} sinks",
         ],
         "09": [
             f"| {width} neurons | never the {R} repeated stories |",
-            f"| {G} shared neurons and a pool of {S}, of which a story's ID switches on {A} |",
+            f"| {G} shared neurons and a pool of {S}, of which a story's ID activates {A} |",
             f"Some {between // 10 * 10} other stories pass",
-            f"on for only one story in {strata}",
+            f"active for only one story in {strata}",
         ],
         "11": [
             f"the other {R - 1}",
-            f"({A} of {S} sinks on)",
-            f"(each of {paper.n_sink} sinks on with probability {paper.p})",
+            f"({A} of {S} sinks active)",
+            f"(each of {paper.n_sink} sinks active with probability {paper.p})",
             f"$`S/A = {strata}`$",
         ],
         "12": [f"$`G = {G}`$, cost {G // A} times as much as its {A} sinks", f"(S = {S}, A = {A})"],
@@ -152,7 +148,7 @@ def test_sizes_in_prose_are_those_of_the_preset(number, sentences):
     (page,) = [p for p in PAGES if p.name.startswith(number)]
     text = " ".join(page.read_text(encoding="utf-8").split()).replace("70 %", "70%")
     text = text.replace("cost four times", "cost 4 times")
-    assert [said for said in sentences if said not in text] == []
+    assert [sentence for sentence in sentences if sentence not in text] == []
 
 
 def test_figures_have_the_style_of_the_package():
