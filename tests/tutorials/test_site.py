@@ -1,4 +1,4 @@
-"""The site builds without a warning, its links have targets, and it loads nothing from a network."""
+"""The site builds without a warning, has no broken link, and loads nothing from a network."""
 
 import re
 import subprocess

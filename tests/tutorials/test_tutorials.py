@@ -109,7 +109,8 @@ def sizes_in_prose() -> dict[str, list[str]]:
     blind = rf"among {words} words {{}} $`\ln {words} = {log(words):.1f}`$ nats"
     return {
         "05": [
-            f"sees {R} stories again and again: in every batch of {B} stories, {again} are repeated ones",
+            f"sees {R} stories again and again: in every batch of {B} stories, "
+            f"{again} are repeated ones",
             f"the same {B - again} new stories and none of the {R}",
             f"$`\\ln {data.n_heldout} = {log(data.n_heldout):.1f}`$",
         ],
