@@ -4,7 +4,7 @@ import time
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from tqdm import tqdm
 
@@ -13,15 +13,12 @@ from memsinks_np.experiments.runner import cache, workers
 from memsinks_np.experiments.runner.cache import Job
 
 
-@dataclass(frozen=True)
-class Task:
-    """Jobs that share one model: it is trained once, then measured for each."""
+class Task(NamedTuple):
+    """One job for a worker."""
 
     made: dict[str, Any]  # the model's fingerprint
-    jobs: dict[Path, Job]  # by the path of their result
-
-    def __str__(self) -> str:
-        return str(next(iter(self.jobs.values())))
+    job: Job
+    path: Path  # of the result
 
 
 @dataclass(frozen=True)
@@ -41,42 +38,51 @@ class Grid:
         """
         folder = self.cache.resolve()  # workers of a cluster have another working directory
         paths: dict[Hashable, Path] = {}
-        tasks: dict[Path, Task] = {}  # by the path of their model
+        first: dict[Path, Task] = {}  # by the path of their model, which is missing
+        rest: dict[Path, tuple[Path, Task]] = {}  # by the path of their result
         results: dict[Path, Any] = {}
         for key, job in jobs.items():
             made = cache.fingerprint(job)
             model = cache.model_path(folder, made)
             paths[key] = path = cache.result_path(folder, job, made)
-            if path not in results and self.has(path):
+            if path in results or path in rest:
+                continue
+            if self.has(path):
                 results[path] = cache.load_result(path)
-            elif path not in results:
-                shared = absolute(job) if self.scheduler else job
-                tasks.setdefault(model, Task(made, {})).jobs[path] = shared
+                continue
+            task = Task(made, absolute(job) if self.scheduler else job, path)
+            if self.has(model) or model in first:
+                rest[path] = (model, task)
+            else:
+                first[model] = task
         if results:
             tqdm.write(f"{len(results)} of {len(set(paths.values()))} results are cached")
-        if tasks:
-            results |= self._run(tasks)
+        # every model is trained once; all that is measured of it can then run in parallel
+        for tasks in (list(first.items()), list(rest.values())):
+            results |= self._run(tasks) if tasks else {}
         return {key: results[path] for key, path in paths.items()}
 
     def has(self, path: Path) -> bool:
         """Return whether a model or a result is cached and may be used."""
         return path.exists() and (not self.fresh or path in self.renewed)
 
-    def _run(self, tasks: dict[Path, Task]) -> dict[Path, Any]:
-        """Run the tasks, those first that see all data, since they take longest."""
-        order = sorted(tasks, key=lambda model: not tasks[model].made["method"]["sees_repeated"])
+    def _run(self, tasks: list[tuple[Path, Task]]) -> dict[Path, Any]:
+        """Run tasks, those first that see all data, since they take longest."""
+        tasks.sort(key=lambda task: not task[1].made["method"]["sees_repeated"])
         n = min(self.workers or workers.n_cores(), len(tasks))
         threads = 2 if 2 * n <= workers.n_cores() and not self.scheduler else 1
-        missing = [tasks[model] for model in order if not self.has(model)]
+        missing = [task for model, task in tasks if not self.has(model)]
         steps = sum(task.made["settings"]["train"]["steps"] for task in missing)
-        calls = [(tasks[model], model, threads, not self.has(model)) for model in order]
+        calls = [(task, model, threads, not self.has(model)) for model, task in tasks]
         results: dict[Path, Any] = {}
         pool = workers.Cluster(self.scheduler) if self.scheduler else workers.Processes(n)
         with tqdm(total=steps, unit=" steps", disable=None) as bar, pool:
-            for i, (seconds, new) in pool.run(run_task, calls, lambda n: bar.update(n - bar.n)):
-                results |= new
-                self.renewed.update(new, [order[i]])
-                bar.write(f"{tasks[order[i]]!s:26s} {seconds:5.1f} s")
+            for i, (seconds, result) in pool.run(run_task, calls, lambda n: bar.update(n - bar.n)):
+                model, task = tasks[i]
+                results[task.path] = result
+                self.renewed.update([model, task.path])
+                if steps:
+                    bar.write(f"{task.job!s:26s} {seconds:5.1f} s")
         return results
 
 
@@ -89,19 +95,14 @@ def absolute(job: Job) -> Job:
     return job._replace(settings=replace(job.settings, data=data))
 
 
-def run_task(
-    task: Task, model_path: Path, threads: int, fresh: bool
-) -> tuple[float, dict[Path, Any]]:
-    """Train one model in a worker and measure it; return the seconds and the results."""
+def run_task(task: Task, model_path: Path, threads: int, fresh: bool) -> tuple[float, Any]:
+    """Train a model in a worker if it is missing, measure it; return the seconds and the result."""
     start = time.perf_counter()
-    first = next(iter(task.jobs.values()))
-    cache.check_fingerprint(first, task.made)
-    results = {}
+    cache.check_fingerprint(task.job, task.made)
     with one_blas_thread():
-        model = cache.train_cached(first, model_path.parent, workers.count_step, threads, fresh)
-        for path, job in task.jobs.items():
-            result = job.measure(model)
-            cache.check_fingerprint(job, task.made)
-            cache.save_result(path, result)
-            results[path] = cache.load_result(path)
-    return time.perf_counter() - start, results
+        folder = model_path.parent
+        model = cache.train_cached(task.job, folder, workers.count_step, threads, fresh)
+        result = task.job.measure(model)
+    cache.check_fingerprint(task.job, task.made)  # the text is still the same
+    cache.save_result(task.path, result)
+    return time.perf_counter() - start, cache.load_result(task.path)
