@@ -83,7 +83,9 @@ def layernorm_backward(xp: Xp, dy: Array, cache: Cache) -> tuple[Array, Array, A
     # (B,T,C) -> (B,T,C), (C,), (C,)
     n, rstd, g = cache
     dn = dy * g
-    dx = (dn - mean_keepdims(xp, dn) - n * mean_keepdims(xp, dn * n)) * rstd
+    dx = dn - mean_keepdims(xp, dn)
+    dx -= n * mean_keepdims(xp, dn * n)
+    dx *= rstd
     return dx, sum_rows(xp, dy * n), sum_rows(xp, dy)
 
 
@@ -113,8 +115,8 @@ def softmax_forward(xp: Xp, s: Array) -> tuple[Array, Cache]:
 
     Subtracting the largest score changes nothing and prevents overflow.
     """
-    e = xp.exp(s - xp.max(s, axis=-1, keepdims=True))
-    p = e / sum_keepdims(xp, e)
+    p = xp.exp(s - xp.max(s, axis=-1, keepdims=True))
+    p /= sum_keepdims(xp, p)
     return p, p
 
 
@@ -132,7 +134,8 @@ def attention_forward(
     ds = 0. It has no gradient.
     """
     scale = q.shape[-1] ** -0.5
-    s = (scale * q) @ transpose(xp, k) + attn_mask  # (B,H,T,T)
+    s = (scale * q) @ transpose(xp, k)  # (B,H,T,T)
+    s += attn_mask
     p, _ = softmax_forward(xp, s)
     return p @ v, (q, k, v, p, scale)
 
