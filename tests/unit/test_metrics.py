@@ -126,8 +126,8 @@ def test_extracted_ignores_padding():
 
 def test_compare_on_numbers_that_one_can_check():
     def row(repeated, heldout):
-        one = BySinks(None, None)
-        return Evaluation(BySinks(None, repeated), BySinks(None, heldout), one, one)
+        losses = (BySinks(None, repeated), BySinks(None, heldout))
+        return Evaluation(*losses, extraction=BySinks(None, None))
 
     standard, retrained = row(0.2, 1.0), row(0.9, 0.95)
     compare = lambda model: metrics.compare(model, standard, retrained)

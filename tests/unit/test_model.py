@@ -111,7 +111,7 @@ def test_logits_of_ten_thousand_leave_gradients_finite(dtype):
         (np.zeros((1, 1), int), "n_ctx"),
         (np.zeros((1, 4)), "must be integers"),
         (np.zeros(4, int), "rows of tokens"),
-        ([[1, 2, 3], [1, 2]], "differ in length"),
+        ([[1, 2, 3], [1, 2]], "unequal lengths"),
         (TOKENS[:0], "there are no sequences"),
     ],
 )
