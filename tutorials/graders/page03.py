@@ -34,7 +34,8 @@ def check_shared_keys(backward: Callable[..., Any]) -> str:
     rng = np.random.default_rng(0)
     shapes = {"q": (2, 3, T, 4), "k": (2, 1, T, 4), "v": (2, 1, T, 4)}
     inputs = {name: rng.standard_normal(shape) for name, shape in shapes.items()}
-    y, cache = ops.attention_forward(np, *inputs.values(), CAUSAL)
+    q, k, v = inputs.values()
+    y, cache = ops.attention_forward(np, q, k, v, CAUSAL)
     remark = "a gradient has the shape of its array"
     require_shapes(backward(np.ones_like(y), cache), inputs, remark)
     case = Case(

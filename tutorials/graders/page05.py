@@ -24,8 +24,8 @@ def check_perfect_loss(nats: float) -> str:
 def check_evidence(nats: float) -> str:
     """Grade the nats below the entropy that luck reaches at most once in a thousand."""
     mistakes = {
-        3: "the bound is a power of e, not of 10",
-        1000: "1,000 is the odds; solve exp(-k) = 1/1000 for k",
+        3.0: "the bound is a power of e, not of 10",
+        1000.0: "1,000 is the odds; solve exp(-k) = 1/1000 for k",
     }
     hint = "set the bound exp(-k) equal to 1/1000 and solve for k"
     if nats < 0:
