@@ -46,7 +46,7 @@ EXAMPLES = """examples:
   python run_toy.py fig3 fig5 --seeds 3   some of them
   python run_toy.py all                   all of them
   python run_toy.py claims                all claims so far in one table
-  python run_toy.py report                all results on one page, OUT/report.html
+  python run_toy.py report                all results on one page, report.html
   python run_toy.py --quick               some seconds: shows that all works
   python run_toy.py --corpus pydoc        real English, by characters (longer)
   python run_toy.py --corpus my_text.txt  your own text

@@ -1,4 +1,4 @@
-"""The page of all results in a real browser: its width, its colours, its keys."""
+"""The page of all results in a browser: its width, colors and keys."""
 
 import json
 import shutil
@@ -17,10 +17,10 @@ def browser():
 
 @pytest.fixture(scope="module")
 def characters(out, tmp_path_factory):
-    """The same results, but with a map of words without a space between them, as of a text whose path is long."""
+    """The same results as of a text by characters, with a long path."""
     folder = tmp_path_factory.mktemp("characters") / "runs"
     shutil.copytree(out, folder)
-    path = folder / "headline" / "memory_map.json"
+    path = folder / "headline" / "loss_map.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"separator": ""}))
     config = json.loads((folder / "headline" / "config.json").read_text())
     config["preset"]["settings"]["data"]["corpus"] = "a/long/way/" * 20 + "corpus.txt"
@@ -36,7 +36,7 @@ def damaged(out, tmp_path_factory):
         tmp_path_factory.mktemp("damaged") / "a_folder_with_a_name_that_is_rather_long" / "runs"
     )
     shutil.copytree(out, folder)
-    (folder / "theory" / "result.json").write_text("{")
+    (folder / "theory" / "config.json").write_text("{")
     (folder / "report.html").write_text(report_page(folder))
     return folder
 
@@ -58,12 +58,13 @@ def test_nothing_is_wider_than_the_screen(request, browser, kind, width, dark):
     )
 
 
-SHOWN = "[...document.querySelectorAll('.version')].filter(v => v.checkVisibility()).map(v => v.dataset.version)"
+SHOWN = "[...document.querySelectorAll('.version')].filter(v => v.checkVisibility())"
+SHOWN += ".map(v => v.dataset.version)"
 
 
 @pytest.mark.browser
-def test_the_arrow_key_switches_the_map_and_the_focus_is_seen(browser, out):
-    versions = list(json.loads((out / "headline" / "memory_map.json").read_text())["losses"])
+def test_arrow_keys_switch_the_map_and_show_the_focus(browser, out):
+    versions = list(json.loads((out / "headline" / "loss_map.json").read_text())["losses"])
     browser.open(out / "report.html", 390)
     browser.value("document.querySelector('input').focus()")
     for i in range(5):  # once around
@@ -76,7 +77,7 @@ def test_the_arrow_key_switches_the_map_and_the_focus_is_seen(browser, out):
 
 
 @pytest.mark.browser
-def test_the_tab_key_reaches_everything_that_scrolls_or_opens(browser, out):
+def test_the_tab_key_reaches_all_that_scrolls_or_opens(browser, out):
     browser.open(out / "report.html", 390)
     reached = []
     for _ in range(14):

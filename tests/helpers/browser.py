@@ -1,4 +1,4 @@
-"""Chromium, driven over a pipe with the standard library alone: a real width, real keys, light or dark."""
+"""Drive Chromium over a pipe (Chrome DevTools Protocol) with the standard library."""
 
 import base64
 import json
@@ -14,7 +14,7 @@ KEYS = {"Tab": 9, "ArrowRight": 39, "Enter": 13}
 
 
 class Page:
-    """One open page; every command waits for its answer (Chrome DevTools Protocol: JSON, each ended by a zero byte)."""
+    """One open page. Messages are JSON, each ended by a zero byte; each waits for its answer."""
 
     def __init__(self, to: Any, answers: Any) -> None:
         self.to, self.answers, self.n, self.session = to, answers, 0, {}
@@ -40,7 +40,7 @@ class Page:
         return answer["result"]
 
     def open(self, path: Path, width: int, dark: bool = False) -> None:
-        """The page as a screen of this width shows it, all its pictures loaded."""
+        """Show a page on a screen of this width and wait until all pictures are loaded."""
         self.send(
             "Emulation.setDeviceMetricsOverride",
             width=width,
@@ -56,7 +56,7 @@ class Page:
             pass
 
     def value(self, expression: str) -> Any:
-        """What a JavaScript expression gives."""
+        """Return the value of a JavaScript expression."""
         answer = self.send("Runtime.evaluate", expression=expression, returnByValue=True)
         assert "exceptionDetails" not in answer, answer
         return answer["result"].get("value")
@@ -77,7 +77,7 @@ class Page:
 
 @contextmanager
 def chromium() -> Iterator[Page]:
-    """A fresh headless browser; it ends with the block."""
+    """Run a new headless browser, which ends with the block."""
     program = shutil.which("chromium") or shutil.which("chromium-browser")
     assert program, "install chromium, or leave out -m browser"
     (read_here, write_there), (read_there, write_here) = os.pipe(), os.pipe()

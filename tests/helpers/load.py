@@ -1,6 +1,6 @@
-"""How time and memory grow: python -m tests.load prints the table of tests/README.md (10 minutes, 4 GB).
+"""Print the table of tests/README.md on time and memory: python tests/helpers/load.py (10 minutes).
 
-Each row is measured in a process of its own: processor seconds and the largest memory, both of the whole process.
+Each row is measured in its own process: processor seconds, and peak memory (up to 4 GB).
 """
 
 import subprocess
@@ -16,9 +16,7 @@ from memsinks_np._internal.ids import hash_ints
 from memsinks_np._internal.tables import table
 from memsinks_np.data.corpus import load_corpus
 from memsinks_np.data.text import read_text
-from memsinks_np.experiments.methods import PRESETS, methods_of, seeded
-from memsinks_np.metrics import mean_loss
-from memsinks_np.sinks import own
+from memsinks_np.experiments.methods import PRESETS, job, methods_of, with_settings
 from memsinks_np.train import train
 
 STEPS = 5
@@ -40,7 +38,7 @@ SIZES = {
 
 
 def write_text(path: Path, megabytes: int) -> None:
-    """The words of Python's help in a random order."""
+    """Write the words of Python's help in a random order."""
     words = read_text("pydoc").split()
     with path.open("w") as file:
         while file.tell() < megabytes * 10**6:
@@ -49,38 +47,34 @@ def write_text(path: Path, megabytes: int) -> None:
 
 
 def measure(what: str) -> None:
-    """In a process of its own: make the data, train the method with sinks, evaluate a little; print what it took."""
+    """Make the data, train with sinks, evaluate a little, and print time and memory."""
     import resource
 
     start, size = time.process_time(), dict(SIZES[what])
     preset = PRESETS["stories"]
-    data = replace(preset.settings.data, n_heldout=32)
+    train_settings = {"steps": STEPS, "eval_every": STEPS}
+    data = {"n_heldout": 32}
     with tempfile.TemporaryDirectory() as folder:
         if megabytes := size.pop("megabytes", 0):
             write_text(Path(folder) / "text.txt", megabytes)
-            data, start = replace(data, corpus=str(Path(folder) / "text.txt")), time.process_time()
+            data["corpus"], start = str(Path(folder) / "text.txt"), time.process_time()
         sinks = replace(preset.sinks, n_sink=size.pop("n_sink", preset.sinks.n_sink))
-        settings = replace(preset.settings, data=replace(data, **size))
-        method = methods_of(preset._replace(sinks=sinks))["sinks"]
-        job = seeded(preset._replace(settings=settings), method, 0)
-        corpus = load_corpus(job.settings.data)
+        preset = with_settings(preset._replace(sinks=sinks), data=data | size, train=train_settings)
+        method, settings, _ = job(preset, methods_of(preset)["sinks"], 0, len)
+        corpus = load_corpus(settings.data)
         loaded = time.process_time()
-        short = replace(
-            job.settings, train=replace(job.settings.train, steps=STEPS, eval_every=STEPS)
-        )
-        params = train(job.method, short).params
+        train(method, settings, corpus)
         trained = time.process_time()
-        model = job.settings.model(job.method, len(corpus.vocab))
-        mean_loss(params, model, corpus.heldout, own(sinks, corpus.heldout_ids))
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6  # kB on Linux
     print(f"{what}|{loaded - start:.1f}|{trained - loaded:.1f}|{peak:.2f}")
 
 
 def main() -> None:
+    """Measure each row in its own process and print the table."""
     rows = []
     for what in SIZES:
         done = subprocess.run(
-            [sys.executable, "-m", "tests.load", what], capture_output=True, text=True, check=True
+            [sys.executable, __file__, what], capture_output=True, text=True, check=True
         )
         rows.append(done.stdout.strip().split("|"))
         print(done.stdout.strip(), file=sys.stderr)
