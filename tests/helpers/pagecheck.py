@@ -1,7 +1,7 @@
-"""What must be true of a page: it prints what it shows; its links, maths and frame are whole.
+"""Check a tutorial page: it prints what it shows; its links, maths and parts are complete.
 
-Pages follow one frame, in this order, each part opened by a heading or by words in bold or italics at the start of a
-line: see FRAME.  Every check is an AssertionError where it fails; test_pagecheck.py tests the tester.
+All pages have the parts of FRAME, in this order; each begins with a heading, or with words in bold
+or italics at the start of a line. Checks raise AssertionError; test_pagecheck.py tests them.
 """
 
 import re
@@ -22,18 +22,15 @@ FRAME = (
     "further reading",
 )
 NUMBER = re.compile(r"[-+−]?\d+(?:\.\d*)?(?:e[-+]?\d+)?")
-NATS, RELATIVE, ZERO = 0.02, 0.01, 1e-6  # what another processor may change in a printed number
-GUESSING, BROKEN = (
-    4.6,
-    0.1,
-)  # nats: a model that is worse than guessing is so by chance, which a processor changes more
+NATS, RELATIVE, ZERO = 0.02, 0.01, 1e-6  # how far printed numbers may differ between processors
+GUESSING, BROKEN = 4.6, 0.1  # nats, relative: losses worse than guessing differ more
 
 
 def same(got: str, want: str, losses: float | None = None) -> bool:
-    """The same words; whole numbers equal, others to 1 %, because processors round differently.
+    """Return whether words and integers are equal, and other numbers within 1 %.
 
-    Where numbers are losses, to that share or to NATS, and to one in the last digit, since they were rounded to be
-    printed; a loss that is worse than guessing among 100 words to BROKEN.
+    Where numbers are losses, they may differ by the fraction `losses` or by NATS, plus one in the
+    last digit, which was rounded; a loss worse than guessing among 100 words by BROKEN.
     """
     if NUMBER.sub("#", got).split() != NUMBER.sub("#", want).split():
         return False
@@ -53,7 +50,7 @@ def same(got: str, want: str, losses: float | None = None) -> bool:
 
 
 def share_of(kind: str | None) -> float | None:
-    """How far losses may be off in a fence of that kind: 1 % for "nats", or as in "nats 15%" for a model that limps."""
+    """Return how far losses may differ in a fence: 1 % for "nats", or as in "nats 15%"."""
     unit, *more = (kind or "").split() or [""]
     if unit != "nats":
         return None
@@ -61,16 +58,17 @@ def share_of(kind: str | None) -> float | None:
 
 
 def check_run(page: Path, folder: Path) -> None:
-    """Run a page in `folder`: it prints what it shows, and draws the figures that it shows."""
+    """Run a page in `folder`: it prints and draws what it shows."""
     text = page.read_text(encoding="utf-8")
     for cell, printed in zip(refresh.CELL.finditer(text), refresh.run(page, folder), strict=True):
         shown = cell["shown"] or ""
         assert same(printed, shown, share_of(cell["kind"])), (
-            f"{page.name}:{line_of(text, cell.start('code'))} prints\n{printed}\nand the page shows\n{shown}"
+            f"{page.name}:{line_of(text, cell.start('code'))} prints\n{printed}\n"
+            f"and the page shows\n{shown}"
         )
     shown = {image["path"] for image in refresh.IMAGE.finditer(text)}
     made = {f"figures/{figure.name}" for figure in (folder / "figures").iterdir()}
-    assert shown == made, "figures shown, and figures made"
+    assert shown == made, "figures shown and figures made differ"
     missing = [name for name in shown if not (page.parent / name).exists()]
     assert not missing, "not committed: python tutorials/refresh.py"
 
@@ -80,7 +78,7 @@ def line_of(text: str, at: int) -> int:
 
 
 def fences(text: str) -> list[tuple[str, str]]:
-    """(info string, content) of every fence; a fence that does not close is an AssertionError."""
+    """Return (info string, content) of every fence. Raises AssertionError for one left open."""
     found, opened, content = [], None, []
     for number, line in enumerate(text.splitlines(), 1):
         mark = re.match(r"```+", line)
@@ -100,14 +98,14 @@ def outside_fences(text: str) -> str:
 
 
 def prose(text: str) -> str:
-    """What is read as sentences: no code, no maths, no figures, no folded solutions."""
+    """Return the sentences of a page, without code, maths, figures and folded solutions."""
     text = re.sub(r"<details>.*?</details>", "", outside_fences(text), flags=re.DOTALL)
     text = re.sub(r"!\[[^\]]*\]\([^)]*\)|\$`.*?`\$|<[^>]+>", "", text, flags=re.DOTALL)
     return re.sub(r"\]\([^)]*\)", "]", text)
 
 
 def slug(heading: str) -> str:
-    """The anchor that a code host gives to a heading."""
+    """Return the anchor that GitHub gives to a heading."""
     return re.sub(r"[^\w\- ]", "", heading.replace("`", "").strip().lower()).replace(" ", "-")
 
 
@@ -118,7 +116,7 @@ def check_links(page: Path) -> None:
             continue
         path, _, anchor = target.partition("#")
         goal = page.parent / path if path else page
-        assert goal.exists(), f"{page.name}: the link {target} leads nowhere"
+        assert goal.exists(), f"{page.name}: the link {target} is broken"
         if anchor:
             headings = re.findall(
                 r"^#+ (.*)$", outside_fences(goal.read_text(encoding="utf-8")), re.MULTILINE
@@ -127,7 +125,7 @@ def check_links(page: Path) -> None:
 
 
 def check_maths(text: str) -> None:
-    """Fences close, braces and environments pair up, and what a code host would misread is not used."""
+    """Fences close, braces and environments pair up, and GitHub can render the maths."""
     plain = outside_fences(text)
     inline = re.findall(r"\$`(.*?)`\$", plain, re.DOTALL)
     for formula in [*inline, *(content for info, content in fences(text) if info == "math")]:
@@ -143,7 +141,7 @@ def check_maths(text: str) -> None:
 
 
 def check_frame(text: str) -> None:
-    """The parts of FRAME in their order, each opening a line."""
+    """The parts of FRAME are there in order, each at the start of a line."""
     opens = re.findall(r"^(?:#+ |\*\*|\*|_)(.*)$", outside_fences(text), re.MULTILINE)
     parts = iter([line.lower().replace("’", "'") for line in opens])
     for part in FRAME:
