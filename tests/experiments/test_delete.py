@@ -27,7 +27,7 @@ def fake_output(job):
         up = 0.0 if exact else erased / 3
         effects.append(delete.Effect(erased, erased / 2, up, erased, 0.0))
     removed = 1 - pool.density
-    evaluation = [[pool.n_active**-0.5, removed], [1.0, 1.0], [None, None], [0.0, 0.0]]
+    evaluation = [[pool.n_active**-0.5, removed], [1.0, 1.0], [0.0, 0.0]]
     return (evaluation, [None, None], [], [None, None]), effects
 
 

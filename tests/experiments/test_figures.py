@@ -54,7 +54,7 @@ def by_sinks(numbers):
 def output(*points):
     """What `comparison.measure` returns for numbers at steps 0, 10, ..., as JSON data."""
     history = [[10 * i, 1.0, *by_sinks(numbers), []] for i, numbers in enumerate(points)]
-    evaluation = [*by_sinks(points[-1]), [None] * 3, [0.0] * 3]
+    evaluation = [*by_sinks(points[-1]), [0.0] * 3]
     return [evaluation, [None, None], history, [0.9, 0.9]]
 
 

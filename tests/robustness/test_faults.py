@@ -94,7 +94,7 @@ def test_a_damaged_model_in_the_cache_is_refused(tmp_path):
     job = headline.jobs(Context(quick_preset()))["standard", 0]
     path = cache.model_path(tmp_path / "cache", cache.fingerprint(job))
     files.write_atomic(path, b"half a mod")
-    assert_failed(run(tmp_path), 2, f"{path} is not a saved model (BadZipFile); delete it")
+    assert_failed(run(tmp_path), 2, f"{path} is not a saved model (BadZipFile); delete ")
 
 
 @pytest.mark.parametrize("lr", ["10", "1e30"])

@@ -1,10 +1,10 @@
-"""Anything at all as input: accepted, or refused in one line.  Hypothesis makes up the input."""
+"""Any input at all is accepted, or refused in one line. Hypothesis invents the input."""
 
 import contextlib
 import io
 import json
 import tempfile
-from dataclasses import fields
+from dataclasses import asdict, fields
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +14,6 @@ pytest.importorskip("hypothesis")
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-import run_toy
-from memsinks_np._internal import files as checkpoint
 from memsinks_np._internal.ids import validate_ids
 from memsinks_np.config import (
     ConfigError,
@@ -28,30 +26,41 @@ from memsinks_np.config import (
 )
 from memsinks_np.data.corpus import load_corpus
 from memsinks_np.data.text import encode
+from memsinks_np.experiments import cli
+from memsinks_np.experiments.runner import cache
+from memsinks_np.export import npz
 from memsinks_np.model import init_params
-from memsinks_np.train import Model
 
 pytestmark = pytest.mark.slow
 EXAMPLES = {"deadline": None, "derandomize": True, "database": None}
 QUIET = {"suppress_health_check": [HealthCheck.function_scoped_fixture, HealthCheck.too_slow]}
 
-ARM, SETTINGS = (
-    Method(name="a", n_shared=2),
-    Settings(data=DataConfig(n_ctx=2), train=TrainConfig(), d_model=4),
-)
-MADE = checkpoint.describe(ARM, SETTINGS)
-LIKE = init_params(SETTINGS.model(ARM, 5))
+SETTINGS = Settings(data=DataConfig(n_ctx=2), train=TrainConfig(), d_model=4)
+JOB = cache.Job(Method(name="a", n_shared=2), SETTINGS, measure=len)
+META = {"made": cache.fingerprint(JOB), "history": []}
+CORPUS = load_corpus(SETTINGS.data)
+PARAMS = init_params(SETTINGS.model(JOB.method, len(CORPUS.vocab)))
 
 
-def refused_in_one_line(error):
+def assert_one_line(error):
     assert "\n" not in str(error)
     assert len(str(error)) > 20
 
 
+def load(path):
+    """Return the parameters of a file in the cache, or None where it is refused in one line."""
+    try:
+        return cache.load_model(path, JOB, META["made"], CORPUS).params
+    except ConfigError as e:
+        assert_one_line(e)
+        return None
+
+
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory):
-    path = tmp_path_factory.mktemp("method") / "a.npz"
-    checkpoint.save(path, Model(LIKE, [{"step": 0, "train": 1.5}]), MADE)
+def model_bytes(tmp_path_factory):
+    path = tmp_path_factory.mktemp("model") / "a.npz"
+    npz.save(path, PARAMS, META)
+    assert load(path)
     return path.read_bytes()
 
 
@@ -62,9 +71,8 @@ def whole(tmp_path_factory):
     ),
     data=st.data(),
 )
-def test_loader(whole, edits, data):
-    """Bytes are cut out of a file of ours and others put in: it is refused, or loads what was saved."""
-    file = bytearray(whole)
+def test_a_damaged_model_is_refused_or_unchanged(model_bytes, edits, data):
+    file = bytearray(model_bytes)
     for at, new, n in edits:
         at %= len(file)
         file[at : at + n] = new
@@ -72,13 +80,8 @@ def test_loader(whole, edits, data):
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "a.npz"
         path.write_bytes(file)
-        try:
-            params, _ = checkpoint.load(path, MADE, LIKE)
-        except ConfigError as e:
-            refused_in_one_line(e)
-        else:
-            for name, w in LIKE.items():
-                np.testing.assert_array_equal(params[name], w)
+        for name, w in (load(path) or {}).items():
+            np.testing.assert_array_equal(PARAMS[name], w)
 
 
 ARRAYS = st.one_of(
@@ -102,26 +105,13 @@ ARRAYS = st.one_of(
 
 
 @settings(max_examples=500, **EXAMPLES, **QUIET)
-@given(
-    st.dictionaries(
-        st.sampled_from(["made", "history", "wte", "h0.W_O", "extra"]), ARRAYS, min_size=1
-    )
-)
-def test_loader_of_other_arrays(changes):
-    """A sound .npz file with some arrays replaced by others."""
-    members = {"made": json.dumps(MADE), "history": "[]", **LIKE, **changes}
+@given(st.dictionaries(st.sampled_from(["meta", "wte", "h0.W_O", "extra"]), ARRAYS, min_size=1))
+def test_a_model_with_other_arrays_is_refused(changes):
+    meta = np.frombuffer(json.dumps(META).encode(), np.uint8)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "a.npz"
-        np.savez(path, **members)
-        try:
-            params, history = checkpoint.load(path, MADE, LIKE)
-        except ConfigError as e:
-            refused_in_one_line(e)
-        else:
-            assert all(isinstance(row, dict) for row in history)
-            assert {name: w.shape for name, w in params.items()} == {
-                name: w.shape for name, w in LIKE.items()
-            }
+        np.savez(path, **{"meta": meta, **PARAMS, **changes})
+        assert load(path) is None
 
 
 @settings(max_examples=500, **EXAMPLES, **QUIET)
@@ -133,7 +123,7 @@ def test_loader_of_other_arrays(changes):
     ),
     st.integers(1, 9),
 )
-def test_corpus_reader(content, n_ctx):
+def test_any_text_is_a_corpus_or_refused(content, n_ctx):
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "text.txt"
         path.write_bytes(content)
@@ -142,7 +132,7 @@ def test_corpus_reader(content, n_ctx):
                 DataConfig(corpus=str(path), n_ctx=n_ctx, batch_size=4, n_repeated=2, n_heldout=2)
             )
         except ConfigError as e:
-            refused_in_one_line(e)
+            assert_one_line(e)
         else:
             batch = corpus.batch(3)
             assert batch.tokens.shape == (4, n_ctx + 1)
@@ -151,7 +141,7 @@ def test_corpus_reader(content, n_ctx):
 
 @settings(max_examples=300, **EXAMPLES)
 @given(st.text(max_size=300))
-def test_encoding(text):
+def test_every_character_has_a_token(text):
     vocab, tokens = encode(text)
     assert len(tokens) == len(text)
     assert all(vocab[t] == c or t == 0 for t, c in zip(tokens.tolist(), text, strict=True))
@@ -176,25 +166,25 @@ KINDS = [SinkConfig, ModelConfig, DataConfig, TrainConfig, Method]
 
 @settings(max_examples=3000, **EXAMPLES)
 @given(st.sampled_from(KINDS), st.data())
-def test_configuration(kind, data):
+def test_any_setting_is_storable_or_refused(kind, data):
     names = [field.name for field in fields(kind)]
     chosen = data.draw(st.dictionaries(st.sampled_from(names), ODD, max_size=3))
     needed = {"n_vocab": 9, "name": "a", "n_shared": 4}
     try:
         config = kind(**{name: value for name, value in needed.items() if name in names} | chosen)
     except ConfigError as e:
-        refused_in_one_line(e)
+        assert_one_line(e)
     else:
-        assert json.dumps(checkpoint.dataclasses.asdict(config), allow_nan=False)
+        assert json.dumps(asdict(config), allow_nan=False)
 
 
 @settings(max_examples=500, **EXAMPLES)
 @given(st.recursive(ODD, lambda s: st.lists(s, max_size=3), max_leaves=9))
-def test_ids(value):
+def test_any_ids_are_int64_or_refused(value):
     try:
         assert validate_ids(value).dtype == np.int64
     except ConfigError as e:
-        refused_in_one_line(e)
+        assert_one_line(e)
 
 
 FLAGS = [
@@ -206,14 +196,14 @@ FLAGS = [
     "--n-shared",
     "--n-sink",
     "--n-active",
-    "--delete",
+    "--delete-id",
 ]
 FLAGS += [
     "--corpus",
     "--preset",
     "--backend",
     "--workers",
-    "--threads",
+    "--fresh",
     "--out",
     "--quick",
     "--no-such-flag",
@@ -250,8 +240,8 @@ VALUES = st.one_of(
         st.tuples(st.sampled_from(FLAGS), VALUES).map(list) | VALUES.map(lambda v: [v]), max_size=4
     )
 )
-def test_command_line(words):
-    """No training: what is accepted is stopped where it would begin."""
+def test_a_bad_command_line_is_one_line_and_no_file(words):
+    """What is accepted is stopped where it would train."""
 
     class WouldTrain(Exception):
         pass
@@ -262,11 +252,11 @@ def test_command_line(words):
     argv = [word for pair in words for word in pair]
     with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        patch.setattr(run_toy, "experiment", stop)
+        patch.setattr(cli, "run_experiment", stop)
         out, err = io.StringIO(), io.StringIO()
         with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
             try:
-                code = run_toy.main(argv)
+                code = cli.main(argv)
             except WouldTrain:
                 code = 0
             except SystemExit as e:

@@ -1,4 +1,4 @@
-"""Whatever ends a run, the same command continues and gives the same bytes; nothing stays behind."""
+"""Whatever ends a run, the same command continues with the same bytes, and no process is left."""
 
 import os
 import random

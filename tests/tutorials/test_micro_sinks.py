@@ -47,7 +47,7 @@ MASKS = {
 
 @pytest.mark.parametrize("mask", MASKS.values(), ids=MASKS.keys())
 def test_loss_and_gradients_are_those_of_the_package(mask):
-    selection = (None if mask is None else Mask(mask),) * L
+    selection = None if mask is None else Mask(mask)
     expected, expected_grads = loss_and_grads(
         np, PARAMS, make_batch(CFG, TOKENS, selection, np.float64), CFG
     )

@@ -133,7 +133,7 @@ def test_report_shows_memory_with_sinks_and_none_without(trained):
     off = m.memorization_report(params, cfg, corpus, lambda ids: sinks.NO_SINKS)
     evaluation = metrics.evaluate(params, cfg, corpus)
     for report, which in ((own, "own"), (off, "removed")):
-        repeated, heldout, _, extraction = (getattr(each, which) for each in evaluation)
+        repeated, heldout, extraction = (getattr(each, which) for each in evaluation)
         assert report.repeated == pytest.approx(repeated, rel=1e-5)
         assert report.heldout == pytest.approx(heldout, rel=1e-5)
         assert report.extracted == extraction

@@ -7,7 +7,6 @@ are swapped, an in-place step is left out, two returned gradients change places,
 
 import ast
 import inspect
-import re
 import textwrap
 from pathlib import Path
 
@@ -132,4 +131,4 @@ def test_every_backward_of_the_package_is_mutated():
 def test_readme_states_the_number_of_faults():
     planted = sum(1 for function in BACKWARDS for _ in mutants(function))
     readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
-    assert re.findall(r"plant (\d+) single faults", readme) == [str(planted)]
+    assert f"inject {planted} single bugs into the backward passes" in " ".join(readme.split())

@@ -44,8 +44,9 @@ class Grid:
         for key, job in jobs.items():
             made = cache.fingerprint(job)
             model = cache.model_path(folder, made)
-            paths[key] = path = cache.result_path(folder, job, made)
-            if path in results or path in rest:
+            path = cache.result_path(folder, job, made)
+            known, paths[key] = path in paths.values(), path
+            if known:
                 continue
             if self.has(path):
                 results[path] = cache.load_result(path)

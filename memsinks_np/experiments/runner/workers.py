@@ -152,13 +152,13 @@ class Processes:
 
     def start(self, function: Callable[..., Any], number: int) -> Any:
         """Start a worker and return the connection to it."""
-        ours, theirs = self.context.Pipe()
-        arguments = (theirs, function, self.steps, number)
-        process = self.context.Process(target=serve, args=arguments, daemon=True)
         with signals_held():
+            ours, theirs = self.context.Pipe()
+            arguments = (theirs, function, self.steps, number)
+            process = self.context.Process(target=serve, args=arguments, daemon=True)
             process.start()
             self.workers[ours] = process
-        theirs.close()
+            theirs.close()
         return ours
 
     def how_it_died(self, connection: Any) -> str:
