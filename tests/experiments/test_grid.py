@@ -62,13 +62,14 @@ def test_results_have_the_keys_of_their_jobs_and_are_cached(tmp_path):
     assert Grid(tmp_path, fresh=True)(jobs()) == results
 
 
-def test_jobs_that_share_a_model_train_it_once(tmp_path):
+def test_jobs_that_share_a_model_train_it_once(tmp_path, capsys):
     notes = tmp_path / "notes"
     notes.mkdir()
     noted = partial(note, folder=str(notes))
     same = {"a": noted, "b": noted, "c": last_loss, "d": partial(last_loss, field="removed")}
     shared = {key: jobs(measure)["standard", 0] for key, measure in same.items()}
     results = Grid(tmp_path / "cache", workers=2)(shared)
+    assert capsys.readouterr().out.count("standard seed 0") == 1
     assert list(results) == list(same)
     assert results["a"] == results["b"] == results["c"]
     assert len(list((tmp_path / "cache").glob("*.npz"))) == 1
@@ -154,7 +155,7 @@ def test_an_interrupt_ends_every_worker_and_thread(seconds):
 def test_holding_signals_delays_them_and_restores_their_handlers():
     before = signal.getsignal(signal.SIGINT)
     seen = []
-    with suppress(KeyboardInterrupt), workers.signals_held():
+    with pytest.raises(KeyboardInterrupt), workers.signals_held():
         signal.raise_signal(signal.SIGINT)
         seen.append("after the signal")
     assert seen == ["after the signal"]
