@@ -127,10 +127,9 @@ def test_markup_in_a_text_is_escaped(out):
     read(sequence(m, 0))
     m["losses"] = {"</label><script>": m["losses"]["standard"]}
     assert "<script" not in map_section(m, "headline")
-    for sinks in ([["<script>"], []], [["<script>"]] * 2):  # one's own, shared
-        m["sinks"] = sinks
-        with pytest.raises(ValueError, match="format"):
-            sequence(m, 0)
+    m["sinks"] = [["<script>"], []]
+    with pytest.raises(ValueError, match="format"):
+        sequence(m, 0)
 
 
 def test_control_and_direction_characters_are_visible(out):

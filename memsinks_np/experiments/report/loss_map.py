@@ -121,12 +121,11 @@ def sinks_of(sinks: list[list[int]], i: int) -> str:
     others = shared(sinks, i)
     text = "No other sequence shares them."
     if others:
-        each = ", ".join(f"{j} ({', '.join(f'{k:d}' for k in both)})" for j, both in others.items())
+        each = ", ".join(f"{j} ({', '.join(map(str, both))})" for j, both in others.items())
         text = f"{len(others)} of the {len(sinks) - 1} other sequences share some: {each}."
-    own_sinks = (
-        f"{len(sinks[i])} sinks, the same in every layer: {', '.join(f'{k:d}' for k in sinks[i])}."
-    )
-    return f"<p>{own_sinks}</p><p>{text}</p>"
+    mine = ", ".join(f"{k:d}" for k in sinks[i])  # an integer in any file
+    line = f"{len(sinks[i])} sinks, the same in every layer: {mine}."
+    return f"<p>{line}</p><p>{text}</p>"
 
 
 def shared(sinks: list[list[int]], i: int) -> dict[int, list[int]]:
