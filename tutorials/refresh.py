@@ -58,6 +58,7 @@ def run(page: Path, folder: Path) -> list[str]:
         warnings.catch_warnings(action="error"),
         one_blas_thread(),
     ):
+        plt.close("all")  # a cell must not draw into an older figure
         for cell in CELL.finditer(text):
             above = "\n" * text.count("\n", 0, cell.start("code"))
             with contextlib.redirect_stdout(io.StringIO()) as out:

@@ -88,6 +88,7 @@ def test_list_and_help_fit_a_terminal(capsys, monkeypatch):
 METHODS = ["standard", "retrained", "gradient_masking", "sinks", "paper_sinks", "random_sinks"]
 
 
+@pytest.mark.slow
 def test_a_run_writes_all_files_and_trains_nothing_twice(tmp_path):
     first = run(tmp_path, "--seeds", "2")
     assert first.returncode == 0, first.stderr
@@ -157,6 +158,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.slow
 def test_neither_the_command_nor_its_workers_use_the_network(tmp_path):
     argv = ["--quick", "--steps", "3", "--out", tmp_path / "out"]
     env = os.environ | {"PYTHONPATH": str(ROOT)}

@@ -29,6 +29,7 @@ def quick_preset(*flags):
     return cli.preset_of(cli.make_parser().parse_args(["--quick", *flags]))
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_one_line_and_the_command_continues(tmp_path, undisturbed):
     """No file may grow beyond 300 kB: the first model does not fit."""
 
@@ -53,6 +54,7 @@ def test_too_little_memory_is_one_line(tmp_path):
     assert not [path for path in tmp_path.rglob("*") if path.suffix in (".npz", ".part")]
 
 
+@pytest.mark.slow
 def test_a_disk_full_of_results_costs_no_training(tmp_path, capsys, undisturbed):
     def full(path, data):
         if path.name == file:
@@ -90,6 +92,7 @@ def test_a_damaged_result_in_the_cache_is_refused(text, tmp_path):
         cache.load_result(path)
 
 
+@pytest.mark.slow
 def test_a_damaged_model_in_the_cache_is_refused(tmp_path):
     job = headline.jobs(Context(quick_preset()))["standard", 0]
     path = cache.model_path(tmp_path / "cache", cache.fingerprint(job))
@@ -107,6 +110,7 @@ def test_divergence_is_one_line_with_two_remedies(lr, tmp_path):
     assert (train.lr, train.warmup) == (1e-4, 200)
 
 
+@pytest.mark.slow
 def test_any_plot_backend_and_output_encoding_will_do(tmp_path, undisturbed):
     env = {"MPLBACKEND": "no_such_backend", "PYTHONIOENCODING": "ascii"}
     done = run(tmp_path / "a", env=os.environ | env)
@@ -117,6 +121,7 @@ def test_any_plot_backend_and_output_encoding_will_do(tmp_path, undisturbed):
     assert " \\xb1 " in done.stdout
 
 
+@pytest.mark.slow
 def test_workers_import_nothing_from_the_working_directory(tmp_path):
     for name in ("random", "socket", "tempfile"):
         (tmp_path / f"{name}.py").write_text("raise SystemExit('imported')")
