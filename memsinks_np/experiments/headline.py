@@ -216,7 +216,7 @@ def draw(result: Headline, folder: Path, name: str = "headline") -> list[Path]:
         ("Forced isolation: a mirage", MIRAGE, None),
     ]
     with plots.style():
-        fig, axes = plots.subplots(1, 3, figsize=(14.5, 4.4), gridspec_kw={"wspace": 1.15})
+        fig, axes = plots.subplots(1, 3, figsize=(15.5, 4.4), gridspec_kw={"wspace": 1.3})
         for ax, (title, lines, entropy) in zip(axes, panels, strict=True):
             ends = [
                 (plots.curve(ax, result, method, field, line), text, method)
