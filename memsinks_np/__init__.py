@@ -2,7 +2,7 @@
 
     import memsinks_np as ms
 
-    corpus = ms.Corpus.from_sequences(tokens, ids)
+    corpus = ms.Corpus.from_sequences(tokens, ids, heldout=0.1)
     model = ms.fit(corpus, sinks=ms.SinkConfig(n_sink=512, n_active=32))
     model.loss(tokens, ids), model.loss(tokens, sinks="none"), ms.delete(model, ids=[7])
 

@@ -10,7 +10,7 @@ Each MLP has G shared neurons and a pool of S sinks. A sequence's ID activates A
 3. What the pool is for: `prune` drops it, `delete` erases the sinks of chosen sequences.
 
 The network does not know whether it is being trained, evaluated or has been pruned. It is given a
-selection, which holds in every layer (paper, App. I): `Rows` (the active sinks), a `Mask` (one
+selection, the same for every layer (paper, App. I): `Rows` (the active sinks), a `Mask` (one
 factor per sink), or None (no sinks).
 """
 
@@ -47,8 +47,8 @@ NO_SINKS: Selection = None  # the selection of a pruned model
 class RowGrad(NamedTuple):
     """Gradient of an array of which only some rows took part; it is zero in all others."""
 
-    rows: Array  # (B,A), or (U,) once every row is listed once
-    values: Array  # (B,A,...), or (U,...)
+    rows: Array  # (B,A) with repetitions, or (U,) unique rows after `coalesce`
+    values: Array  # (B,A,...) or (U,...)
 
 
 # 1. From sequence IDs to sinks
@@ -59,13 +59,13 @@ def active(cfg: SinkConfig, ids: Any) -> NDArray[np.int64]:  # (B,) -> (B,A)
 
     "stratified" splits the pool into A strata, and the ID draws one sink from each: exactly A, all
     distinct, and two IDs share A*A/S of them on average. "disjoint" splits the pool into S/A slices
-    and gives ID i the slice i mod S/A: no overlap until the slices are used up.
+    and gives ID i the slice i mod S/A: consecutive IDs share nothing until the slices are used up.
     """
     S, A = cfg.n_sink, cfg.n_active
     i, a = validate_ids(ids)[:, None], integers(A)
     if cfg.scheme == "disjoint":
         return i % (S // A) * A + a
-    draw = hash_ints(cfg.seed, 0, i, a) % np.uint64(S // A)  # 0: the same in every layer
+    draw = hash_ints(cfg.seed, 0, i, a) % np.uint64(S // A)  # 0: no layer, they are all the same
     return a * (S // A) + draw.astype(np.int64)
 
 
@@ -155,19 +155,19 @@ def gathered_sink_backward(xp: Xp, dy: Array, cache: Cache) -> tuple[Array, ...]
 
 
 def coalesce(xp: Xp, index: Array, values: list[Array]) -> list[RowGrad]:
-    # (B,A), [(B,A,...), ...] -> [(U,), (U,...)], ...
+    # (B,A), [(B,A,...), ...] -> a RowGrad with (U,) rows for each array of values
     """Sum row-sparse gradients so that each row occurs once: sequences may share sinks."""
-    unique, first, place = xp.unique(index, return_index=True, return_inverse=True)
-    later = xp.ones(index.size, dtype=bool)
-    later[first] = False
-    (repeats,) = xp.nonzero(later)  # all but the first occurrence of each row
-    place = xp.take(place.ravel(), repeats)
+    unique, first, position = xp.unique(index, return_index=True, return_inverse=True)
+    is_repeat = xp.ones(index.size, dtype=bool)
+    is_repeat[first] = False
+    (repeats,) = xp.nonzero(is_repeat)  # occurrences after the first one of their row
+    target = xp.take(position.ravel(), repeats)  # the place in `unique` that each is added to
     grads, flat = [], {}
     for v in values:
         shape, v = v.shape, v.reshape(index.size, -1)
         width = v.shape[1]
         if width not in flat:  # `add.at` is four times faster on flat indices than on rows
-            flat[width] = (place[:, None] * width + xp.arange(width)).ravel()
+            flat[width] = (target[:, None] * width + xp.arange(width)).ravel()
         total = xp.take(v, first, axis=0)
         xp.add.at(total.reshape(-1), flat[width], xp.take(v, repeats, axis=0).ravel())
         grads.append(RowGrad(unique, total.reshape(-1, *shape[2:])))
@@ -204,7 +204,7 @@ def prune(params: Params) -> Params:
 
 
 def delete(params: Params, cfg: SinkConfig, ids: Any) -> Params:
-    """Return new parameters in which the sinks of `ids` are zero (W_in too, not only W_out).
+    """Return new parameters in which the sinks of `ids` are zero: all three arrays, not only W_out.
 
     Whatever other sequences stored in the same sinks is erased as well.
     """

@@ -112,9 +112,12 @@ def prune(model: Model) -> Model:
 def delete(model: Model, ids: Any) -> Model:
     """Erase the sinks of some IDs; the memories of others stay, but for what they share.
 
-    Raises ConfigError if the model has no sinks.
+    Raises ConfigError if the model has no sinks, or if its corpus has no sequence with an ID.
     """
-    pool = require_sinks(model.cfg)
+    pool, ids = require_sinks(model.cfg), validate_ids(ids)
+    if model.corpus:
+        unknown = ids[~np.isin(ids, model.corpus.repeated_ids)].tolist()
+        require(not unknown, f"no repeated sequence has the ID {unknown[:1]}; nothing is deleted")
     return model._replace(params=sinks.delete(model.params, pool, ids))
 
 

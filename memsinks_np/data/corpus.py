@@ -86,7 +86,8 @@ class Corpus:
         ids         an integer ID for each: one per sequence, or one per author; by default a hash
                     of the tokens (paper, App. I)
         heldout     sequences that are never trained on, or the fraction of `tokens` to split off
-        background  further sequences, shown in turn; without them a batch is made of `tokens` only
+        background  further sequences, shown in turn, again from the first when all were shown;
+                    without them a batch is made of `tokens` only
         vocab       the tokens as text; by default their numbers
 
         Short sequences are padded; padding has no loss. `repeat_fraction` is the part of a batch
@@ -147,6 +148,13 @@ class Corpus:
             heldout_ids=hash_rows(heldout_rows),
             draw=draw,
             entropy=None,
+        )
+
+    def __repr__(self) -> str:
+        n_ids = len(np.unique(self.repeated_ids))
+        return (
+            f"Corpus({len(self.repeated)} repeated sequences, {n_ids} IDs, "
+            f"{len(self.heldout)} held out, n_ctx={self.cfg.n_ctx}, {len(self.vocab)} tokens)"
         )
 
     def batch(self, step: int) -> Sequences:
