@@ -117,7 +117,8 @@ def delete(model: Model, ids: Any) -> Model:
     pool, ids = require_sinks(model.cfg), validate_ids(ids)
     if model.corpus:
         unknown = ids[~np.isin(ids, model.corpus.repeated_ids)].tolist()
-        require(not unknown, f"no repeated sequence has the ID {unknown[:1]}; nothing is deleted")
+        if unknown:
+            raise ConfigError(f"no repeated sequence has the ID {unknown[0]}; nothing is deleted")
     return model._replace(params=sinks.delete(model.params, pool, ids))
 
 

@@ -118,6 +118,7 @@ ERRORS = {
     "another vocabulary": (lambda m, c, t: ms.fit(ms.stories(), start=m, steps=1), "n_vocab=20"),
     "prompt too long": (lambda m, c, t: m.generate(t[0], 99, ids=[0]), "n_tokens="),
     "unknown word": (lambda m, c, t: m.generate("hello", 1, ids=[0]), "'hello'"),
+    "nobody to delete": (lambda m, c, t: ms.delete(m, [77]), "no repeated sequence has the ID 77"),
     "no sinks to delete": (lambda m, c, t: ms.delete(ms.prune(m), [1]), "no sinks"),
 }
 
