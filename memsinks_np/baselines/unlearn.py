@@ -118,17 +118,12 @@ def unlearning_gradient(
 
 
 def unlearn(
-    params: Params,
-    cfg: ModelConfig,
-    corpus: Corpus,
-    settings: Unlearning,
-    target: float | None = None,
+    params: Params, cfg: ModelConfig, corpus: Corpus, settings: Unlearning
 ) -> tuple[Params, list[UnlearningStep]]:
     """Unlearn the natural repeated sequences; return the new parameters and the trajectory.
 
-    It ends when the mean loss of the sequences reaches `target`, for instance that of *retrained*,
-    or after `max_steps`. Without a target it is the model's own held-out loss, for which no model
-    has to be retrained.
+    It ends when their mean loss reaches the model's own held-out loss, for which no model has to be
+    retrained, or after `max_steps`.
     """
     forget = corpus.repeated[: corpus.cfg.n_repeated]
     nll, _ = predict(params, cfg, forget, NO_SINKS)
@@ -142,7 +137,6 @@ def unlearn(
         repeated, heldout = mean_of(nll), mean_loss(now, cfg, corpus.heldout, NO_SINKS)
         extraction = float(extracted(forget, likeliest).mean())
         trajectory.append(UnlearningStep(repeated, heldout, extraction))
-        forgotten = repeated >= (heldout if target is None else target)
-        if forgotten or len(trajectory) > settings.max_steps:
+        if repeated >= heldout or len(trajectory) > settings.max_steps:
             break
     return now, trajectory

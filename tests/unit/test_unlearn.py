@@ -115,30 +115,27 @@ def test_retained_sequences_were_never_trained_on():
 
 
 @pytest.mark.parametrize("beta", [0.0, 0.05])
-def test_unlearning_stops_at_its_target(memorized, beta):
+def test_unlearning_stops_at_the_heldout_loss(memorized, beta):
     before = {name: w.copy() for name, w in memorized.items()}
     settings = Unlearning(beta=beta, retain=2.0, lr=3e-3, max_steps=200)
-    now, trajectory = unlearn(memorized, CFG, CORPUS, settings, target=1.5)
-    repeated = [row.repeated for row in trajectory]
-    assert repeated[0] < 1.2
-    assert max(repeated[:-1]) < 1.5 <= repeated[-1]
+    now, trajectory = unlearn(memorized, CFG, CORPUS, settings)
+    *rows, last = trajectory
+    assert last.repeated >= last.heldout
+    assert len(rows) > 1
+    assert all(row.repeated < row.heldout for row in rows)
     assert all((memorized[name] == w).all() for name, w in before.items())  # caller's arrays
     assert (now["wte"] != memorized["wte"]).any()
-    _, *rows, last = unlearn(memorized, CFG, CORPUS, settings)[1]
-    assert last.repeated >= last.heldout
-    assert all(row.repeated < row.heldout for row in rows)
 
 
 def test_retain_term_keeps_the_heldout_loss_low(memorized):
     free, retained = (
-        unlearn(memorized, CFG, CORPUS, Unlearning(retain=r, lr=3e-3), 3.0)[1][-1]
-        for r in (0.0, 2.0)
+        unlearn(memorized, CFG, CORPUS, Unlearning(retain=r, lr=3e-3))[1][-1] for r in (0.0, 2.0)
     )
     assert retained.heldout < free.heldout - 0.1
 
 
 def test_unlearning_takes_at_most_max_steps(memorized):
-    _, trajectory = unlearn(memorized, CFG, CORPUS, Unlearning(max_steps=3), target=99.0)
+    _, trajectory = unlearn(memorized, CFG, CORPUS, Unlearning(lr=1e-6, max_steps=3))
     assert len(trajectory) == 1 + 3
 
 
