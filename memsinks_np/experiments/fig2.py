@@ -14,11 +14,11 @@ from functools import partial
 from itertools import product
 from math import log
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from memsinks_np._internal.tables import number, table
+from memsinks_np._internal.tables import table
 from memsinks_np._internal.typing import Floats
 from memsinks_np.baselines.localize import all_scores
 from memsinks_np.baselines.tradeoff import Ablation, ablation_curve, max_forgetting, tradeoff_curve
@@ -48,15 +48,22 @@ Curves = dict[str, dict[str, list[Ablation]]]  # method -> setting -> growing fr
 Cells = dict[tuple[str, str], Floats]  # (kind, method) -> a number for every seed
 
 
+class Cut(NamedTuple):
+    """A method under its best setting."""
+
+    setting: str
+    curves: list[list[Ablation]]  # seed -> growing fractions
+
+
 @dataclass(frozen=True)
 class Fig2:
-    """Ablation curves of standard models, and the references on stories and on canaries."""
+    """Cuts of standard models, and the references on stories and on canaries."""
 
     corpus: str
     guessing: float  # loss of guessing, ln V
     stories: comparison.Result  # standard, retrained, sinks
     unseen_canaries: list[float]  # seed -> loss of the retrained model on the canaries
-    curves: dict[str, list[Curves]]  # kind -> seed -> ...
+    cuts: dict[str, dict[str, Cut]]  # kind -> method -> ...
 
 
 def canary_data(data: DataConfig) -> DataConfig:
@@ -106,44 +113,38 @@ def jobs(context: Context) -> Jobs:
 
 
 def result(context: Context, outputs: Outputs) -> Fig2:
-    """Compare the references, and collect the curves."""
+    """Compare the references, and choose the settings of the cuts."""
     seeds, data = range(context.seeds), context.preset.settings.data
-    curves = {kind: [to_curves(outputs.pop((kind, seed))) for seed in seeds] for kind in KINDS}
+    cuts = {}
+    for kind in KINDS:
+        curves = [outputs.pop((kind, seed)) for seed in seeds]
+        cuts[kind] = {m: best_cut([by_method[m] for by_method in curves]) for m in curves[0]}
     unseen = [outputs.pop(("unseen canaries", seed)) for seed in seeds]
     guessing = log(len(load_corpus(data).vocab))
-    return Fig2(data.corpus, guessing, comparison.compare(outputs), unseen, curves)
+    return Fig2(data.corpus, guessing, comparison.compare(outputs), unseen, cuts)
 
 
-def to_curves(stored: dict[str, Any]) -> Curves:
-    """Return curves that were stored as JSON."""
-    return {
-        method: {setting: [Ablation(*row) for row in rows] for setting, rows in settings.items()}
-        for method, settings in stored.items()
-    }
+def best_cut(seeds: list[dict[str, Any]]) -> Cut:
+    """Return the setting that forgets most at the allowed cost, mean over seeds, from JSON."""
+    cuts = [
+        Cut(setting, [[Ablation(*row) for row in curves[setting]] for curves in seeds])
+        for setting in seeds[0]
+    ]
+    return max(cuts, key=lambda cut: float(forgotten(cut).mean()))
 
 
-def best_setting(result: Fig2, kind: str, method: str) -> str:
-    """Return the setting under which a method forgets most at the allowed cost, mean over seeds."""
-    return max(
-        result.curves[kind][0][method],
-        key=lambda setting: float(np.mean(forgotten(result, kind, method, setting=setting))),
-    )
-
-
-def best_curves(
-    result: Fig2, kind: str, method: str, setting: str | None = None
-) -> list[list[Ablation]]:
-    """Return a method's curve for every seed, under one setting, by default the best."""
-    setting = setting or best_setting(result, kind, method)
-    return [curves[method][setting] for curves in result.curves[kind]]
-
-
-def forgotten(
-    result: Fig2, kind: str, method: str, cost: float = MAX_COST, setting: str | None = None
-) -> Floats:
+def forgotten(cut: Cut, cost: float = MAX_COST) -> Floats:
     """Return the nats per token that are forgotten at no more than a cost, for every seed."""
-    curves = best_curves(result, kind, method, setting)
-    return np.array([max_forgetting(tradeoff_curve(rows), cost) for rows in curves])
+    return np.array([max_forgetting(tradeoff_curve(rows), cost) for rows in cut.curves])
+
+
+def residual_extraction(cut: Cut) -> Floats:
+    """Return the smallest fraction still extracted at the allowed cost, for every seed."""
+    allowed = [
+        [row.extraction for row in rows if row.heldout - rows[0].heldout <= MAX_COST]
+        for rows in cut.curves
+    ]
+    return np.array([min(extractions) for extractions in allowed])
 
 
 def gold_gap(result: Fig2, kind: str) -> Floats:
@@ -151,19 +152,8 @@ def gold_gap(result: Fig2, kind: str) -> Floats:
     if kind == "stories":
         field = "repeated.removed"
         return np.array(result.stories.rise("retrained", field, "standard", field))
-    before = [curves["random"]["one draw"][0].repeated for curves in result.curves[kind]]
+    before = [rows[0].repeated for rows in result.cuts[kind]["random"].curves]
     return np.array(result.unseen_canaries) - before
-
-
-def residual_extraction(result: Fig2, kind: str, method: str) -> Floats:
-    """Return the smallest fraction still extracted at the allowed cost, for every seed."""
-    curves = best_curves(result, kind, method)
-    return np.array(
-        [
-            min(row.extraction for row in rows if row.heldout - rows[0].heldout <= MAX_COST)
-            for rows in curves
-        ]
-    )
 
 
 def sinks_point(result: Fig2) -> Floats:
@@ -195,9 +185,9 @@ def label(method: str) -> str:
 def claims(result: Fig2) -> list[Claim]:
     """Return what section 3 of the paper says, and how the cuts compare with retraining."""
     cells = list(product(KINDS, LABELS))
-    nats = {cell: forgotten(result, *cell) for cell in cells}
+    nats = {(kind, method): forgotten(result.cuts[kind][method]) for kind, method in cells}
     closed = {cell: nats[cell] / gold_gap(result, cell[0]) for cell in cells}
-    left = {cell: residual_extraction(result, *cell) for cell in cells}
+    left = {(kind, m): residual_extraction(result.cuts[kind][m]) for kind, m in cells}
     late = [late_falls(row.history) for row in result.stories.methods["standard"]]
     repeated, new, fraction = np.transpose(late)
     sinks, gap = sinks_point(result), gold_gap(result, "stories")
@@ -279,16 +269,16 @@ def claims(result: Fig2) -> list[Claim]:
 
 
 def tabulate(result: Fig2) -> str:
-    """Return each method under its best setting: forgotten at three costs, and what is left."""
+    """Return each method under its best setting, at the allowed cost; the gap is the gold gap."""
     rows = []
     for kind, method in product(KINDS, LABELS):
-        nats = [f"{forgotten(result, kind, method, c).mean():.2f}" for c in (0.01, MAX_COST, 0.2)]
-        closed = float((forgotten(result, kind, method) / gold_gap(result, kind)).mean())
-        left = f"{residual_extraction(result, kind, method).mean():.0%}"
-        setting = best_setting(result, kind, method)
-        rows.append([f"{kind}: {label(method)}", *nats, number(closed, 2), left, setting])
-    costs = ["forgotten at cost 0.01", str(MAX_COST), "0.2"]
-    header = ["cut", *costs, f"gold gap closed at {MAX_COST}", "extracted", "best setting"]
+        cut = result.cuts[kind][method]
+        nats = forgotten(cut)
+        closed = (nats / gold_gap(result, kind)).mean()
+        left = f"{residual_extraction(cut).mean():.0%}"
+        cells = [f"{nats.mean():.2f}", f"{closed:.2f}", left, cut.setting]
+        rows.append([f"{kind}: {label(method)}", *cells])
+    header = [f"cut (cost {MAX_COST})", "forgotten", "of the gap", "extracted", "best setting"]
     return table(header, rows)
 
 
@@ -302,12 +292,11 @@ def draw(result: Fig2, folder: Path) -> list[Path]:
             draw_cuts(ax, result, kind)
             xlabel, ylabel = f"cost on new {what} (nats per {unit})", f"forgotten (nats per {unit})"
             plots.frame(ax, f"{name.capitalize()}: can they be cut out?", ylabel, xlabel)
-        lines = [("heldout.removed", "--", f"new {what}")]
-        lines += [("repeated.removed", "-", f"repeated {what}")]
-        ends = [
-            (plots.curve(axes[2], result.stories, "standard", field, line), text, "standard")
-            for field, line, text in lines
+        lines = [
+            ("standard", "heldout.removed", "--", f"new {what}"),
+            ("standard", "repeated.removed", "-", f"repeated {what}"),
         ]
+        ends = plots.curves(axes[2], result.stories, lines)
         title = "Do both losses fall together?"
         plots.frame(axes[2], title, f"loss (nats per {unit})", "training step")
         axes[2].set_ylim(0, None)
@@ -326,7 +315,7 @@ def draw_cuts(ax: Any, result: Fig2, kind: str) -> None:
     ax.axhline(goal, color=gray, linestyle=":", linewidth=1.6)
     ends = []
     for method, text in LABELS.items():
-        curves = [tradeoff_curve(rows) for rows in best_curves(result, kind, method)]
+        curves = [tradeoff_curve(rows) for rows in result.cuts[kind][method].curves]
         points = np.mean(curves, axis=0)
         ax.plot(points[:, 0], points[:, 1], color=plots.color_of(method))
         ends.append((max_forgetting(points, right), text, method))

@@ -78,10 +78,7 @@ def draw(result: Result, folder: Path) -> list[Path]:
     """Draw the loss on new stories over training."""
     with plots.style():
         fig, ax = plots.subplots(figsize=(6.4, 4.4))
-        ends = [
-            (plots.curve(ax, result, method, field, line), text, method)
-            for method, field, line, text in LINES
-        ]
+        ends = plots.curves(ax, result, LINES)
         title = "Forced isolation: what does the skill lose?"
         plots.frame(ax, title, "loss on new stories (nats per word)", "training step")
         ax.set_ylim(0, max(5, 1.25 * result.mean("gradient_masking", "heldout.removed")))

@@ -61,7 +61,7 @@ def result(context: Context, outputs: Outputs) -> Fig4:
     comparison = compare(parts["methods"])
     cut = fig2.result(context, parts["fig2"])
     updated = relearn.result(context, parts["relearn"])
-    cuts = {method: fig2.best_curves(cut, "stories", method) for method in CUTS}
+    cuts = {method: cut.cuts["stories"][method].curves for method in CUTS}
     updates = {name: [row.unlearning for row in updated.removals[name]] for name in UPDATES}
     return Fig4(comparison.entropy, comparison.methods, to_curves(cuts), to_curves(updates))
 
@@ -155,17 +155,14 @@ def draw(result: Fig4, folder: Path) -> list[Path]:
         ("heldout.removed", "New stories, sinks removed", result.entropy.heldout),
         ("repeated.removed", "Repeated stories, sinks removed", result.entropy.repeated),
     ]
-    lines = {
-        "standard": "standard",
-        "retrained": "never saw",
-        "sinks": "ours",
-        "paper_sinks": "paper's",
-    }
+    labels = {"standard": "standard", "retrained": "never saw", "sinks": "ours"}
+    labels["paper_sinks"] = "paper's"
     with plots.style():
         grid = {"wspace": 1.05, "width_ratios": [1, 1, 1.35]}
         fig, axes = plots.subplots(1, 3, figsize=(17, 4.9), gridspec_kw=grid)
         for ax, (field, title, entropy) in zip(axes, panels, strict=False):
-            ends = [(plots.curve(ax, result, m, field), text, m) for m, text in lines.items()]
+            lines = [(method, field, "-", text) for method, text in labels.items()]
+            ends = plots.curves(ax, result, lines)
             plots.frame(ax, title, "loss (nats per word)", "training step")
             if field == "heldout.removed":
                 plots.zoom(ax, [y for y, *_ in ends] + [entropy or ends[0][0]])

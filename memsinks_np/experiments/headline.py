@@ -218,10 +218,7 @@ def draw(result: Headline, folder: Path, name: str = "headline") -> list[Path]:
     with plots.style():
         fig, axes = plots.subplots(1, 3, figsize=(15.5, 4.4), gridspec_kw={"wspace": 1.3})
         for ax, (title, lines, entropy) in zip(axes, panels, strict=True):
-            ends = [
-                (plots.curve(ax, result, method, field, line), text, method)
-                for method, field, line, text in lines
-            ]
+            ends = plots.curves(ax, result, lines)
             plots.frame(ax, title, f"loss (nats per {unit})", "training step")
             if lines is KEPT:
                 plots.zoom(ax, [y for y, *_ in ends] + [entropy or ends[-1][0]])

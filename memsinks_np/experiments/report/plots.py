@@ -12,6 +12,7 @@ from matplotlib.pyplot import subplots as subplots
 from memsinks_np._internal.files import write_atomic
 from memsinks_np.experiments.comparison import Result
 
+End = tuple[float, str, str]  # of a line: height, label, method
 COLORS = {
     "standard": "#E69F00",
     "retrained": "#999999",
@@ -79,8 +80,16 @@ def curve(ax: Any, result: Result, method: str, field: str, line: str = "-") -> 
     return band(ax, list(points), list(points.values()), color_of(method), line)
 
 
-def label_ends(ax: Any, ends: Iterable[tuple[float, str, str]]) -> None:
-    """Label each line (y, text, method) at its right end, moved apart where they overlap."""
+def curves(ax: Any, result: Result, lines: Iterable[tuple[str, str, str, str]]) -> list[End]:
+    """Draw each line (method, field, line style, label) of training; return the ends to label."""
+    return [
+        (curve(ax, result, method, field, line), text, method)
+        for method, field, line, text in lines
+    ]
+
+
+def label_ends(ax: Any, ends: Iterable[End]) -> None:
+    """Label each line at its right end, moved apart where they overlap."""
     low, high = ax.get_ylim()
     inches = ax.figure.get_size_inches()[1] * ax.get_position().height
     height = plt.rcParams["font.size"] * 1.25 / 72 / inches  # of a text line, of the axis
@@ -127,11 +136,8 @@ def draw_entropy(ax: Any, entropy: float | None, at: float) -> None:
         ax.annotate("entropy floor", (at, entropy), (0, -3), **place, **style)
 
 
-def entropy_and_ends(
-    ax: Any, entropy: float | None, ends: Iterable[tuple[float, str, str]]
-) -> None:
+def entropy_and_ends(ax: Any, entropy: float | None, ends: Sequence[End]) -> None:
     """Start a loss axis at 0, draw the entropy, and label the lines."""
-    ends = list(ends)
     ax.set_ylim(0, 1.15 * max([y for y, *_ in ends] + [entropy or 0, ax.get_ylim()[1] / 1.15]))
     draw_entropy(ax, entropy, 0.5)
     label_ends(ax, ends)
