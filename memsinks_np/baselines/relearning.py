@@ -68,29 +68,19 @@ def relearn(
     return trajectory
 
 
-def first_step_below(losses: Any, level: float) -> int | None:
-    """Return the first step at which a loss is at most `level`, or None."""
-    return next((step for step, loss in enumerate(losses) if loss <= level), None)
-
-
 def steps_to_relearn(trajectory: Trajectory, level: float) -> int:
     """Return the steps until the shown half is within TOLERANCE of its level before the removal.
 
     The length of the attack if it never is.
     """
-    step = first_step_below([losses.shown for losses in trajectory], level + TOLERANCE)
-    return len(trajectory) - 1 if step is None else step
+    near = (step for step, losses in enumerate(trajectory) if losses.shown <= level + TOLERANCE)
+    return next(near, len(trajectory) - 1)
 
 
 def recovered(trajectory: Trajectory, level: float) -> float:
     """Return how far the other half returned: 0 not at all, 1 to its level before the removal."""
     other = [losses.other for losses in trajectory]
     return (other[0] - min(other)) / (other[0] - level)
-
-
-def relearning_savings(steps: int, steps_new: int) -> float:
-    """Return Ebbinghaus' measure of what is left: 1 - steps to relearn / steps to learn anew."""
-    return 1 - steps / max(1, steps_new)
 
 
 def evaluate_attack(

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from memsinks_np._internal.tables import spread, table
+from memsinks_np._internal.tables import number, spread, table
 from memsinks_np.baselines import relearning
 from memsinks_np.baselines.localize import ablate_until_forgotten
 from memsinks_np.baselines.relearning import Attack, Trajectory, evaluate_attack, to_attack
@@ -57,27 +57,21 @@ class Measured(NamedTuple):
     unlearning: Sequence[UnlearningStep] = ()
 
 
-@dataclass(frozen=True)
-class Removal:
+class Removal(NamedTuple):
     """One removal under one seed. Losses are in nats per token, on sequences without sinks."""
 
-    seed: int
     update: Unlearning | None
     repeated: float
     heldout: float
-    extraction: float
-    gap_closed: float
     gold_gap_closed: float
     heldout_cost: float
     steps: int  # to relearn the shown half
     steps_new: int  # to learn new sequences
-    savings: float
+    savings: float  # 1 - steps / steps_new (Ebbinghaus)
     recovered: float | None  # of the other half; None for *standard*: nothing was removed
-    other_before: float
-    other_lowest: float
     loss_with_sinks: float | None
     attack: Trajectory
-    unlearning: list[UnlearningStep]
+    unlearning: Sequence[UnlearningStep]
 
 
 @dataclass(frozen=True)
@@ -85,7 +79,6 @@ class Relearn:
     """Every removal, seed by seed."""
 
     corpus: str
-    level: list[float]  # seed -> the standard model's loss on repeated sequences
     removals: dict[str, list[Removal]]  # updates under the setting with the best utility
     hardest: dict[str, list[Removal]]  # updates under the setting that is hardest to relearn
     tried: dict[str, list[Removal]]  # every setting of every update, seed 0
@@ -146,68 +139,55 @@ def jobs(context: Context) -> Jobs:
 
 def result(context: Context, outputs: Outputs) -> Relearn:
     """Compare every removal with *standard* and *retrained*, and choose the updates' settings."""
-    removals: dict[str, list[Removal]] = {}
-    hardest: dict[str, list[Removal]] = {}
-    tried: dict[str, list[Removal]] = {}
-    levels = []
-    by_key: dict[Any, Any] = outputs
+    result = Relearn(context.preset.settings.data.corpus, {}, {}, {})
     for seed in range(context.seeds):
-        measured = {
-            key[:2]: Measured(to_attack(row[0]), row[1], [UnlearningStep(*u) for u in row[2]])
-            for key, row in by_key.items()
-            if key[2] == seed
-        }
+        measured = {key[:2]: to_measured(row) for key, row in outputs.items() if key[2] == seed}
         standard, retrained = (measured[name, 0].attack.evaluation for name in TRAINED[:2])
-        levels.append(loss_of(standard))
-        removal = partial(compare_removal, seed, standard=standard, retrained=retrained)
+        removal = partial(compare_removal, standard=standard, retrained=retrained)
         for name in (*TRAINED, CUT):
-            removals.setdefault(name, []).append(removal(None, measured[name, 0]))
+            result.removals.setdefault(name, []).append(removal(None, measured[name, 0]))
         for name, settings in updates(context).items():
             each = [removal(update, measured[name, i]) for i, update in enumerate(settings)]
-            removals.setdefault(name, []).append(best_utility(each))
-            hardest.setdefault(name, []).append(hardest_to_relearn(each))
-            tried.setdefault(name, each)
-    corpus = context.preset.settings.data.corpus
-    return Relearn(corpus, levels, removals, hardest, tried)
+            result.removals.setdefault(name, []).append(best_utility(each))
+            result.hardest.setdefault(name, []).append(hardest_to_relearn(each))
+            result.tried.setdefault(name, each)
+    return result
 
 
-def loss_of(evaluation: Evaluation) -> float:
-    """Return the loss on repeated sequences, without sinks."""
-    loss = evaluation.repeated.removed
-    assert loss is not None
-    return loss
+def to_measured(row: list[Any]) -> Measured:
+    """Return what a worker measured, from JSON."""
+    attack, loss, steps = row
+    return Measured(to_attack(attack), loss, [UnlearningStep(*step) for step in steps])
 
 
 def compare_removal(
-    seed: int,
-    update: Unlearning | None,
-    measured: Measured,
-    standard: Evaluation,
-    retrained: Evaluation,
+    update: Unlearning | None, measured: Measured, standard: Evaluation, retrained: Evaluation
 ) -> Removal:
     """Return what a removal costs, and how much of the memory the attack brings back."""
-    (evaluation, old, new), level = measured.attack, loss_of(standard)
+    evaluation, old, new = measured.attack
+    comparison, level = compare(evaluation, standard, retrained), without_sinks(standard)[0]
     steps, steps_new = (relearning.steps_to_relearn(t, level) for t in (old, new))
-    heldout: Any = evaluation.heldout.removed
-    extraction: Any = evaluation.extraction.removed
-    removed = evaluation != standard
     return Removal(
-        seed,
         update,
-        loss_of(evaluation),
-        heldout,
-        extraction,
-        *compare(evaluation, standard, retrained),
+        *without_sinks(evaluation),
+        comparison.gold_gap_closed,
+        comparison.heldout_cost,
         steps,
         steps_new,
-        relearning.relearning_savings(steps, steps_new),
-        relearning.recovered(old, level) if removed else None,
-        old[0].other,
-        min(halves.other for halves in old),
+        1 - steps / max(1, steps_new),
+        relearning.recovered(old, level) if evaluation != standard else None,
         measured.loss_with_sinks,
         old,
-        list(measured.unlearning),
+        measured.unlearning,
     )
+
+
+def without_sinks(evaluation: Evaluation) -> tuple[float, float]:
+    """Return the losses on repeated and new sequences."""
+    repeated, heldout = evaluation.repeated.removed, evaluation.heldout.removed
+    assert repeated is not None
+    assert heldout is not None
+    return repeated, heldout
 
 
 def forgotten(rows: list[Removal]) -> list[Removal]:
@@ -321,30 +301,17 @@ def claims(result: Relearn) -> list[Claim]:
             "inactive is not erased: with the sinks' arrays no step is needed, the ID selects them",
             "ours",
             f"loss {here(sinks, 'loss_with_sinks', 3)} on both halves after 0 steps",
-            mean(sinks, "loss_with_sinks") <= float(np.mean(result.level)),
+            mean(sinks, "loss_with_sinks") <= mean(removals["standard"], "repeated"),
         ),
     ]
 
 
-COLUMNS = {
-    "repeated": ("repeated", 3),
-    "gold_gap_closed": ("gold-gap closed", 3),
+COLUMNS = {  # field -> header, digits
+    "gold_gap_closed": ("gold gap closed", 3),
     "heldout_cost": ("cost on new", 3),
-    "extraction": ("extracted", 3),
-    "steps": ("steps to relearn", 0),
+    "steps": ("to relearn", 0),
     "steps_new": ("new ones", 0),
-    "savings": ("savings", 2),
-    "other_before": ("other half", 3),
-    "other_lowest": ("at its lowest", 3),
     "recovered": ("way back", 2),
-    "loss_with_sinks": ("sinks' arrays", 3),
-}
-TRIED_COLUMNS = {
-    "repeated": "repeated",
-    "heldout": "new",
-    "steps": "steps to relearn",
-    "steps_new": "new ones",
-    "recovered": "way back",
 }
 LABELS = {
     "sinks": "sinks removed",
@@ -391,10 +358,12 @@ def tabulate(result: Relearn) -> str:
             assert row.update
             beta = f"beta {row.update.beta:g}, " if row.update.beta else ""
             settings = f"{beta}retain {row.update.retain:g}, lr {row.update.lr:g}"
-            numbers = [f"{getattr(row, field):.3g}" for field in TRIED_COLUMNS]
-            tried.append([f"{label(name)}, {settings}", str(len(row.unlearning) - 1), *numbers])
-    header = ["removal", *(text for text, _ in COLUMNS.values())]
-    tried_header = ["tried (seed 0)", "unlearning steps", *TRIED_COLUMNS.values()]
+            losses = [number(row.repeated), number(row.heldout)]
+            tried.append(
+                [f"{label(name)}, {settings}", *losses, str(row.steps), number(row.recovered, 2)]
+            )
+    header = ["removal (steps)", *(text for text, _ in COLUMNS.values())]
+    tried_header = ["tried (seed 0)", "repeated", "new", "to relearn", "way back"]
     return f"{table(header, rows)}\n\n{table(tried_header, tried)}"
 
 
