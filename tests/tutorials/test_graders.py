@@ -216,11 +216,7 @@ HINTS = {  # grader -> wrong answer, words of its hint
     ],
     "page10.check_more_often": [("same", "how many go up"), ("?", "answer with")],
     "page10.check_threshold": [(0.6665, "printed"), (2 / 3, "first term"), (0.9, "mind the signs")],
-    "page10.check_half_life": [
-        (1667, "same fraction"),
-        (6.58, "not by decay"),
-        (100, "solve"),
-    ],
+    "page10.check_half_life": [(1667, "same fraction"), (6.58, "not by decay"), (100, "solve")],
     "page11.check_half_gone": [(32, "gone already"), (20, "more of"), (64, "less of")],
     "page11.check_collateral_sign": [("+", "S has grown"), ("0", "have?"), ("less", "answer with")],
     "page12.check_shared": [(n, "how likely") for n in (3, 1, 1 / 64, 0, 0.51)],

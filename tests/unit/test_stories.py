@@ -13,12 +13,7 @@ SMALL = Grammar(
     verbs={"cat": "CARE", "pie": "EAT"},
     opening="NAME saw a NOUN END",
     sentences=("@they VERB the @noun .", "@their HOME was big END"),
-    slots={
-        "CARE": ("fed", "lost"),
-        "EAT": ("ate",),
-        "HOME": ("hut",),
-        "END": (".", "at sea ."),
-    },
+    slots={"CARE": ("fed", "lost"), "EAT": ("ate",), "HOME": ("hut",), "END": (".", "at sea .")},
 )
 
 
