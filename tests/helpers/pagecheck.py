@@ -1,7 +1,7 @@
 """Check a tutorial page: it prints what it shows; its links, maths and parts are complete.
 
 All pages have the parts of FRAME, in this order; each begins with a heading, or with words in bold
-or italics at the start of a line. Checks raise AssertionError; test_pagecheck.py tests them.
+or italics at the start of a line. Checks raise AssertionError; test_refresh.py tests them.
 """
 
 import re

@@ -1,10 +1,37 @@
-"""A slow reference for every selection: one sequence at a time, in a transformer without a pool."""
+"""Models for tests, and a slow reference for every selection.
+
+The reference computes one sequence at a time, in a transformer without a pool.
+"""
+
+import json
 
 import numpy as np
 
+from memsinks_np._internal.blas import one_blas_thread
 from memsinks_np.data.batches import make_batch
-from memsinks_np.model import model_forward
+from memsinks_np.data.corpus import load_corpus
+from memsinks_np.model import init_params, model_forward
 from memsinks_np.sinks import NO_SINKS, is_sink, prune
+from memsinks_np.train import train
+
+
+def strong_params(cfg, seed=0, dtype=np.float64):
+    """Return initial parameters plus normal noise, so that no array is zero or one."""
+    rng = np.random.default_rng(seed)
+    initial = init_params(cfg, dtype=np.float64)
+    return {k: (w + 0.3 * rng.standard_normal(w.shape)).astype(dtype) for k, w in initial.items()}
+
+
+def run_jobs(experiment, context):
+    """Return the result of an experiment's jobs, each distinct model trained once."""
+    models, outputs = {}, {}
+    with one_blas_thread():
+        for key, job in experiment.jobs(context).items():
+            how = job.method, job.settings
+            if how not in models:
+                models[how] = train(*how, load_corpus(job.settings.data))
+            outputs[key] = json.loads(json.dumps(job.measure(models[how])))
+    return experiment.result(context, outputs)
 
 
 def without_pool(params, on):  # (S,) a factor per sink

@@ -16,41 +16,25 @@ from memsinks_np.config import ModelConfig, SinkConfig
 from memsinks_np.data.batches import make_batch
 from memsinks_np.model import init_params, loss_and_grads
 from memsinks_np.sinks import Mask
+from plain import strong_params
 from tutorials import micro_sinks
 
 SOURCE = Path(micro_sinks.__file__).read_text(encoding="utf-8")
 TREE = ast.parse(SOURCE)
 
-RNG = np.random.default_rng(11)
-B, T, C, H, L, G, S, V = 3, 5, 6, 2, 3, 7, 10, 11
-CFG = ModelConfig(
-    n_vocab=V,
-    n_ctx=T,
-    d_model=C,
-    n_heads=H,
-    n_layers=L,
-    n_shared=G,
-    sinks=SinkConfig(n_sink=S, n_active=5),
-)
-PARAMS = {
-    name: w + 0.3 * RNG.standard_normal(w.shape)
-    for name, w in init_params(CFG, 0, np.float64).items()
-}
-TOKENS = RNG.integers(0, V, (B, T + 1))
-MASKS = {
-    "binary": (RNG.random((B, S)) < 0.5).astype(np.float64),
-    "fractional": RNG.random((B, S)),
-    "all zero": np.zeros((B, S)),
-    "none": None,
-}
+B, T, S, H, V = 3, 5, 10, 2, 11
+POOL = SinkConfig(n_sink=S, n_active=5)
+CFG = ModelConfig(n_vocab=V, n_ctx=T, d_model=6, n_heads=H, n_layers=3, n_shared=7, sinks=POOL)
+PARAMS = strong_params(CFG, 11)
+TOKENS = np.random.default_rng(12).integers(0, V, (B, T + 1))
+FRACTIONS = np.random.default_rng(13).random((B, S))
+MASKS = {"binary": FRACTIONS.round(), "fractional": FRACTIONS, "zero": 0 * FRACTIONS, "none": None}
 
 
 @pytest.mark.parametrize("mask", MASKS.values(), ids=MASKS.keys())
 def test_loss_and_gradients_are_those_of_the_package(mask):
-    selection = None if mask is None else Mask(mask)
-    expected, expected_grads = loss_and_grads(
-        np, PARAMS, make_batch(CFG, TOKENS, selection, np.float64), CFG
-    )
+    batch = make_batch(CFG, TOKENS, None if mask is None else Mask(mask), np.float64)
+    expected, expected_grads = loss_and_grads(np, PARAMS, batch, CFG)
     before = {name: w.copy() for name, w in PARAMS.items()}
     loss, backward = micro_sinks.model(PARAMS, TOKENS, mask, H)
     grads = backward()
@@ -63,16 +47,9 @@ def test_loss_and_gradients_are_those_of_the_package(mask):
 
 def test_names_shapes_gains_and_biases_start_as_those_of_the_package():
     m = micro_sinks
-    sinks = SinkConfig(n_sink=m.S, n_active=m.A)
-    cfg = ModelConfig(
-        n_vocab=len(m.VOCAB),
-        n_ctx=m.T,
-        d_model=m.C,
-        n_heads=m.H,
-        n_layers=m.L,
-        n_shared=m.G,
-        sinks=sinks,
-    )
+    pool, V = SinkConfig(n_sink=m.S, n_active=m.A), len(m.VOCAB)
+    sizes = {"n_vocab": V, "n_ctx": m.T, "d_model": m.C, "n_heads": m.H, "n_layers": m.L}
+    cfg = ModelConfig(**sizes, n_shared=m.G, sinks=pool)
     ours, theirs = m.init_params(np.random.default_rng(0)), init_params(cfg)
     assert ours.keys() == theirs.keys()
     for name, w in theirs.items():
@@ -135,7 +112,8 @@ def test_a_step_leaves_inactive_sinks_bit_identical():
 
 def test_steps_are_those_of_adamw():
     p, state, mask = optimizer_inputs()
-    grads = [{name: RNG.standard_normal(w.shape) for name, w in p.items()} for _ in range(3)]
+    rng = np.random.default_rng(0)
+    grads = [{name: rng.standard_normal(w.shape) for name, w in p.items()} for _ in range(3)]
     for g in grads:
         micro_sinks.adamw_step(p, g, state, mask, 0.01, 0.8, 0.95)
     # Loshchilov & Hutter 2019, algorithm 2
@@ -149,7 +127,7 @@ def test_steps_are_those_of_adamw():
         np.testing.assert_allclose(p[name][rows], w[rows], rtol=1e-12, err_msg=name)
 
 
-def test_it_has_at_most_150_lines_of_code():
+def test_it_has_at_most_150_lines_and_imports_numpy_alone():
     silent = {"COMMENT", "NL", "NEWLINE", "INDENT", "DEDENT", "ENDMARKER"}
     lines = set()
     for token in tokenize.generate_tokens(io.StringIO(SOURCE).readline):
@@ -160,9 +138,6 @@ def test_it_has_at_most_150_lines_of_code():
             lines -= set(range(node.body[0].lineno, node.body[0].end_lineno + 1))
     assert len(lines) <= 150
     assert max(map(len, SOURCE.splitlines())) <= 100
-
-
-def test_it_imports_numpy_alone():
     imports = [node for node in ast.walk(TREE) if isinstance(node, ast.Import | ast.ImportFrom)]
     assert [ast.unparse(node) for node in imports] == ["import numpy as np"]
     assert "__import__" not in SOURCE
@@ -170,14 +145,11 @@ def test_it_imports_numpy_alone():
 
 @pytest.mark.slow
 def test_it_prints_what_sinks_are_for():
-    one_thread = os.environ | {"OPENBLAS_NUM_THREADS": "1"}
-    done = subprocess.run(
+    command, env = (
         [sys.executable, micro_sinks.__file__],
-        env=one_thread,
-        capture_output=True,
-        text=True,
-        timeout=300,
+        os.environ | {"OPENBLAS_NUM_THREADS": "1"},
     )
+    done = subprocess.run(command, env=os.environ | env, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     *_, header, standard, own, removed, _, bounds = done.stdout.splitlines()
     assert header.split() == ["nats", "per", "token", "repeated", "new"]

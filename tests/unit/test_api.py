@@ -129,15 +129,3 @@ def test_bad_input_gives_one_line_that_names_it(name, model, corpus, tokens):
     with pytest.raises(ms.ConfigError, match=text) as e:
         call(model, corpus, tokens)
     assert "\n" not in str(e.value)
-
-
-def test_check_verifies_an_op_of_ones_own():
-    square = ms.Case(
-        "square",
-        lambda xp, x: (x * x, x),
-        lambda xp, dy, x: 2 * x * dy,
-        {"x": np.array([0.3, -1.7])},
-    )
-    wrong = square._replace(backward=lambda xp, dy, x: x * dy)
-    assert all(error.ok for error in ms.check(square))
-    assert not any(error.ok for error in ms.check(wrong))

@@ -8,9 +8,10 @@ from memsinks_np.config import ConfigError, ModelConfig, SinkConfig
 from memsinks_np.data import batches
 from memsinks_np.data.batches import make_batch
 from memsinks_np.data.corpus import PADDING, Corpus, pad
-from memsinks_np.model import init_params, loss_and_grads, model_forward, token_loss
+from memsinks_np.model import loss_and_grads, model_forward, token_loss
 from memsinks_np.optim import densify
 from memsinks_np.train import merge
+from plain import strong_params
 
 POOL = SinkConfig(n_sink=20, n_active=5)
 BERNOULLI = SinkConfig(n_sink=20, scheme="bernoulli")
@@ -27,8 +28,7 @@ N_TARGETS = sum(len(d) - 1 for d in FLAT)
 
 @pytest.fixture(scope="module")
 def params():
-    rng, start = np.random.default_rng(11), init_params(CFG, dtype=np.float64)
-    return {name: w + 0.3 * rng.standard_normal(w.shape) for name, w in start.items()}
+    return strong_params(CFG, 11)
 
 
 def alone(params, pool=POOL):
@@ -113,13 +113,9 @@ def test_from_sequences_alone_fills_whole_batches():
 
 
 def test_from_sequences_pads_unequal_lengths():
-    corpus = Corpus.from_sequences(
-        [[1, 2, 3, 4], [5, 6], [7, 8, 0]],
-        [1, 1, 2],
-        heldout=[[1, 2]],
-        vocab="abcdefghi",
-        separator="",
-    )
+    rows, heldout = [[1, 2, 3, 4], [5, 6], [7, 8, 0]], [[1, 2]]
+    more = {"vocab": "abcdefghi", "separator": ""}
+    corpus = Corpus.from_sequences(rows, [1, 1, 2], heldout=heldout, **more)
     assert corpus.repeated.tolist() == [[1, 2, 3, 4], [5, 6, -1, -1], [7, 8, 0, -1]]
     assert corpus.repeated_ids.tolist() == [1, 1, 2]  # one ID per author
     assert corpus.cfg.n_ctx == 3
@@ -158,64 +154,31 @@ def test_from_sequences_refuses_in_one_line(tokens, kwargs, message):
 # Packing
 
 
-def packed_batch_of(documents, pool=POOL):
-    packed = batches.pack(documents, IDS)
+def packed_batch_of(pool):
+    packed = batches.pack(DOCUMENTS, IDS)
     return batches.packed_batch(CFG, packed, batches.own_per_token(pool, packed), np.float64)
 
 
-def logits_of(params, batch):
-    """Return the logits of each document, cut out of its row."""
-    logits, _ = model_forward(np, params, batch, CFG)
-    return [
-        part
-        for b, row in enumerate(LENGTHS)
-        for part in np.split(logits[b], np.cumsum(row))[: len(row)]
-    ]
-
-
-def difference(params, batch):
-    """Return the largest difference between packed and single logits that have a target."""
-    pairs = zip(logits_of(params, batch), alone(params), strict=True)
-    return max(np.abs(packed[:-1] - logits).max() for packed, (logits, *_) in pairs)
+def split(row, lengths):
+    return np.split(row, np.cumsum(lengths))[: len(lengths)]
 
 
 @pytest.mark.parametrize("pool", [POOL, BERNOULLI], ids=lambda pool: pool.scheme)
 def test_packed_rows_compute_what_documents_do_alone(params, pool):
-    batch, single = packed_batch_of(DOCUMENTS, pool), list(alone(params, pool))
-    for packed, (logits, *_) in zip(logits_of(params, batch), single, strict=True):
+    batch, single = packed_batch_of(pool), list(alone(params, pool))
+    rows, _ = model_forward(np, params, batch, CFG)
+    documents = [d for row, n in zip(rows, LENGTHS, strict=True) for d in split(row, n)]
+    for packed, (logits, *_) in zip(documents, single, strict=True):
         np.testing.assert_allclose(packed[:-1], logits, rtol=0, atol=1e-12)
     assert_sum_of(params, batch, single)
 
 
 def test_only_the_rows_of_the_documents_get_gradients(params):
-    batch = packed_batch_of(DOCUMENTS)
+    batch = packed_batch_of(POOL)
     _, grads = loss_and_grads(np, params, batch, CFG)
     rows, values = merge(np, CFG, [grads], [batch.sinks])["h1.sink.W_in"]
     assert set(rows) == set(sinks.active(POOL, FLAT_IDS).ravel()) < set(range(20))
     np.testing.assert_array_equal(values, grads["h1.sink.W_in"][rows])
-
-
-def test_packing_needs_its_mask_its_positions_and_its_sinks(params):
-    """Without any of the three, packed rows differ from single documents."""
-    batch, packed = packed_batch_of(DOCUMENTS), batches.pack(DOCUMENTS, IDS)
-    ongoing = np.eye(CFG.n_ctx)[np.arange(15) % CFG.n_ctx]
-    one_id = packed._replace(ids=np.repeat(packed.ids[:, :1], 15, axis=1))
-    causal = np.triu(np.full((15, 15), -np.inf), k=1)
-    assert difference(params, batch) < 1e-12
-    assert difference(params, batch._replace(attn_mask=causal)) > 1e-2
-    assert difference(params, batch._replace(positions=ongoing)) > 1e-2
-    assert difference(params, batch._replace(sinks=batches.own_per_token(POOL, one_id))) > 1e-2
-
-
-@pytest.mark.parametrize("changed", range(5))
-def test_a_document_never_sees_another(params, changed):
-    """If one changes, the others keep every bit."""
-    flat = list(FLAT)
-    flat[changed] = (flat[changed] + 1) % 13
-    after = logits_of(params, packed_batch_of([flat[:3], flat[3:]]))
-    before = logits_of(params, packed_batch_of(DOCUMENTS))
-    for i, (a, b) in enumerate(zip(before, after, strict=True)):
-        assert (a != b).all() if i == changed else (a == b).all()
 
 
 def test_stream_alternates_tokens_and_ids():
@@ -244,7 +207,6 @@ def test_packed_layout_by_hand():
     [
         ([[[1, 2]]], [[1, 2]], "1 documents with 2 IDs"),
         ([[[1, 2]]], [[1], [2]], "1 rows of documents with 2 rows"),
-        ([[[1, 2]], []], [[1], []], "row without documents"),
         ([[[1, 2]]], [[0.5]], "must be integers"),
         ([[[1.0, 2.0]]], [[1]], "must be integers"),
         ([[[1, 13]]], [[1]], "outside the vocabulary"),

@@ -11,7 +11,8 @@ import pytest
 from memsinks_np import sinks
 from memsinks_np.config import ModelConfig, SinkConfig
 from memsinks_np.data.batches import make_batch
-from memsinks_np.model import block_params, init_params, model_forward
+from memsinks_np.model import block_params, model_forward
+from plain import strong_params
 
 torch = pytest.importorskip("torch")
 nn = torch.nn
@@ -85,10 +86,7 @@ def choose(how, rng):
 @pytest.mark.parametrize("how", ["own", "mask", "all", "none"])
 def test_logits_are_those_of_pytorch(how, dtype):
     rng = np.random.default_rng(17)
-    params = {
-        name: (w + 0.3 * rng.standard_normal(w.shape)).astype(dtype)
-        for name, w in init_params(CFG).items()
-    }
+    params = strong_params(CFG, dtype=dtype)
     tokens = rng.integers(V, size=(B, T + 1))
     selection, mask = choose(how, rng)
     ours, _ = model_forward(np, params, make_batch(CFG, tokens, selection, np.dtype(dtype)), CFG)

@@ -73,11 +73,10 @@ def zipped(*more, method=zipfile.ZIP_STORED, **changes):
 
 
 CODE = b"\x93NUMPY\x01\x00\x40\x00" + b"__import__('os').abort()".ljust(63) + b"\n"
+LONG = header((3, 2)) + bytes(10_000_000)
 HOSTILE = {
     "empty": (b"", "BadZipFile"),
     "no zip": (b"hello", "BadZipFile"),
-    "only the start": (zipped()[:100], "BadZipFile"),
-    "half a file": (zipped()[: len(zipped()) // 2], "BadZipFile"),
     "cut off at the end": (zipped()[:-30], "BadZipFile"),
     "missing parameter": (zipped(**{"h0.b_in": None}), "other arrays"),
     "missing metadata": (zipped(meta=None), "KeyError"),
@@ -87,12 +86,8 @@ HOSTILE = {
     "wrong type": (zipped(wte=WTE.astype(np.float64)), "wte has shape"),
     "other byte order": (zipped(wte=WTE.astype(">f4")), "wte has shape"),
     "objects": (zipped(wte=WTE.astype(object)), "wte is compressed or cut off"),
-    "declared objects": (
-        zipped(wte=header((3, 2), "|O") + bytes(48)),
-        "wte is compressed or cut off",
-    ),
+    "declared objects": (zipped(wte=header((3, 2), "|O") + bytes(48)), "wte is compressed"),
     "metadata is no text": (zipped(meta=np.ones(3)), "meta has shape"),
-    "metadata is a number": (zipped(meta=np.uint8(1)), "meta has shape"),
     "metadata is no JSON": (zipped(meta=as_meta("{")), "JSONDecodeError"),
     "metadata is no UTF-8": (zipped(meta=np.full(4, 255, np.uint8)), "UnicodeDecodeError"),
     "metadata is a list": (zipped(meta=as_meta("[]")), "not a dictionary"),
@@ -104,14 +99,8 @@ HOSTILE = {
     "a header that is code": (zipped(wte=CODE), "ValueError"),
     "another .npy version": (zipped(wte=b"\x93NUMPY\x03\x00" + npy(WTE)[8:]), "another .npy"),
     "compressed": (zipped(method=zipfile.ZIP_DEFLATED), "is compressed or cut off"),
-    "zip bomb": (
-        zipped(wte=header((3, 2)) + bytes(10_000_000), method=zipfile.ZIP_DEFLATED),
-        "is compressed or cut off",
-    ),
-    "ten megabytes": (
-        zipped(wte=header((3, 2)) + bytes(10_000_000)),
-        "wte is compressed or cut off",
-    ),
+    "zip bomb": (zipped(wte=LONG, method=zipfile.ZIP_DEFLATED), "is compressed or cut off"),
+    "ten megabytes": (zipped(wte=LONG), "wte is compressed or cut off"),
 }
 
 

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 
 from memsinks_np import optim
-from memsinks_np.config import ConfigError, TrainConfig
+from memsinks_np.config import TrainConfig
 from memsinks_np.sinks import RowGrad
 
 CFG = TrainConfig(steps=100, warmup=10, lr=0.01, weight_decay=0.1, betas=(0.9, 0.99))
-SINKS = ("h0.sink.W_in", "h0.sink.b_in")
+SINKS = {"h0.sink.W_in": 0.1, "h0.sink.b_in": 0.0, "h1.sink.W_in": 0.1}  # with their decay
 
 
 def adamw_reference(w, grads, decay):
@@ -38,33 +38,28 @@ def test_dense_parameters_follow_the_published_adamw(name, decay):
         assert params[name][i] == pytest.approx(want, rel=1e-12)
 
 
-@pytest.mark.parametrize("still", [set(), {"wpe"}, {"wte", "h0.ln1.g"}, {"wte", "wpe", "h0.ln1.g"}])
-def test_only_parameters_with_a_gradient_move(still):
-    rng = np.random.default_rng(1)
-    start = {name: rng.standard_normal(3) for name in ("wte", "wpe", "h0.ln1.g")}
-    grads = {name: rng.standard_normal(3) for name in start}
+def test_only_parameters_with_a_gradient_move():
+    rng, names = np.random.default_rng(1), ("wte", "wpe", "h0.ln1.g")
+    start, grads = ({name: rng.standard_normal(3) for name in names} for _ in range(2))
 
-    def updated(without):
+    def updated(moving):
         params = {name: w.copy() for name, w in start.items()}
-        some = {name: g for name, g in grads.items() if name not in without}
+        some = {name: grads[name] for name in moving}
         optim.update(np, params, some, optim.init_state(np, params), CFG, CFG.lr)
         return params
 
-    moved = updated(set())
-    for name, w in updated(still).items():
-        assert (moved[name] != start[name]).all()
-        np.testing.assert_array_equal(w, start[name] if name in still else moved[name])
+    moved, one = updated(names), updated(["wpe"])
+    for name, w in start.items():
+        assert (moved[name] != w).all()
+        np.testing.assert_array_equal(one[name], moved[name] if name == "wpe" else w)
 
 
 def run_sinks(optimizer):
     """Take four steps: sink 0 is never active, 1 in the first and last, 2 in all of them."""
     rng = np.random.default_rng(2)
     cfg = TrainConfig(optimizer=optimizer, weight_decay=0.1, betas=CFG.betas)
-    params = {
-        "wte": np.ones((1, 1)),
-        "h0.sink.W_in": rng.standard_normal((3, 2)),
-        "h0.sink.b_in": rng.standard_normal(3),
-    }
+    params = {name: rng.standard_normal((3, 2) if "W" in name else 3) for name in SINKS}
+    params["wte"] = np.ones((1, 1))
     state = optim.init_state(np, params)
 
     def snapshot():
@@ -94,13 +89,8 @@ def test_an_inactive_sink_keeps_every_bit(optimizer):
         w = [arrays[name][0][1] for arrays, _ in trace]
         assert (w[1] != w[0]).all()
         assert (w[4] != w[3]).all()
-    assert [steps.tolist() for _, steps in trace] == [
-        [0, 0, 0],
-        [0, 1, 1],
-        [0, 1, 2],
-        [0, 1, 3],
-        [0, 2, 4],
-    ]
+    counts = [[0, 0, 0], [0, 1, 1], [0, 1, 2], [0, 1, 3], [0, 2, 4]]
+    assert [steps.tolist() for _, steps in trace] == counts
 
 
 def test_ordinary_adamw_keeps_moving_inactive_sinks():
@@ -112,26 +102,12 @@ def test_ordinary_adamw_keeps_moving_inactive_sinks():
 @pytest.mark.parametrize(("sink", "steps"), [(1, (0, 3)), (2, (0, 1, 2, 3))])
 def test_each_sink_counts_its_own_steps(sink, steps):
     trace, grads = run_sinks("lazy_adamw")
-    for name, decay in zip(SINKS, (0.1, 0.0), strict=True):
+    for name, decay in SINKS.items():
         seen = [grads[s][name].values[grads[s][name].rows == sink][0] for s in steps]
         start, end = (np.atleast_1d(trace[i][0][name][0][sink]) for i in (0, -1))
         for c, w in enumerate(start):
             want = adamw_reference(w, [np.atleast_1d(g)[c] for g in seen], decay)
             assert end[c] == pytest.approx(want, rel=1e-12)
-
-
-def test_all_layers_move_their_active_sinks():
-    rng = np.random.default_rng(3)
-    pool, rows = rng.standard_normal((5, 3)), np.array([1, 4])
-    params = {f"h{layer}.sink.{w}": pool.copy() for layer in range(3) for w in ("W_in", "W_out")}
-    params |= {f"h{layer}.sink.b_in": pool[:, 0].copy() for layer in range(3)}
-    state, before = optim.init_state(np, params), {n: w.copy() for n, w in params.items()}
-    grads = {n: RowGrad(rows, rng.standard_normal((2, *w.shape[1:]))) for n, w in params.items()}
-    optim.update(np, params, grads, state, CFG, CFG.lr)
-    for name, w in params.items():
-        assert (w[rows] != before[name][rows]).all()
-        np.testing.assert_array_equal(w[[0, 2, 3]], before[name][[0, 2, 3]])
-    assert state.sink_steps.tolist() == [0, 1, 0, 0, 1]
 
 
 def test_clip_scale_bounds_the_global_norm():
@@ -150,23 +126,9 @@ def test_clip_scale_bounds_the_global_norm():
     np.testing.assert_allclose(params["h0.sink.W_in"][5], [0, -0.8])
 
 
-def test_densify_writes_rows_into_zeros():
-    grad = RowGrad(np.array([0, 2]), np.ones((2, 2)))
-    assert optim.densify(np, np.ones((4, 2)), grad).tolist() == [[1, 1], [0, 0], [1, 1], [0, 0]]
-
-
 def test_schedule_warms_up_and_decays_to_a_tenth():
     rates = [optim.learning_rate(CFG, step) for step in range(100)]
     assert rates[0] == pytest.approx(0.001)
     assert max(rates) == rates[9] == rates[10] == CFG.lr
     assert rates[99] == pytest.approx(0.001, rel=0.02)
     assert all(a >= b for a, b in itertools.pairwise(rates[10:]))
-
-
-@pytest.mark.parametrize(
-    "bad",
-    [{"steps": -5}, {"steps": 0}, {"lr": 0.0}, {"clip": 0}, {"warmup": -1}, {"eval_every": 0}],
-)
-def test_impossible_training_is_refused(bad):
-    with pytest.raises(ConfigError, match=next(iter(bad))):
-        TrainConfig(**bad)

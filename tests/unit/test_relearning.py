@@ -6,7 +6,6 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from memsinks_np._internal.blas import one_blas_thread
 from memsinks_np.baselines import relearning
 from memsinks_np.baselines.localize import ablate_until_forgotten
 from memsinks_np.baselines.relearning import (
@@ -29,17 +28,13 @@ from memsinks_np.metrics import evaluate, sequence_losses
 from memsinks_np.sinks import NO_SINKS, own
 from memsinks_np.train import train
 from memsinks_np.trained import prune
+from plain import run_jobs
 
 POOL = SinkConfig(n_sink=64, n_active=16)
-CORPUS = load_corpus(
-    DataConfig(n_ctx=15, batch_size=8, n_repeated=4, n_heldout=8, repeat_fraction=0.5)
-)
-SETTINGS = Settings(
-    data=CORPUS.cfg,
-    train=TrainConfig(steps=150, warmup=10, eval_every=75, lr=1e-2),
-    d_model=16,
-    n_heads=2,
-)
+DATA = DataConfig(n_ctx=15, batch_size=8, n_repeated=4, n_heldout=8, repeat_fraction=0.5)
+CORPUS = load_corpus(DATA)
+TRAIN = TrainConfig(steps=150, warmup=10, eval_every=75, lr=1e-2)
+SETTINGS = Settings(data=DATA, train=TRAIN, d_model=16, n_heads=2)
 BY_HAND = [Halves(1.0, 1.0), Halves(0.5, 0.7), Halves(0.2, 0.4), Halves(0.1, 0.9)]
 
 
@@ -104,11 +99,11 @@ def test_inactive_sinks_are_not_erased(with_sinks):
 
 def test_an_attack_compares_with_as_many_new_sequences(standard):
     corpus = load_corpus(replace(CORPUS.cfg, n_canaries=3))
-    got = evaluate_attack(standard.params, standard.cfg, corpus, 1e-2, 3)
+    got = relearning.evaluate_attack(standard.params, standard.cfg, corpus, 1e-2, 3)
     assert got.evaluation == evaluate(standard.params, standard.cfg, corpus)
     assert got.removed == attack(standard, corpus.repeated[:4])
     assert got.new == attack(standard, corpus.heldout[:4])
-    assert to_attack(json.loads(json.dumps(got))) == got
+    assert relearning.to_attack(json.loads(json.dumps(got))) == got
 
 
 # The experiment
@@ -146,14 +141,7 @@ def test_every_removal_is_attacked_after_it_was_made(standard, with_sinks, monke
 
 @pytest.fixture(scope="module")
 def result():
-    context = Context(quick(PRESETS["stories"], steps=4), quick=True)
-    models, outputs = {}, {}
-    with one_blas_thread():
-        for key, job in experiment.jobs(context).items():
-            if job.method not in models:
-                models[job.method] = train(job.method, job.settings, load_corpus(job.settings.data))
-            outputs[key] = json.loads(json.dumps(job.measure(models[job.method])))
-    return experiment.result(context, outputs)
+    return run_jobs(experiment, Context(quick(PRESETS["stories"], steps=4), quick=True))
 
 
 def test_relearn_tabulates_claims_and_draws(result, tmp_path):

@@ -13,6 +13,7 @@ from memsinks_np.data.batches import make_batch
 from memsinks_np.export import gpt2
 from memsinks_np.gradcheck.cases import densify
 from memsinks_np.model import init_params, loss_and_grads, model_forward
+from plain import strong_params
 
 torch = pytest.importorskip("torch")
 safetensors_numpy = pytest.importorskip("safetensors.numpy")
@@ -33,12 +34,6 @@ POOLS = {
 each_pool = pytest.mark.parametrize("pool", POOLS.values(), ids=POOLS)
 
 
-def random_params(cfg, dtype):
-    rng = np.random.default_rng(29)
-    initial = init_params(cfg)
-    return {k: (w + 0.3 * rng.standard_normal(w.shape)).astype(dtype) for k, w in initial.items()}
-
-
 def save_and_load(tmp_path, cfg, params):
     gpt2.save(tmp_path / "model.safetensors", params, cfg)
     return torch_model.load(tmp_path / "model.safetensors")
@@ -53,7 +48,7 @@ def relative(got, want):
 @each_pool
 def test_logits_and_gradients_equal_those_of_numpy(tmp_path, pool, removed, dtype):
     cfg = replace(CFG, sinks=pool)
-    params = random_params(cfg, dtype)
+    params = strong_params(cfg, dtype=dtype)
     gpt = save_and_load(tmp_path, cfg, params)
     selection = sinks.NO_SINKS if removed else sinks.own(pool, IDS)
     batch = make_batch(cfg, TOKENS, selection, dtype)
@@ -97,34 +92,22 @@ def test_sink_mlp_keeps_dtype_and_device(pool):
 def test_names_and_shapes_are_those_of_gpt2(tmp_path):
     """The arrays of a GPT2LMHeadModel of one layer, and three more for the sinks."""
     cfg = replace(CFG, n_layers=1)
-    gpt2.save(tmp_path / "model.safetensors", random_params(cfg, np.float32), cfg)
+    gpt2.save(tmp_path / "model.safetensors", strong_params(cfg, dtype=np.float32), cfg)
     arrays = safetensors_numpy.load_file(tmp_path / "model.safetensors")
-    assert {name.removeprefix("transformer."): w.shape for name, w in arrays.items()} == {
-        "wte.weight": (13, 6),
-        "wpe.weight": (9, 6),
-        "h.0.ln_1.weight": (6,),
-        "h.0.ln_1.bias": (6,),
-        "h.0.attn.c_attn.weight": (6, 18),
-        "h.0.attn.c_attn.bias": (18,),
-        "h.0.attn.c_proj.weight": (6, 6),
-        "h.0.attn.c_proj.bias": (6,),
-        "h.0.ln_2.weight": (6,),
-        "h.0.ln_2.bias": (6,),
-        "h.0.mlp.c_fc.weight": (6, 7),
-        "h.0.mlp.c_fc.bias": (7,),
-        "h.0.mlp.c_proj.weight": (7, 6),
-        "h.0.mlp.c_proj.bias": (6,),
-        "h.0.mlp.sink_fc.weight": (20, 6),
-        "h.0.mlp.sink_fc.bias": (20,),
-        "h.0.mlp.sink_proj.weight": (20, 6),
-        "ln_f.weight": (6,),
-        "ln_f.bias": (6,),
-    }
+    vectors = {"h.0.ln_1.bias": 6, "h.0.ln_2.bias": 6, "ln_f.bias": 6, "h.0.attn.c_attn.bias": 18}
+    vectors |= {"h.0.ln_1.weight": 6, "h.0.ln_2.weight": 6, "ln_f.weight": 6}
+    vectors |= {"h.0.attn.c_proj.bias": 6, "h.0.mlp.c_fc.bias": 7, "h.0.mlp.c_proj.bias": 6}
+    matrices = {"wte": (13, 6), "wpe": (9, 6), "h.0.attn.c_attn": (6, 18)}
+    matrices |= {"h.0.attn.c_proj": (6, 6), "h.0.mlp.c_fc": (6, 7), "h.0.mlp.c_proj": (7, 6)}
+    pool = {"h.0.mlp.sink_fc": (20, 6), "h.0.mlp.sink_proj": (20, 6)}
+    want = {name: (n,) for name, n in (vectors | {"h.0.mlp.sink_fc.bias": 20}).items()}
+    want |= {f"{name}.weight": shape for name, shape in (matrices | pool).items()}
+    assert {name.removeprefix("transformer."): w.shape for name, w in arrays.items()} == want
     assert not arrays["transformer.h.0.attn.c_attn.bias"].any()
 
 
 def test_transposed_arrays_are_saved_correctly(tmp_path):
-    params = random_params(CFG, np.float32)
+    params = strong_params(CFG, dtype=np.float32)
     gpt = save_and_load(tmp_path, CFG, {k: np.asfortranarray(w) for k, w in params.items()})
     state = gpt.state_dict()
     for name, w in params.items():
@@ -132,7 +115,7 @@ def test_transposed_arrays_are_saved_correctly(tmp_path):
 
 
 def test_pruned_model_is_saved_without_its_pool(tmp_path):
-    params = random_params(CFG, np.float64)
+    params = strong_params(CFG)
     gpt = save_and_load(tmp_path, CFG, sinks.prune(params))
     assert not any("sink" in name for name in gpt.state_dict())
     want, _ = model_forward(np, params, make_batch(CFG, TOKENS, sinks.NO_SINKS, np.float64), CFG)

@@ -18,9 +18,10 @@ from memsinks_np.config import ConfigError, DataConfig, Method, Settings, TrainC
 from memsinks_np.data.batches import make_batch
 from memsinks_np.data.corpus import load_corpus
 from memsinks_np.gradcheck.references import autograd, central_slope
-from memsinks_np.model import init_params, token_loss
+from memsinks_np.model import token_loss
 from memsinks_np.sinks import NO_SINKS
 from memsinks_np.train import train
+from plain import strong_params
 
 DATA = DataConfig(n_ctx=7, batch_size=8, n_repeated=4, n_heldout=24, repeat_fraction=0.5)
 SETTINGS = Settings(
@@ -87,8 +88,7 @@ def whole_loss(xp, params, settings, reference, tokens):
 )
 def test_gradient_of_a_step_is_that_of_the_whole_loss(settings):
     rng = np.random.default_rng(1)
-    initial = init_params(CFG, dtype=np.float64)
-    params = {k: w + 0.3 * rng.standard_normal(w.shape) for k, w in initial.items()}
+    params = strong_params(CFG)
     reference = rng.uniform(15, 35, 4)
     got = unlearning_gradient(params, 3, CFG, CORPUS, settings, reference)
     retained, _ = CORPUS.draw(RETAIN_OFFSET + 12 + np.arange(4))
