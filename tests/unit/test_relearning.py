@@ -12,10 +12,8 @@ from memsinks_np.baselines.relearning import (
     OTHER,
     SHOWN,
     Halves,
-    evaluate_attack,
     relearn,
     steps_to_relearn,
-    to_attack,
 )
 from memsinks_np.baselines.unlearn import Unlearning, unlearn
 from memsinks_np.config import DataConfig, Method, Settings, SinkConfig, TrainConfig
