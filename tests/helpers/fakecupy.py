@@ -51,9 +51,6 @@ class ndarray:
     def __bool__(self):
         return bool(self._a)
 
-    def __repr__(self):
-        return f"fakecupy({self._a!r})"
-
 
 def unwrap(x):
     if isinstance(x, ndarray):

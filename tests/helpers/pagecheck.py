@@ -63,7 +63,7 @@ def check_run(page: Path, folder: Path) -> None:
     for cell, printed in zip(refresh.CELL.finditer(text), refresh.run(page, folder), strict=True):
         shown = cell["shown"] or ""
         assert same(printed, shown, share_of(cell["kind"])), (
-            f"{page.name}:{line_of(text, cell.start('code'))} prints\n{printed}\n"
+            f"{page.name}:{text.count(chr(10), 0, cell.start('code')) + 1} prints\n{printed}\n"
             f"and the page shows\n{shown}"
         )
     shown = {image["path"] for image in refresh.IMAGE.finditer(text)}
@@ -71,10 +71,6 @@ def check_run(page: Path, folder: Path) -> None:
     assert shown == made, "figures shown and figures made differ"
     missing = [name for name in shown if not (page.parent / name).exists()]
     assert not missing, "not committed: python tutorials/refresh.py"
-
-
-def line_of(text: str, at: int) -> int:
-    return text.count("\n", 0, at) + 1
 
 
 def fences(text: str) -> list[tuple[str, str]]:

@@ -145,11 +145,9 @@ def test_it_has_at_most_150_lines_and_imports_numpy_alone():
 
 @pytest.mark.slow
 def test_it_prints_what_sinks_are_for():
-    command, env = (
-        [sys.executable, micro_sinks.__file__],
-        os.environ | {"OPENBLAS_NUM_THREADS": "1"},
-    )
-    done = subprocess.run(command, env=os.environ | env, capture_output=True, text=True, timeout=300)
+    command = [sys.executable, micro_sinks.__file__]
+    env = os.environ | {"OPENBLAS_NUM_THREADS": "1"}
+    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     *_, header, standard, own, removed, _, bounds = done.stdout.splitlines()
     assert header.split() == ["nats", "per", "token", "repeated", "new"]

@@ -41,16 +41,12 @@ def test_pytorch_cell_of_page_12_runs(tmp_path, monkeypatch):
 
 
 @each_page
-def test_page_has_every_part(page):
+def test_page_has_every_part_and_the_length_of_one_sitting(page):
     text = page.read_text(encoding="utf-8")
     assert text.startswith(f"# {page.name[:2]} ")
     check_frame(text)
     assert "<summary>Solution" in text
-
-
-@each_page
-def test_page_has_the_length_of_one_sitting(page):
-    n = len(prose(page.read_text(encoding="utf-8")).split())
+    n = len(prose(text).split())
     assert WORDS[0] <= n <= WORDS[1], f"{n} words of prose"
 
 
@@ -75,18 +71,11 @@ def test_every_output_is_under_its_cell(page):
 
 
 @each_file
-def test_links_have_a_target(page):
+def test_links_maths_and_figures_are_complete(page):
+    text = page.read_text(encoding="utf-8")
     check_links(page)
-
-
-@each_file
-def test_maths_is_well_formed(page):
-    check_maths(page.read_text(encoding="utf-8"))
-
-
-@each_file
-def test_every_figure_has_an_alt_text(page):
-    for image in re.finditer(r"!\[([^\]]*)\]", page.read_text(encoding="utf-8")):
+    check_maths(text)
+    for image in re.finditer(r"!\[([^\]]*)\]", text):
         assert len(image[1].split()) >= 6, f"describe the figure: {image[1]!r}"
 
 

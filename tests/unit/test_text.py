@@ -5,7 +5,7 @@ import os
 import numpy as np
 import pytest
 
-from memsinks_np._internal.ids import hash_ints, id_of, integers, uniform
+from memsinks_np._internal.ids import hash_ints, id_of, integers
 from memsinks_np.config import ConfigError, DataConfig
 from memsinks_np.data.corpus import load_corpus
 from memsinks_np.data.text import UNUSUAL, encode, occurrences, read_text, window_hashes
@@ -112,15 +112,6 @@ def test_an_unreadable_file_is_refused(tmp_path):
     path.touch(mode=0)
     with pytest.raises(ConfigError, match=r"cannot be read .Permission denied."):
         load_corpus(DataConfig(corpus=str(path), **SMALL))
-
-
-@pytest.mark.parametrize(
-    "data", [bytes(range(128)) * 99, "\ufeffword\r\n".encode() * 999, b"\0" * 9999], ids=repr
-)
-def test_control_characters_are_tokens(tmp_path, data):
-    text = uniform(5, integers(9000)).tobytes().hex().encode() + data
-    corpus = load_corpus(DataConfig(corpus=write(tmp_path, text), **SMALL))
-    assert corpus.batch(0).tokens.max() < len(corpus.vocab)
 
 
 def test_non_latin_text_is_read(tmp_path):
