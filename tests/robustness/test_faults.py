@@ -1,4 +1,4 @@
-"""A full disk, too little memory, a damaged file, divergence: one line, and nothing is lost."""
+"""A full disk, too little memory, divergence: one line, and nothing is lost."""
 
 import errno
 import os
@@ -9,10 +9,7 @@ import pytest
 
 from commands import ROOT, bytes_of, run
 from memsinks_np._internal import files
-from memsinks_np.config import ConfigError
-from memsinks_np.experiments import cli, headline
-from memsinks_np.experiments.registry import Context
-from memsinks_np.experiments.runner import cache
+from memsinks_np.experiments import cli
 
 FIX = "finished runs are saved, fix this and run the same command again"
 
@@ -21,12 +18,7 @@ def assert_failed(done, code, *texts):
     assert done.returncode == code, done.stderr
     assert done.stderr.startswith("run_toy.py: ")
     assert done.stderr.count("\n") == 1
-    for text in texts:
-        assert text in done.stderr
-
-
-def quick_preset(*flags):
-    return cli.preset_of(cli.make_parser().parse_args(["--quick", *flags]))
+    assert all(text in done.stderr for text in texts), done.stderr
 
 
 @pytest.mark.slow
@@ -84,29 +76,14 @@ def test_a_read_only_folder_is_refused_before_training(tmp_path):
     assert_failed(done, 2, "cannot write there (Permission denied); choose another folder")
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", "{}", "3", "[" * 9999, "\udcff"])
-def test_a_damaged_result_in_the_cache_is_refused(text, tmp_path):
-    path = tmp_path / "a.json"
-    path.write_bytes(text.encode("utf-8", "surrogateescape"))
-    with pytest.raises(ConfigError, match=r"is not a result .*; delete it and run again"):
-        cache.load_result(path)
-
-
-@pytest.mark.slow
-def test_a_damaged_model_in_the_cache_is_refused(tmp_path):
-    job = headline.jobs(Context(quick_preset()))["standard", 0]
-    path = cache.model_path(tmp_path / "cache", cache.fingerprint(job))
-    files.write_atomic(path, b"half a mod")
-    assert_failed(run(tmp_path), 2, f"{path} is not a saved model (BadZipFile); delete ")
-
-
-@pytest.mark.parametrize("lr", ["10", "1e30"])
+@pytest.mark.parametrize("lr", ["10", pytest.param("1e30", marks=pytest.mark.slow)])
 def test_divergence_is_one_line_with_two_remedies(lr, tmp_path):
     done = run(tmp_path, "--lr", lr)
     remedies = "lower the learning rate (now ", "lengthen the warm-up (now 10 steps)"
     assert_failed(done, 1, "run_toy.py: standard, step ", *remedies)
     assert not (tmp_path / "headline" / "result.json").exists()
-    train = quick_preset("--lr", "1e-4", "--warmup", "200").settings.train
+    argv = ["--quick", "--lr", "1e-4", "--warmup", "200"]
+    train = cli.preset_of(cli.make_parser().parse_args(argv)).settings.train
     assert (train.lr, train.warmup) == (1e-4, 200)
 
 

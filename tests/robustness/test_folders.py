@@ -40,23 +40,10 @@ def test_a_lock_has_one_holder_and_ends_with_its_process(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-LEFT = [
-    "result.json.4242.part",
-    "headline.svg.7.part",
-    "0a1b.npz.99999.part",
-    "0a1b.33cd.json.1.part",
-    "r.html.5.part",
-]
-NOT_OURS = [
-    "notes.part",
-    "film.avi.3.part",
-    "result.json.part",
-    "result.json.x.part",
-    "result.json",
-    "4.npz.4.part.bak",
-]
-
-
+LEFT = ["result.json.4242.part", "headline.svg.7.part", "0a1b.npz.99999.part"]
+LEFT += ["0a1b.33cd.json.1.part", "r.html.5.part"]
+NOT_OURS = ["notes.part", "film.avi.3.part", "result.json.part", "result.json.x.part"]
+NOT_OURS += ["result.json", "4.npz.4.part.bak"]
 LOCKS = [exclusive_lock, wait_for_lock, shared_lock]
 
 
@@ -152,9 +139,7 @@ def earlier_results(out):
     return config
 
 
-@pytest.mark.parametrize(
-    "argv", ["--quick --lr 1e-4", "--quick --n-sink 512", "--quick --corpus pydoc", ""]
-)
+@pytest.mark.parametrize("argv", ["--quick --lr 1e-4", "--quick --n-sink 512", ""])
 def test_results_of_another_configuration_are_kept(argv, tmp_path, capsys):
     earlier_results(tmp_path)
     err = run_and_refuse(argv.split(), tmp_path, capsys)

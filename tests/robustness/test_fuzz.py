@@ -1,11 +1,12 @@
 """Any input at all is accepted, or refused in one line. Hypothesis invents the input."""
 
-import contextlib
 import io
 import json
 import tempfile
+from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import asdict, fields
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -14,16 +15,9 @@ pytest.importorskip("hypothesis")
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from memsinks_np import config
 from memsinks_np._internal.ids import validate_ids
-from memsinks_np.config import (
-    ConfigError,
-    DataConfig,
-    Method,
-    ModelConfig,
-    Settings,
-    SinkConfig,
-    TrainConfig,
-)
+from memsinks_np.config import ConfigError, DataConfig, Method, ModelConfig, SinkConfig, TrainConfig
 from memsinks_np.data.corpus import load_corpus
 from memsinks_np.data.text import encode
 from memsinks_np.experiments import cli
@@ -35,7 +29,7 @@ pytestmark = pytest.mark.slow
 EXAMPLES = {"deadline": None, "derandomize": True, "database": None}
 QUIET = {"suppress_health_check": [HealthCheck.function_scoped_fixture, HealthCheck.too_slow]}
 
-SETTINGS = Settings(data=DataConfig(n_ctx=2), train=TrainConfig(), d_model=4)
+SETTINGS = config.Settings(data=DataConfig(n_ctx=2), train=TrainConfig(), d_model=4)
 JOB = cache.Job(Method(name="a", n_shared=2), SETTINGS, measure=len)
 META = {"made": cache.fingerprint(JOB), "history": []}
 CORPUS = load_corpus(SETTINGS.data)
@@ -64,13 +58,11 @@ def model_bytes(tmp_path_factory):
     return path.read_bytes()
 
 
+EDIT = st.tuples(st.integers(0, 10**6), st.binary(max_size=9), st.integers(0, 9))
+
+
 @settings(max_examples=1500, **EXAMPLES, **QUIET)
-@given(
-    edits=st.lists(
-        st.tuples(st.integers(0, 10**6), st.binary(max_size=9), st.integers(0, 9)), max_size=4
-    ),
-    data=st.data(),
-)
+@given(edits=st.lists(EDIT, max_size=4), data=st.data())
 def test_a_damaged_model_is_refused_or_unchanged(model_bytes, edits, data):
     file = bytearray(model_bytes)
     for at, new, n in edits:
@@ -84,24 +76,12 @@ def test_a_damaged_model_is_refused_or_unchanged(model_bytes, edits, data):
             np.testing.assert_array_equal(PARAMS[name], w)
 
 
-ARRAYS = st.one_of(
-    st.sampled_from(
-        [
-            np.ones(3),
-            np.zeros((5, 4), np.float32),
-            np.array("{}"),
-            np.array(3),
-            np.array([None], object),
-        ]
-    ),
-    st.text(max_size=20).map(np.array),
-    st.recursive(
-        st.none() | st.booleans() | st.integers() | st.text(),
-        lambda s: st.lists(s) | st.dictionaries(st.text(), s),
-    )
-    .map(json.dumps)
-    .map(np.array),
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(),
+    lambda s: st.lists(s) | st.dictionaries(st.text(), s),
 )
+WRONG = [np.ones(3), np.zeros((5, 4), np.float32), "{}", 3, np.array([None], object)]
+ARRAYS = (st.sampled_from(WRONG) | st.text(max_size=20) | JSON.map(json.dumps)).map(np.array)
 
 
 @settings(max_examples=500, **EXAMPLES, **QUIET)
@@ -114,23 +94,23 @@ def test_a_model_with_other_arrays_is_refused(changes):
         assert load(path) is None
 
 
-@settings(max_examples=500, **EXAMPLES, **QUIET)
-@given(
+WORDS = st.sampled_from(["the ", "cat\r\n", "é", "\ufffd", "\0", "ab"])
+TEXTS = (
     st.binary(max_size=400)
     | st.text(max_size=400).map(lambda s: s.encode("utf-8", "surrogatepass"))
-    | st.lists(st.sampled_from(["the ", "cat\r\n", "é", "\ufffd", "\0", "ab"]), max_size=300).map(
-        lambda w: "".join(w).encode()
-    ),
-    st.integers(1, 9),
+    | st.lists(WORDS, max_size=300).map(lambda words: "".join(words).encode())
 )
+
+
+@settings(max_examples=500, **EXAMPLES, **QUIET)
+@given(TEXTS, st.integers(1, 9))
 def test_any_text_is_a_corpus_or_refused(content, n_ctx):
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "text.txt"
         path.write_bytes(content)
+        sizes = {"n_ctx": n_ctx, "batch_size": 4, "n_repeated": 2, "n_heldout": 2}
         try:
-            corpus = load_corpus(
-                DataConfig(corpus=str(path), n_ctx=n_ctx, batch_size=4, n_repeated=2, n_heldout=2)
-            )
+            corpus = load_corpus(DataConfig(corpus=str(path), **sizes))
         except ConfigError as e:
             assert_one_line(e)
         else:
@@ -147,19 +127,20 @@ def test_every_character_has_a_token(text):
     assert all(vocab[t] == c or t == 0 for t, c in zip(tokens.tolist(), text, strict=True))
 
 
-ODD = st.one_of(
-    *(
-        st.integers(),
-        st.floats(),
-        st.booleans(),
-        st.none(),
-        st.text(max_size=9),
-        st.integers(-2, 70),
-        st.floats(-1, 2),
-    ),
-    st.sampled_from(
-        [2**31, 2**63, 10**400, np.float32(1), np.int64(3), (), (0.9, 0.9), [], SinkConfig(), "sgd"]
-    ),
+VALUES = [
+    2**31,
+    2**63,
+    10**400,
+    np.float32(1),
+    np.int64(3),
+    (),
+    (0.9, 0.9),
+    [],
+    SinkConfig(),
+    "sgd",
+]
+ODD = (st.integers() | st.floats() | st.booleans() | st.none() | st.text(max_size=9)) | (
+    st.integers(-2, 70) | st.floats(-1, 2) | st.sampled_from(VALUES)
 )
 KINDS = [SinkConfig, ModelConfig, DataConfig, TrainConfig, Method]
 
@@ -171,11 +152,11 @@ def test_any_setting_is_storable_or_refused(kind, data):
     chosen = data.draw(st.dictionaries(st.sampled_from(names), ODD, max_size=3))
     needed = {"n_vocab": 9, "name": "a", "n_shared": 4}
     try:
-        config = kind(**{name: value for name, value in needed.items() if name in names} | chosen)
+        made = kind(**{name: value for name, value in needed.items() if name in names} | chosen)
     except ConfigError as e:
         assert_one_line(e)
     else:
-        assert json.dumps(asdict(config), allow_nan=False)
+        assert json.dumps(asdict(made), allow_nan=False)
 
 
 @settings(max_examples=500, **EXAMPLES)
@@ -187,74 +168,32 @@ def test_any_ids_are_int64_or_refused(value):
         assert_one_line(e)
 
 
-FLAGS = [
-    "--seeds",
-    "--steps",
-    "--lr",
-    "--warmup",
-    "--d-model",
-    "--n-shared",
-    "--n-sink",
-    "--n-active",
-    "--delete-id",
-]
-FLAGS += [
-    "--corpus",
-    "--preset",
-    "--backend",
-    "--workers",
-    "--fresh",
-    "--out",
-    "--quick",
-    "--no-such-flag",
-]
-FLAGS += ["headline", "--"]
-VALUES = st.one_of(
-    st.text(max_size=12).filter(
-        lambda text: "/" not in text
-    ),  # nothing is written outside of the folder
-    st.integers(-(10**30), 10**30).map(str),
-    st.integers(-3, 300).map(str),
-    st.floats().map(str),
-    st.sampled_from(
-        [
-            "stories",
-            "pydoc",
-            "text",
-            ".",
-            "/dev/null",
-            "/proc/none",
-            "a\nb",
-            "\0",
-            "",
-            "x" * 5000,
-            "1e999",
-        ]
-    ),
+FLAGS = "--seeds --steps --lr --warmup --d-model --n-shared --n-sink --n-active --delete-id"
+FLAGS += " --corpus --preset --backend --workers --fresh --out --quick --no-such-flag headline --"
+ODD_WORDS = ["stories", "pydoc", "text", ".", "/dev/null", "/proc/none", "a\nb", "\0", "", "1e999"]
+WORD = (
+    st.text(max_size=12).filter(lambda text: "/" not in text)  # writes nothing outside the folder
+    | (st.integers(-(10**30), 10**30) | st.integers(-3, 300) | st.floats()).map(str)
+    | st.sampled_from([*ODD_WORDS, "x" * 5000])
 )
+PAIR = st.tuples(st.sampled_from(FLAGS.split()), WORD).map(list) | WORD.map(lambda word: [word])
+
+
+class WouldTrain(Exception):
+    """The command line is accepted."""
 
 
 @settings(max_examples=400, **EXAMPLES, **QUIET)
-@given(
-    words=st.lists(
-        st.tuples(st.sampled_from(FLAGS), VALUES).map(list) | VALUES.map(lambda v: [v]), max_size=4
-    )
-)
+@given(words=st.lists(PAIR, max_size=4))
 def test_a_bad_command_line_is_one_line_and_no_file(words):
     """What is accepted is stopped where it would train."""
 
-    class WouldTrain(Exception):
-        pass
-
-    def stop(*_):
-        raise WouldTrain
-
+    stop = Mock(side_effect=WouldTrain)
     argv = [word for pair in words for word in pair]
     with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         patch.setattr(cli, "run_experiment", stop)
-        out, err = io.StringIO(), io.StringIO()
-        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        with redirect_stdout(io.StringIO()) as out, redirect_stderr(io.StringIO()) as err:
             try:
                 code = cli.main(argv)
             except WouldTrain:
