@@ -1,6 +1,5 @@
 """The cache: keyed by everything that a model depends on, and by nothing else."""
 
-import json
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -15,12 +14,8 @@ from memsinks_np.experiments.runner.cache import Job, fingerprint, model_path, r
 from memsinks_np.export import npz
 from memsinks_np.metrics import mean_loss
 
-SETTINGS = Settings(
-    data=DataConfig(n_ctx=7, batch_size=8, n_repeated=4, n_heldout=4),
-    train=TrainConfig(steps=2),
-    d_model=8,
-    n_heads=2,
-)
+DATA = DataConfig(n_ctx=7, batch_size=8, n_repeated=4, n_heldout=4)
+SETTINGS = Settings(data=DATA, train=TrainConfig(steps=2), d_model=8, n_heads=2)
 METHOD = Method(name="sinks", n_shared=4, sinks=SinkConfig(n_sink=8, n_active=2))
 JOB = Job(METHOD, SETTINGS, len)
 
@@ -38,7 +33,7 @@ def test_key_is_what_a_model_depends_on_only(tmp_path):
         JOB._replace(method=replace(METHOD, sees_repeated=False)),
         JOB._replace(settings=replace(SETTINGS, d_model=32)),
         JOB._replace(settings=replace(SETTINGS, train=TrainConfig(steps=3))),
-        JOB._replace(settings=replace(SETTINGS, data=replace(SETTINGS.data, seed=1))),
+        JOB._replace(settings=replace(SETTINGS, data=replace(DATA, seed=1))),
     ]
     assert len({key(tmp_path, job) for job in others} | {want}) == 6
 
@@ -47,7 +42,7 @@ def test_key_depends_on_a_text_and_not_on_its_path(tmp_path):
     def key_of(name, content):
         path = tmp_path / name
         path.write_text(content)
-        data = replace(SETTINGS.data, corpus=str(path))
+        data = replace(DATA, corpus=str(path))
         return key(tmp_path, JOB._replace(settings=replace(SETTINGS, data=data)))
 
     one = key_of("a.txt", "one")
@@ -55,18 +50,14 @@ def test_key_depends_on_a_text_and_not_on_its_path(tmp_path):
 
 
 def test_the_source_hash_changes_with_code_and_numpy(monkeypatch):
-    source_hash, real = (
-        getattr(cache.source_hash, "__wrapped__", cache.source_hash),
-        Path.read_bytes,
-    )
-    want = source_hash()
+    want, real = cache.source_hash(), Path.read_bytes
     monkeypatch.setattr(np, "__version__", "0.1")
-    assert source_hash() != want
+    assert cache.source_hash() != want
     monkeypatch.undo()
-    assert source_hash() == want
+    assert cache.source_hash() == want
     changed = lambda path: real(path) + b"#" if path.name == "ops.py" else real(path)
     monkeypatch.setattr(Path, "read_bytes", changed)
-    assert source_hash() != want
+    assert cache.source_hash() != want
 
 
 def test_a_result_is_keyed_by_its_measurement_too(tmp_path):
@@ -89,11 +80,7 @@ def test_a_cached_model_is_the_trained_one(tmp_path, monkeypatch):
         cache.train_cached(JOB, tmp_path, fresh=True)
 
 
-@pytest.mark.parametrize(
-    "change",
-    [{"source": "0"}, {"text": "0"}, {"method": {"n_shared": 5}}],
-    ids=["other source", "other text", "other method"],
-)
+@pytest.mark.parametrize("change", [{"source": "0"}, {"text": "0"}, {"method": {"n_shared": 5}}])
 def test_a_model_with_another_fingerprint_is_refused(change, tmp_path):
     made, corpus = fingerprint(JOB), load_corpus(SETTINGS.data)
     path, model = tmp_path / "a.npz", cache.train_cached(JOB, tmp_path)
@@ -111,7 +98,10 @@ def test_a_damaged_history_is_refused_in_one_line(history, tmp_path):
         cache.train_cached(JOB, tmp_path)
 
 
-@pytest.mark.parametrize("data", [b"", b"{", b"[]", b'{"other": 1}', b"\xff"])
+DAMAGED = [b"", b"{", b"[]", b"{}", b"3", b'{"other": 1}', b"[" * 9999, b"\xff"]
+
+
+@pytest.mark.parametrize("data", DAMAGED)
 def test_a_damaged_result_is_refused_in_one_line(data, tmp_path):
     path = tmp_path / "a.json"
     cache.save_result(path, {"loss": [1.5, None]})
@@ -119,11 +109,3 @@ def test_a_damaged_result_is_refused_in_one_line(data, tmp_path):
     path.write_bytes(data)
     with pytest.raises(ConfigError, match=r"^[^\n]*is not a result[^\n]*delete it[^\n]*$"):
         cache.load_result(path)
-
-
-@pytest.mark.parametrize(("field", "message"), [("text", "changed"), ("source", "version")])
-def test_a_worker_refuses_what_the_command_did_not_describe(field, message):
-    made = json.loads(json.dumps(fingerprint(JOB)))
-    cache.check_fingerprint(JOB, made)
-    with pytest.raises(ConfigError, match=message):
-        cache.check_fingerprint(JOB, made | {field: "0"})

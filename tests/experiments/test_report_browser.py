@@ -32,9 +32,7 @@ def characters(out, tmp_path_factory):
 @pytest.fixture(scope="module")
 def damaged(out, tmp_path_factory):
     """The same results, one of them damaged."""
-    folder = (
-        tmp_path_factory.mktemp("damaged") / "a_folder_with_a_name_that_is_rather_long" / "runs"
-    )
+    folder = tmp_path_factory.mktemp("a_folder_with_a_name_that_is_rather_long_damaged") / "runs"
     shutil.copytree(out, folder)
     (folder / "theory" / "config.json").write_text("{")
     (folder / "report.html").write_text(report_page(folder))
@@ -52,10 +50,8 @@ def test_nothing_is_wider_than_the_screen(request, browser, kind, width, dark):
     assert browser.value("[...document.images].every(i => i.complete && i.naturalWidth > 100)")
     background = browser.value("getComputedStyle(document.body).backgroundColor")
     assert background == ("rgb(23, 24, 27)" if dark else "rgb(255, 255, 255)")
-    assert (
-        browser.value("getComputedStyle(document.querySelector('figure')).backgroundColor")
-        == "rgb(255, 255, 255)"
-    )
+    figure = browser.value("getComputedStyle(document.querySelector('figure')).backgroundColor")
+    assert figure == "rgb(255, 255, 255)"
 
 
 SHOWN = "[...document.querySelectorAll('.version')].filter(v => v.checkVisibility())"
@@ -69,10 +65,8 @@ def test_arrow_keys_switch_the_map_and_show_the_focus(browser, out):
     browser.value("document.querySelector('input').focus()")
     for i in range(5):  # once around
         assert browser.value(SHOWN) == 8 * [versions[i % 4]]
-        assert (
-            browser.value("getComputedStyle(document.activeElement).outlineStyle") == "solid"
-            or i == 0
-        )
+        outline = browser.value("getComputedStyle(document.activeElement).outlineStyle")
+        assert outline == "solid" or i == 0
         browser.press("ArrowRight")
 
 

@@ -18,14 +18,18 @@ from memsinks_np.experiments.report.loss_map import EDGES, legend, map_section, 
 from memsinks_np.experiments.report.page import report_page
 
 ALONE = {"meta", "img", "input", "br", "!doctype"}
+DAMAGED = "results of another version, or damaged"
 
 
 class Reader(HTMLParser):
-    """Collect tags, ids and addresses; refuse what is not nested."""
+    """Collect tags, ids and addresses; refuse what is not nested, and links to nowhere."""
 
-    def __init__(self):
+    def __init__(self, text):
         super().__init__()
         self.open, self.tags, self.ids, self.addresses = [], [], [], []
+        self.feed(text)
+        assert self.open == []
+        assert {a[1:] for a in self.addresses if a.startswith("#")} <= set(self.ids)
 
     def handle_starttag(self, tag, attrs):
         of = dict(attrs)
@@ -39,92 +43,79 @@ class Reader(HTMLParser):
         assert self.open.pop() == tag
 
 
-def assert_links(reader):
-    assert {a[1:] for a in reader.addresses if a.startswith("#")} <= set(reader.ids)
+@pytest.fixture(scope="module")
+def page(out):
+    return (out / "report.html").read_text()
 
 
-def read(text):
-    reader = Reader()
-    reader.feed(text)
-    assert reader.open == []
-    return reader
+@pytest.fixture
+def copied(out, tmp_path):
+    """A copy of the results, which a test may change."""
+    return shutil.copytree(out, tmp_path / "runs")
 
 
-def test_the_page_has_every_experiment_with_results(out):
-    text = (out / "report.html").read_text()
-    reader = read(text)
-    sections = {name for name in EXPERIMENTS if name in reader.ids}
-    assert sections == {"headline", "theory"}
-    for name in sections:
-        claims = json.loads((out / name / "claims.json").read_text())
-        assert sum(f"<h2>{name}" in part for part in text.split("<section")) == 1
-        assert all(escape(claim["text"]) in text for claim in claims)
-        assert (
-            f"{sum(c['holds'] for c in claims)} of {len(claims)}</span>" not in text
-        )  # not shown for --quick
+@pytest.fixture
+def m(out):
+    """The loss map."""
+    return json.loads((out / "headline" / "loss_map.json").read_text())
+
+
+def claims_of(out, *names):
+    texts = [(out / name / "claims.json").read_text() for name in names]
+    return [claim for text in texts for claim in json.loads(text)]
+
+
+def test_the_page_has_every_experiment_with_results(out, page):
+    reader = Reader(page)
+    assert {name for name in EXPERIMENTS if name in reader.ids} == {"headline", "theory"}
+    for name in ("headline", "theory"):
+        assert page.count(f"<h2>{name}") == 1
+    assert all(escape(claim["text"]) in page for claim in claims_of(out, "headline", "theory"))
     assert len(set(reader.ids)) == len(reader.ids)
     assert reader.tags.count("h1") == 1
-    assert_links(reader)
-    assert "results of another version, or damaged" not in text
+    assert DAMAGED not in page
+    assert report_page(out) == page
 
 
-def test_only_a_full_run_counts_its_claims(out, tmp_path):
-    assert (out / "report.html").read_text().count("This was --quick") == 2
-    shutil.copytree(out, tmp_path / "runs")
-    path = tmp_path / "runs" / "theory" / "config.json"
+def test_only_a_full_run_counts_its_claims(copied, page):
+    claims = claims_of(copied, "theory")
+    count = f'>theory</a> <span class="note">{sum(c["holds"] for c in claims)} of {len(claims)}<'
+    assert page.count("This was --quick") == 2
+    assert count not in page
+    path = copied / "theory" / "config.json"
     path.write_text(path.read_text().replace('"quick": true', '"quick": false'))
-    claims = json.loads((out / "theory" / "claims.json").read_text())
-    text = report_page(tmp_path / "runs")
+    text = report_page(copied)
     assert text.count("This was --quick") == 1
-    assert (
-        f'>theory</a> <span class="note">{sum(c["holds"] for c in claims)} of {len(claims)}</span>'
-        in text
-    )
+    assert count in text
 
 
-def test_there_is_no_script_and_no_network(out):
-    reader = read((out / "report.html").read_text())
+def test_there_is_no_script_and_no_network(page):
+    reader = Reader(page)
     assert "script" not in reader.tags
-    assert all(
-        address.startswith(("#", "data:image/svg+xml;base64,")) for address in reader.addresses
-    )
-    assert not re.search(r"url\(|@import", (out / "report.html").read_text())
+    assert all(a.startswith(("#", "data:image/svg+xml;base64,")) for a in reader.addresses)
+    assert not re.search(r"url\(|@import", page)
 
 
-def test_every_box_that_scrolls_has_a_tab_stop(out):
-    boxes = re.findall(
-        r'<(?:figure|pre|div class="scroll")([^>]*)>', (out / "report.html").read_text()
-    )
+def test_every_box_that_scrolls_has_a_tab_stop(page):
+    boxes = re.findall(r'<(?:figure|pre|div class="scroll")([^>]*)>', page)
     assert len(boxes) > 10
     assert all('tabindex="0"' in box for box in boxes)
 
 
-def test_the_page_is_the_same_bytes_every_time(out):
-    assert report_page(out) == report_page(out) == (out / "report.html").read_text()
-
-
-def test_every_word_has_its_loss_in_every_version(out):
-    m = json.loads((out / "headline" / "loss_map.json").read_text())
-    text = (out / "report.html").read_text()
-    assert list(m["losses"]) == [
-        "standard",
-        "own sinks on",
-        "sinks removed",
-        "retrained",
-    ]
+def test_every_word_has_its_loss_in_every_version(m, page):
+    assert list(m["losses"]) == ["standard", "own sinks on", "sinks removed", "retrained"]
     n_words = sum(len(words) - 1 for words in m["words"])
-    assert text.count('<i class="l') == 4 * n_words + 8
-    assert text.count('id="headline-map"') == 1
+    assert page.count('<i class="l') == 4 * n_words + 8
+    assert page.count('id="headline-map"') == 1
     for losses in m["losses"].values():
         assert [len(row) for row in losses] == [len(words) - 1 for words in m["words"]]
 
 
-def test_markup_in_a_text_is_escaped(out):
-    m = json.loads((out / "headline" / "loss_map.json").read_text())
+def test_markup_in_a_text_is_escaped(m):
     m["words"][0][1] = "</i><script>alert(1)</script>"
     assert "<script" not in sequence(m, 0)
     assert "&lt;script&gt;" in sequence(m, 0)
-    read(sequence(m, 0))
+    Reader(sequence(m, 0))
     m["losses"] = {"</label><script>": m["losses"]["standard"]}
     assert "<script" not in map_section(m, "headline")
     m["sinks"] = [["<script>"], []]
@@ -132,8 +123,7 @@ def test_markup_in_a_text_is_escaped(out):
         sequence(m, 0)
 
 
-def test_control_and_direction_characters_are_visible(out):
-    m = json.loads((out / "headline" / "loss_map.json").read_text())
+def test_control_and_direction_characters_are_visible(m):
     m["words"][0][1] = "\x1b[1m\u202e\x85\n"
     text = sequence(m, 0)
     assert text.count("␛[1m[U+202E][U+0085]↵") == 5  # four versions, and the table
@@ -170,51 +160,35 @@ def test_colors_are_readable_and_the_scale_grows_lighter():
     assert all(contrast(back, ink) >= 4.5 for back, ink in scale)
     grey = [luminance(long(back)) for back, _ in scale]
     assert grey == sorted(set(grey))
-    for scheme, fails in zip(
-        re.findall(r":root \{([^}]*)\}", css),
-        re.findall(r"\.fails \{ color: (#\w+)", css),
-        strict=True,
-    ):
+    schemes = re.findall(r":root \{([^}]*)\}", css), re.findall(r"\.fails \{ color: (#\w+)", css)
+    for scheme, fails in zip(*schemes, strict=True):
         colors = dict(re.findall(r"--(\w+): (#\w+)", scheme))
         inks = [colors["ink"], colors["soft"], colors["link"], fails]
         assert min(contrast(colors["paper"], ink) for ink in inks) >= 4.5
 
 
-@pytest.mark.parametrize("damage", ["", "{", "[]", "null", '{"rows": 3}'])
-@pytest.mark.parametrize(
-    "file", ["theory/config.json", "theory/claims.json", "headline/loss_map.json"]
-)
-def test_damaged_results_are_one_line_on_the_page(out, tmp_path, file, damage):
-    shutil.copytree(out, tmp_path / "runs")
-    (tmp_path / "runs" / file).write_text(damage)
-    text = report_page(tmp_path / "runs")
-    no_claims = (
-        file.endswith("claims.json") and damage == "[]"
-    )  # allowed: an experiment may have no claims
-    assert text.count("results of another version, or damaged") == (0 if no_claims else 1)
+FILES = ["theory/config.json", "theory/claims.json", "headline/loss_map.json"]
+BROKEN = [(file, text) for file in FILES for text in ("", "{", "null", '{"rows": 3}')]
+BROKEN += [(file, None) for file in ("theory/theory.svg", "theory/numbers.md", *FILES[:2])]
+
+
+@pytest.mark.parametrize(("file", "text"), [*BROKEN, (FILES[0], "[]"), (FILES[2], "[]")])
+def test_damaged_or_missing_results_are_one_line_on_the_page(copied, file, text):
+    if text is None:
+        (copied / file).unlink()
+    else:
+        (copied / file).write_text(text)
+    text = report_page(copied)
+    assert text.count(DAMAGED) == 1
     assert "<h2>headline:" in text
-    reader = read(text)
-    assert_links(reader)
+    Reader(text)
 
 
-@pytest.mark.parametrize("file", ["theory.svg", "numbers.md", "config.json", "claims.json"])
-def test_a_missing_file_is_one_line_on_the_page(out, tmp_path, file):
-    shutil.copytree(out, tmp_path / "runs")
-    (tmp_path / "runs" / "theory" / file).unlink()
-    assert report_page(tmp_path / "runs").count("results of another version, or damaged") == 1
-
-
-def test_claims_and_report_can_be_combined(out, capsys):
-    page = (out / "report.html").read_text()
-    (out / "report.html").unlink()
-    assert cli.main(["claims", "report", "--out", str(out)]) == 0
-    assert (out / "report.html").read_text() == page
-    printed = capsys.readouterr().out
-    claims = [
-        c
-        for name in ("headline", "theory")
-        for c in json.loads((out / name / "claims.json").read_text())
-    ]
+def test_claims_and_report_can_be_combined(copied, page, capsys):
+    (copied / "report.html").unlink()
+    assert cli.main(["claims", "report", "--out", str(copied)]) == 0
+    assert (copied / "report.html").read_text() == page
+    printed, claims = capsys.readouterr().out, claims_of(copied, "headline", "theory")
     n = sum(c["holds"] for c in claims)
     assert f"{n} of {len(claims)} claims hold (1 seed: headline, theory)." in printed
     assert printed.count("| yes |") == n
@@ -226,33 +200,23 @@ DAMAGE += [("claims.json", text) for text in ("", "[", "[[]]", '[{"text": "a"}]'
 
 
 @pytest.mark.parametrize(("file", "text"), DAMAGE)
-def test_claims_of_a_damaged_folder_are_refused(out, tmp_path, file, text, capsys):
-    shutil.copytree(out, tmp_path / "runs")
-    (tmp_path / "runs" / "theory" / file).write_text(text)
+def test_claims_of_a_damaged_folder_are_refused(copied, file, text, capsys):
+    (copied / "theory" / file).write_text(text)
     with pytest.raises(SystemExit) as e:
-        cli.main(["claims", "--out", str(tmp_path / "runs")])
+        cli.main(["claims", "--out", str(copied)])
     assert e.value.code == 2
-    err = capsys.readouterr().err
-    assert err.count("\n") == 1
-    assert re.search(r"theory is damaged \(\w+\); run python run_toy.py theory again", err)
+    line = r"[^\n]*theory is damaged \(\w+\); run python run_toy.py theory again[^\n]*\n"
+    assert re.fullmatch(line, capsys.readouterr().err)
 
 
-def test_a_page_without_results_is_refused(tmp_path):
-    with pytest.raises(
-        ConfigError,
-        match=r"no experiment has results there; run one with the same --out and --quick first",
-    ):
-        report_page(tmp_path)
-
-
-def test_the_error_names_the_folder_of_quick_results(out, tmp_path):
+@pytest.mark.parametrize("summarize", [report_page, summarize_claims])
+def test_a_folder_without_results_is_refused(out, tmp_path, summarize):
+    no_results = "no experiment has results there; "
+    with pytest.raises(ConfigError, match=no_results + "run one with the same --out and --quick"):
+        summarize(tmp_path)
     shutil.copytree(out, tmp_path / "quick")
-    for summarize in (report_page, summarize_claims):
-        with pytest.raises(
-            ConfigError,
-            match=f"no experiment has results there; those of --quick are in {tmp_path}/quick",
-        ):
-            summarize(tmp_path)
+    with pytest.raises(ConfigError, match=f"{no_results}those of --quick are in {tmp_path}/quick"):
+        summarize(tmp_path)
 
 
 def test_sequences_that_share_sinks_come_most_first():

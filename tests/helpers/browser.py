@@ -18,22 +18,16 @@ class Page:
 
     def __init__(self, to: Any, answers: Any) -> None:
         self.to, self.answers, self.n, self.session = to, answers, 0, {}
-        target = self.send("Target.createTarget", url="about:blank")["targetId"]
-        self.session = {
-            "sessionId": self.send("Target.attachToTarget", targetId=target, flatten=True)[
-                "sessionId"
-            ]
-        }
+        target = self.send("Target.createTarget", url="about:blank")
+        self.session = self.send("Target.attachToTarget", **target, flatten=True)
 
     def read(self) -> dict:
         return json.loads(b"".join(iter(lambda: self.answers.read(1) or b"\0", b"\0")))
 
     def send(self, method: str, **params: Any) -> dict:
         self.n += 1
-        self.to.write(
-            json.dumps({"id": self.n, "method": method, "params": params, **self.session}).encode()
-            + b"\0"
-        )
+        message = {"id": self.n, "method": method, "params": params, **self.session}
+        self.to.write(json.dumps(message).encode() + b"\0")
         while (answer := self.read()).get("id") != self.n:
             pass
         assert "error" not in answer, answer
@@ -41,13 +35,8 @@ class Page:
 
     def open(self, path: Path, width: int, dark: bool = False) -> None:
         """Show a page on a screen of this width and wait until all pictures are loaded."""
-        self.send(
-            "Emulation.setDeviceMetricsOverride",
-            width=width,
-            height=900,
-            deviceScaleFactor=1,
-            mobile=width < 600,
-        )
+        size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 600}
+        self.send("Emulation.setDeviceMetricsOverride", **size)
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
         self.send("Emulation.setEmulatedMedia", features=[scheme])
         self.send("Page.enable")
@@ -62,14 +51,9 @@ class Page:
         return answer["result"].get("value")
 
     def press(self, key: str) -> None:
+        event = {"key": key, "code": key, "windowsVirtualKeyCode": KEYS[key]}
         for kind in ("rawKeyDown", "keyUp"):
-            self.send(
-                "Input.dispatchKeyEvent",
-                type=kind,
-                key=key,
-                code=key,
-                windowsVirtualKeyCode=KEYS[key],
-            )
+            self.send("Input.dispatchKeyEvent", type=kind, **event)
 
     def picture(self, path: Path) -> None:
         path.write_bytes(base64.b64decode(self.send("Page.captureScreenshot")["data"]))
@@ -86,9 +70,8 @@ def chromium() -> Iterator[Page]:
     with ExitStack() as stack:
         to = stack.enter_context(open(write_here, "wb", buffering=0))
         answers = stack.enter_context(open(read_here, "rb"))
-        process = subprocess.Popen(
-            command, pass_fds=(read_there, write_there), stderr=subprocess.DEVNULL
-        )
+        pipes = {"pass_fds": (read_there, write_there), "stderr": subprocess.DEVNULL}
+        process = subprocess.Popen(command, **pipes)
         os.close(read_there)
         os.close(write_there)
         stack.callback(process.wait)

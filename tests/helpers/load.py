@@ -3,6 +3,7 @@
 Each row is measured in its own process: processor seconds, and peak memory (up to 4 GB).
 """
 
+import resource
 import subprocess
 import sys
 import tempfile
@@ -31,9 +32,7 @@ SIZES = {
     "of 128": {"n_ctx": 128},
     "of 512": {"n_ctx": 512},
     "text of 1 MB": {"megabytes": 1},
-    "of 10 MB": {"megabytes": 10},
-    "of 100 MB": {"megabytes": 100},
-    "of 200 MB": {"megabytes": 200},
+    **{f"of {n} MB": {"megabytes": n} for n in (10, 100, 200)},
 }
 
 
@@ -48,18 +47,17 @@ def write_text(path: Path, megabytes: int) -> None:
 
 def measure(what: str) -> None:
     """Make the data, train with sinks, evaluate a little, and print time and memory."""
-    import resource
 
-    start, size = time.process_time(), dict(SIZES[what])
-    preset = PRESETS["stories"]
-    train_settings = {"steps": STEPS, "eval_every": STEPS}
-    data = {"n_heldout": 32}
+    start, size, preset = time.process_time(), dict(SIZES[what]), PRESETS["stories"]
     with tempfile.TemporaryDirectory() as folder:
         if megabytes := size.pop("megabytes", 0):
-            write_text(Path(folder) / "text.txt", megabytes)
-            data["corpus"], start = str(Path(folder) / "text.txt"), time.process_time()
+            size["corpus"] = str(Path(folder) / "text.txt")
+            write_text(Path(size["corpus"]), megabytes)
+            start = time.process_time()
         sinks = replace(preset.sinks, n_sink=size.pop("n_sink", preset.sinks.n_sink))
-        preset = with_settings(preset._replace(sinks=sinks), data=data | size, train=train_settings)
+        train_settings = {"steps": STEPS, "eval_every": STEPS}
+        data = {"n_heldout": 32} | size
+        preset = with_settings(preset._replace(sinks=sinks), data=data, train=train_settings)
         method, settings, _ = job(preset, methods_of(preset)["sinks"], 0, len)
         corpus = load_corpus(settings.data)
         loaded = time.process_time()
@@ -71,16 +69,10 @@ def measure(what: str) -> None:
 
 def main() -> None:
     """Measure each row in its own process and print the table."""
-    rows = []
-    for what in SIZES:
-        done = subprocess.run(
-            [sys.executable, __file__, what], capture_output=True, text=True, check=True
-        )
-        rows.append(done.stdout.strip().split("|"))
-        print(done.stdout.strip(), file=sys.stderr)
-    print(
-        table(["what", "data (s)", f"{STEPS} steps and two evaluations (s)", "memory (GB)"], rows)
-    )
+    run = lambda what: subprocess.check_output([sys.executable, __file__, what], text=True)
+    rows = [run(what).strip().split("|") for what in SIZES]
+    time_of_steps = f"{STEPS} steps and two evaluations (s)"
+    print(table(["what", "data (s)", time_of_steps, "memory (GB)"], rows))
 
 
 if __name__ == "__main__":
