@@ -17,9 +17,9 @@ PRESET = PRESETS["stories"]
 STANDARD = dict.fromkeys(("repeated.own", "repeated.removed", "repeated.all"), 0.02)
 STANDARD |= dict.fromkeys(("heldout.own", "heldout.removed", "heldout.all"), 1.0)
 SINKS = {"repeated.removed": 0.85, "heldout.removed": 0.99}
+NEVER_SEEN = {"repeated.own": 1.0, "repeated.removed": 1.0}
 NUMBERS = {  # method -> what differs from standard training
-    "retrained": dict.fromkeys(("repeated.own", "repeated.removed"), 1.0)
-    | dict.fromkeys(("heldout.own", "heldout.removed"), 1.05),
+    "retrained": NEVER_SEEN | {"heldout.own": 1.05, "heldout.removed": 1.05},
     "gradient_masking": {"repeated.removed": 1.3, "heldout.removed": 1.5, "heldout.own": 1.1},
     "sinks": SINKS,
     "paper_sinks": SINKS,
@@ -89,14 +89,10 @@ def run(experiment, changes, seeds=1):
     return experiment.result(context, {key: made_up(job, changes) for key, job in jobs.items()})
 
 
-def name_of(experiment):
-    return experiment.__name__.split(".")[-1] if hasattr(experiment, "__name__") else None
-
-
 N_CLAIMS = {fig3: 3, fig5: 6, fig6: 10, fig7: 5, controls: 5}
 
 
-@pytest.mark.parametrize("experiment", N_CLAIMS, ids=name_of)
+@pytest.mark.parametrize("experiment", N_CLAIMS)
 def test_claims_hold_and_figure_is_drawn(experiment, tmp_path):
     result = run(experiment, {}, seeds=2)
     claims = experiment.claims(result)
@@ -105,43 +101,41 @@ def test_claims_hold_and_figure_is_drawn(experiment, tmp_path):
     lines = experiment.tabulate(result).splitlines()
     assert len(lines) > 4
     assert len(set(map(len, lines))) == 1
-    paths = experiment.draw(result, tmp_path)
-    name = name_of(experiment)
-    assert [p.name for p in paths] == [f"{name}.png", f"{name}.svg"]
+    name = experiment.__name__.split(".")[-1]
+    assert [p.name for p in experiment.draw(result, tmp_path)] == [f"{name}.png", f"{name}.svg"]
 
 
-@pytest.mark.parametrize(
-    ("experiment", "tag", "field", "value", "fail"),
-    [
-        (fig3, "gradient_masking", "heldout.own", 0.99, [0]),
-        (fig3, "gradient_masking", "heldout.own", 1.6, [1]),  # removal lowers the loss
-        (fig3, "gradient_masking", "dip", 0.0, [2]),
-        (fig5, "paper_sinks p=0.5", "repeated.removed", 0.5, [0]),
-        (fig5, "paper_sinks p=0.7", "repeated.removed", 0.8, [0]),
-        (fig5, "sinks", "repeated.removed", 0.7, [1, 5]),  # the same with any wrong IDs
-        (fig5, "sinks C=64", "repeated.removed", 0.7, [1, 5]),
-        (fig5, "sinks C=96", "repeated.removed", 0.7, [1]),
-        (fig5, "paper_sinks C=32", "heldout.removed", 0.98, [2]),
-        (fig5, "sinks C=32", "heldout.removed", 0.98, [3]),
-        (fig5, "sinks noise=0.1", "noise", 0.2, [4]),
-        (fig5, "paper_sinks noise=0.5", "noise", 0.1, [5]),
-        (fig6, "standard x 10", "heldout.removed", 2.1, [0, 1, 3, 4, 7, 8]),
-        (fig6, "standard 300 x 40", "heldout.removed", 0.5, [1, 2, 6]),
-        (fig6, "sinks x 40", "repeated.removed", 0.3, [6]),
-        (fig6, "paper_sinks x 10", "heldout.removed", 1.8, [4]),
-        (fig6, "paper_sinks x 10", "heldout.removed", 2.1, [3, 4]),
-        (fig7, "standard", "rise", 0.01, [0, 1, 3]),
-        (fig7, "sinks", "rise", 0.4, [3, 4]),
-        (fig7, "paper_sinks", "low", 0.5, [2]),
-        (controls, "random_sinks", "repeated.removed", 0.4, [0]),
-        (controls, "sinks", "own", 0.2, [1]),
-        (controls, "sinks", "shuffled", 0.1, [1]),
-        (controls, "sinks", "placebo", 0.1, [2]),
-        (controls, "narrow", "repeated.own", 0.8, [3]),
-        (controls, "dropout", "repeated.all", 1.0, [4]),
-    ],
-    ids=name_of,
-)
+FAILURES = [
+    (fig3, "gradient_masking", "heldout.own", 0.99, [0]),
+    (fig3, "gradient_masking", "heldout.own", 1.6, [1]),  # removal lowers the loss
+    (fig3, "gradient_masking", "dip", 0.0, [2]),
+    (fig5, "paper_sinks p=0.5", "repeated.removed", 0.5, [0]),
+    (fig5, "paper_sinks p=0.7", "repeated.removed", 0.8, [0]),
+    (fig5, "sinks", "repeated.removed", 0.7, [1, 5]),  # the same with any wrong IDs
+    (fig5, "sinks C=64", "repeated.removed", 0.7, [1, 5]),
+    (fig5, "sinks C=96", "repeated.removed", 0.7, [1]),
+    (fig5, "paper_sinks C=32", "heldout.removed", 0.98, [2]),
+    (fig5, "sinks C=32", "heldout.removed", 0.98, [3]),
+    (fig5, "sinks noise=0.1", "noise", 0.2, [4]),
+    (fig5, "paper_sinks noise=0.5", "noise", 0.1, [5]),
+    (fig6, "standard x 10", "heldout.removed", 2.1, [0, 1, 3, 4, 7, 8]),
+    (fig6, "standard 300 x 40", "heldout.removed", 0.5, [1, 2, 6]),
+    (fig6, "sinks x 40", "repeated.removed", 0.3, [6]),
+    (fig6, "paper_sinks x 10", "heldout.removed", 1.8, [4]),
+    (fig6, "paper_sinks x 10", "heldout.removed", 2.1, [3, 4]),
+    (fig7, "standard", "rise", 0.01, [0, 1, 3]),
+    (fig7, "sinks", "rise", 0.4, [3, 4]),
+    (fig7, "paper_sinks", "low", 0.5, [2]),
+    (controls, "random_sinks", "repeated.removed", 0.4, [0]),
+    (controls, "sinks", "own", 0.2, [1]),
+    (controls, "sinks", "shuffled", 0.1, [1]),
+    (controls, "sinks", "placebo", 0.1, [2]),
+    (controls, "narrow", "repeated.own", 0.8, [3]),
+    (controls, "dropout", "repeated.all", 1.0, [4]),
+]
+
+
+@pytest.mark.parametrize(("experiment", "tag", "field", "value", "fail"), FAILURES)
 def test_claim_fails_by_its_number(experiment, tag, field, value, fail):
     claims = experiment.claims(run(experiment, {(tag, field): value}))
     assert [i for i, claim in enumerate(claims) if not claim.holds] == fail

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -17,19 +18,12 @@ REFUSED = [
     ("--corpus {empty}", "at least"),
     ("--corpus {short}", "at least"),
     ("--n-active 4096", "n_active=4096 exceeds n_sink=2048"),
-    ("--n-active 33", "n_active=33 does not divide n_sink=2048; try n_sink=2046"),
-    ("--n-sink 0", "n_sink=0"),
     ("--d-model 65", "n_heads=4 does not divide d_model=65; try d_model=64"),
-    ("--n-shared -1", "n_shared=-1"),
     ("--steps -5", "steps=-5 is too small"),
-    ("--steps 0 --quick", "steps=0"),
     ("--steps many", "invalid int value: 'many'"),
-    ("--lr 0", "lr=0.0"),
-    ("--warmup -1", "warmup=-1"),
     ("--seeds 0", "--seeds 0"),
     ("--workers -1", "--workers -1"),
     ("--delete-id 64", "--delete-id 64: there is no such repeated sequence; use 0 to 63"),
-    ("--delete-id 1.5", "invalid int value: '1.5'"),
     ("--preset huge", "invalid choice"),
     ("--backend tpu", "invalid choice"),
     ("--backend cupy", "backend cupy"),
@@ -53,14 +47,11 @@ REFUSED = [
 
 @pytest.mark.parametrize(("argv", "message"), REFUSED)
 def test_bad_input_is_one_line_and_exit_code_2(argv, message, tmp_path, capsys):
-    texts = {"empty": "", "short": "a short text"}
-    texts["enough"] = " ".join(map(str, range(12_000)))[:60_000]
-    paths = {name: tmp_path / name for name in texts}
-    for name, path in paths.items():
-        path.write_text(texts[name])
-    words = [word.strip("'").format(**paths) for word in argv.split()]
-    if "--out" not in words:
-        words += ["--out", str(tmp_path / "out")]
+    enough = " ".join(map(str, range(12_000)))[:60_000]
+    for name, text in {"empty": "", "short": "a short text", "enough": enough}.items():
+        argv = argv.replace(f"{{{name}}}", str(tmp_path / name))
+        (tmp_path / name).write_text(text)
+    words = ["--out", str(tmp_path / "out"), *shlex.split(argv)]  # the last --out counts
     with pytest.raises(SystemExit) as e:
         cli.main(words)
     out, err = capsys.readouterr()
@@ -85,9 +76,6 @@ def test_list_and_help_fit_a_terminal(capsys, monkeypatch):
     assert max(map(len, (listed + shown).splitlines())) <= 80
 
 
-METHODS = ["standard", "retrained", "gradient_masking", "sinks", "paper_sinks", "random_sinks"]
-
-
 @pytest.mark.slow
 def test_a_run_writes_all_files_and_trains_nothing_twice(tmp_path):
     first = run(tmp_path, "--seeds", "2")
@@ -95,7 +83,8 @@ def test_a_run_writes_all_files_and_trains_nothing_twice(tmp_path):
     written = bytes_of(tmp_path)
     result = json.loads(written["result.json"])
     assert set(result["entropy"]) == {"repeated", "heldout"}
-    assert list(result["methods"]) == METHODS
+    names = "standard retrained gradient_masking sinks paper_sinks random_sinks"
+    assert list(result["methods"]) == names.split()
     for rows in result["methods"].values():
         assert [row["seed"] for row in rows] == [0, 1]
         assert None not in [row["gap_closed"] for row in rows]

@@ -37,20 +37,16 @@ def random_model(pool):
     return Model(params, cfg, CORPUS.vocab, CORPUS.separator, [], CORPUS)
 
 
+def continuations(model, sequences, active):
+    prompts = CORPUS.repeated[:, :PROMPT]
+    return [continued(model.params, model.cfg, prompts[i], CONTINUED, active(i)) for i in sequences]
+
+
 def test_samples_are_greedy_under_each_selection():
     model = random_model(POOL)
-    selections = {
-        "own": own,
-        "removed": lambda i: NONE,
-        "one deleted": lambda i: own(i) * (1 - own(4)),
-    }
-    want = {
-        name: [
-            continued(model.params, model.cfg, CORPUS.repeated[i, :PROMPT], CONTINUED, active(i))
-            for i in (4, 0, 1)
-        ]
-        for name, active in selections.items()
-    }
+    selections = {"own": own, "removed": lambda i: NONE}
+    selections["one deleted"] = lambda i: own(i) * (1 - own(4))
+    want = {name: continuations(model, (4, 0, 1), on) for name, on in selections.items()}
     assert samples.sample(model, delete_id=4) == want
     texts = {str(tokens) for three in want.values() for tokens in three}
     assert len(texts) == 8  # the deleted sequence has no sinks left: two are equal
@@ -58,10 +54,7 @@ def test_samples_are_greedy_under_each_selection():
 
 def test_samples_without_sinks_are_the_same():
     model = random_model(None)
-    want = [
-        continued(model.params, model.cfg, CORPUS.repeated[i, :PROMPT], CONTINUED)
-        for i in (5, 0, 1)
-    ]
+    want = continuations(model, (5, 0, 1), lambda i: None)
     assert samples.sample(model, delete_id=5) == {"own": want, "removed": want}
 
 
@@ -102,9 +95,8 @@ def test_token_losses_are_those_of_one_sequence_alone(monkeypatch):
     model = random_model(POOL)
     got = loss_map.token_losses(model)
     for name, active in (("own", own), ("removed", lambda i: NONE)):
-        want = [
-            word_losses(model.params, model.cfg, CORPUS.repeated[i], active(i)) for i in range(5)
-        ]
+        sequences = [(CORPUS.repeated[i], active(i)) for i in range(5)]
+        want = [word_losses(model.params, model.cfg, *sequence) for sequence in sequences]
         np.testing.assert_allclose(got[name], want, atol=0.0051)  # two digits
     assert np.abs(np.subtract(got["own"], got["removed"])).mean() > 0.1
 
@@ -123,5 +115,5 @@ def test_loss_map_has_words_losses_and_sinks(monkeypatch):
 def test_entropy_of_the_loss_map_leaves_out_canaries():
     losses = {name: {"own": [], "removed": []} for name in ("standard", "sinks", "retrained")}
     assert np.isinf(CORPUS.entropy(CORPUS.repeated))
-    made = loss_map.make_map(POOL, CORPUS, losses)
-    assert made["entropy"] == pytest.approx(CORPUS.entropy(CORPUS.repeated[:4]))
+    entropy = loss_map.make_map(POOL, CORPUS, losses)["entropy"]
+    assert entropy == pytest.approx(CORPUS.entropy(CORPUS.repeated[:4]))

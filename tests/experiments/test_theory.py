@@ -45,19 +45,11 @@ def test_distance_does_not_depend_on_the_labels():
         np.testing.assert_allclose(distance[-1], np.linalg.norm((E - W_mem) @ x), rtol=1e-12)
 
 
-def test_distance_grows_and_saturates_while_the_bound_vanishes():
-    W_mem, x = memory(1)
-    data = t.positive(4000, 7, 5)
-    distance = t.coadaptation(W_mem, data, data, x, LR)
-    limit = np.linalg.norm(W_mem @ x)
-    assert 0 < distance[1] < distance[10] < distance[40] < limit * 1.1
-    np.testing.assert_allclose(distance[-1], limit, rtol=0.02)
+def test_bound_on_the_distance_is_that_of_the_theorem():
     assert t.coadaptation_bound(2, 0.5, 0.5) == 2 * 0.5 * 0.25 * 0.25
-    n = np.arange(4001)
-    bound = t.coadaptation_bound(n, LR, (data @ data.T).min())
+    bound = t.coadaptation_bound(np.arange(4001), LR, 0.7)
     assert bound.argmax() in (19, 20)  # -1/log(1 - 0.05) = 19.5, close to 1/lr
     assert bound[-1] < 1e-80
-    assert (bound <= distance).all()
 
 
 # Accumulation
@@ -97,11 +89,6 @@ def test_model_stays_within_both_bounds(rho, lr):
     assert a.sink[-1] >= t.Bounds(a.k, a.k + a.n_active, a.eps_sink[1], *a.c).sink_lower(1.0, lr)
 
 
-def test_printed_lower_bound_does_not_hold():
-    a = run(1.0, 0.001)
-    assert a.sink[-1] < t.Bounds(a.k, 600, a.eps_sink[0], *a.c).sink_lower(1.0, 0.001)
-
-
 def test_logits_rise_when_shown_and_fall_otherwise():
     a = run(0.1, 0.3)
     change, again = np.diff(a.shared), np.arange(1, 600) % 30 == 0
@@ -139,15 +126,6 @@ def test_fraction_is_that_of_the_min_norm_update(noise):
     u = np.linalg.pinv(X) @ np.eye(7)[6]
     fraction = (u[:4] ** 2).sum() / (u**2).sum()
     assert t.semantic_fraction(mine, others, noise) == pytest.approx(fraction, abs=1e-12)
-
-
-def test_fraction_falls_with_more_sequences():
-    mine = t.anywhere(1, 8, 0)[0]
-    fractions = [t.semantic_fraction(mine, t.anywhere(n, 8, 2)) for n in (0, 8, 64, 256)]
-    assert fractions[0] == pytest.approx(0.5)
-    assert fractions == sorted(fractions, reverse=True)
-    assert fractions[-1] < 0.002
-    assert t.semantic_fraction(mine, t.anywhere(8, 8, 2), noise=0.0) < 1e-20
 
 
 # The experiment
