@@ -20,7 +20,7 @@ from memsinks_np.experiments.runner import cache, grid, workers
 from memsinks_np.experiments.runner.grid import Grid
 from memsinks_np.experiments.runner.workers import Processes, WorkerDied
 
-PRESET = quick(PRESETS["stories"], steps=3)
+PRESET = methods.with_settings(quick(PRESETS["stories"], steps=3), d_model=16)
 METHODS = methods_of(PRESET)
 KEYS = [(name, seed) for name in ("standard", "narrow") for seed in (0, 1)]
 

@@ -11,7 +11,7 @@ from memsinks_np import sinks
 from memsinks_np._internal.blas import one_blas_thread
 from memsinks_np.data.corpus import load_corpus
 from memsinks_np.experiments import hash as experiment
-from memsinks_np.experiments.methods import PRESETS, job, quick
+from memsinks_np.experiments.methods import PRESETS, job, quick, with_settings
 from memsinks_np.experiments.registry import Context
 from memsinks_np.experiments.runner.cache import train_cached
 from memsinks_np.metrics import mean_loss
@@ -69,7 +69,8 @@ def test_ids_without_doubles_have_no_pairs():
 
 
 def test_experiment_reports_masks_and_deletion(tmp_path):
-    context = Context(quick(PRESETS["stories"], steps=2), quick=True)
+    preset = with_settings(quick(PRESETS["stories"], steps=2), d_model=16)
+    context = Context(preset, quick=True)
     outputs = {
         key: json.loads(json.dumps(job.measure(train_cached(job, tmp_path))))
         for key, job in experiment.jobs(context).items()

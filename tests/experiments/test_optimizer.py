@@ -10,7 +10,7 @@ from memsinks_np import optim
 from memsinks_np._internal.blas import one_blas_thread
 from memsinks_np.config import SinkConfig, TrainConfig
 from memsinks_np.experiments import optimizer as experiment
-from memsinks_np.experiments.methods import PRESETS, quick
+from memsinks_np.experiments.methods import PRESETS, quick, with_settings
 from memsinks_np.experiments.registry import Context
 from memsinks_np.experiments.runner.cache import train_cached
 from memsinks_np.experiments.simulations import anywhere
@@ -53,7 +53,7 @@ def test_shrunk_equals_adamw_steps_without_a_gradient():
 
 def test_experiment_reports_motion_and_loss(tmp_path):
     preset = quick(PRESETS["stories"], steps=2)._replace(sinks=SinkConfig(n_sink=256, n_active=16))
-    context = Context(preset, quick=True)
+    context = Context(with_settings(preset, d_model=16), quick=True)
     with one_blas_thread():
         outputs = {
             key: json.loads(json.dumps(job.measure(train_cached(job, tmp_path))))
