@@ -120,20 +120,18 @@ def test_overlap_result_has_a_cell_per_model():
     assert pools(fake_result(overlap, QUICK)) == [(128, 32, 256), (128, 32, 1024)]
 
 
-@pytest.mark.parametrize(("field", "which"), [("held", 0), ("repeated", 1), ("others_up", 3)])
-def test_every_claim_along_the_pool_size_can_fail(field, which):
+@pytest.mark.parametrize("which", range(4))
+def test_every_claim_of_overlap_can_fail(which):
     result = fake_result(overlap)
     assert failures(overlap, result) == []
-    constant = {field: getattr(result.cells[0], field)}
-    result.cells[1:3] = [replace(cell, **constant) for cell in result.cells[1:3]]
+    if which == 2:  # less is held with more active sinks
+        held = lambda c: 1 - c.n_active / c.n_sink - 1e-3 * c.n_active
+        result.cells[:] = [replace(c, held=held(c)) for c in result.cells]
+    else:  # the same along the pool's size
+        field = {0: "held", 1: "repeated", 3: "others_up"}[which]
+        constant = {field: getattr(result.cells[0], field)}
+        result.cells[1:3] = [replace(c, **constant) for c in result.cells[1:3]]
     assert failures(overlap, result) == [which]
-
-
-def test_claim_that_more_active_sinks_hold_more_can_fail():
-    result = fake_result(overlap)
-    held = lambda c: 1 - c.n_active / c.n_sink - 1e-3 * c.n_active  # less with more active
-    result.cells[:] = [replace(c, held=held(c)) for c in result.cells]
-    assert failures(overlap, result) == [2]
 
 
 @pytest.mark.slow

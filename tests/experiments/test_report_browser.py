@@ -16,24 +16,15 @@ def browser():
 
 
 @pytest.fixture(scope="module")
-def characters(out, tmp_path_factory):
-    """The same results as of a text by characters, with a long path."""
-    folder = tmp_path_factory.mktemp("characters") / "runs"
+def odd(out, tmp_path_factory):
+    """As of a text by characters, with long paths, and one experiment damaged."""
+    folder = tmp_path_factory.mktemp("a_folder_with_a_name_that_is_rather_long") / "runs"
     shutil.copytree(out, folder)
     path = folder / "headline" / "loss_map.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"separator": ""}))
     config = json.loads((folder / "headline" / "config.json").read_text())
     config["preset"]["settings"]["data"]["corpus"] = "a/long/way/" * 20 + "corpus.txt"
     (folder / "headline" / "config.json").write_text(json.dumps(config))
-    (folder / "report.html").write_text(report_page(folder))
-    return folder
-
-
-@pytest.fixture(scope="module")
-def damaged(out, tmp_path_factory):
-    """The same results, one of them damaged."""
-    folder = tmp_path_factory.mktemp("a_folder_with_a_name_that_is_rather_long_damaged") / "runs"
-    shutil.copytree(out, folder)
     (folder / "theory" / "config.json").write_text("{")
     (folder / "report.html").write_text(report_page(folder))
     return folder
@@ -42,7 +33,7 @@ def damaged(out, tmp_path_factory):
 @pytest.mark.browser
 @pytest.mark.parametrize("dark", [False, True])
 @pytest.mark.parametrize("width", [390, 1280])
-@pytest.mark.parametrize("kind", ["out", "characters", "damaged"])
+@pytest.mark.parametrize("kind", ["out", "odd"])
 def test_nothing_is_wider_than_the_screen(request, browser, kind, width, dark):
     browser.open(request.getfixturevalue(kind) / "report.html", width, dark)
     browser.value("document.querySelectorAll('details').forEach(d => d.open = true)")
