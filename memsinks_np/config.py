@@ -1,4 +1,4 @@
-"""Configurations: frozen dataclasses that reject settings which cannot work, with a one-line reason."""
+"""Configurations: frozen dataclasses that reject invalid settings with a one-line reason."""
 
 import math
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ MAX_NUMBERS = 1 << 32  # parameters of a model, or stored tokens of a corpus
 
 
 class ConfigError(ValueError):
-    """Raised for a setting or an input that cannot work. The message is one line: value and remedy."""
+    """Raised for an invalid setting or input. The message is one line: the value and a remedy."""
 
 
 def require(ok: bool, message: str) -> None:
@@ -42,7 +42,7 @@ types_of = lru_cache(get_type_hints)
 
 
 def check_types(config: Any) -> None:
-    """Raise ConfigError unless every field holds what its annotation says."""
+    """Raise ConfigError unless every field has the type of its annotation."""
     for name, kind in types_of(config.__class__).items():
         value = getattr(config, name)
         if not has_type(value, kind):
@@ -59,7 +59,7 @@ def shorten(value: Any) -> str:
 
 
 def check_sizes(config: Any, smallest: int, *names: str) -> None:
-    """Raise ConfigError unless each of these fields lies between `smallest` and MAX_SIZE."""
+    """Raise ConfigError unless each of these fields is between `smallest` and MAX_SIZE."""
     for name in names:
         value = getattr(config, name)
         require(value >= smallest, f"{name}={value} is too small; choose at least {smallest}")
@@ -67,7 +67,7 @@ def check_sizes(config: Any, smallest: int, *names: str) -> None:
 
 
 def check_fraction(config: Any, *names: str) -> None:
-    """Raise ConfigError unless each of these fields lies between 0 and 1."""
+    """Raise ConfigError unless each of these fields is between 0 and 1."""
     for name in names:
         value = getattr(config, name)
         require(0 <= value <= 1, f"{name}={value} is not a fraction; choose a number from 0 to 1")
@@ -104,12 +104,12 @@ class SinkConfig:
 
     @property
     def is_random(self) -> bool:
-        """Whether each sink is active with probability p. Such a choice exists only as a mask."""
+        """Whether each sink is active with probability p. It can only be expressed as a mask."""
         return self.scheme in ("bernoulli", "released")
 
     @property
     def density(self) -> float:
-        """The active fraction of the pool: exact, or expected where sinks are drawn at random."""
+        """The active fraction of the pool: exact, or expected if sinks are drawn at random."""
         return self.p if self.is_random else self.n_active / self.n_sink
 
 
@@ -151,8 +151,8 @@ class DataConfig:
     n_canaries: int = 0  # further repeated sequences, of uniformly random tokens
     n_heldout: int = 256  # never trained on
     id_noise: float = 0.0  # d, probability of a wrong ID for a repeated sequence (paper, 5.3)
-    show_every_n_passes: int = 1  # a repeated sequence is in one of n passes; else replaced
-    shuffled: bool = True  # repeated sequences in a new order in every pass; False: in a fixed one
+    show_every_n_passes: int = 1  # each repeated sequence is shown in one of n passes
+    shuffled: bool = True  # reorder the repeated sequences in every pass
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -194,7 +194,7 @@ class TrainConfig:
     clip: float = 1.0  # global norm of the gradient
     optimizer: Literal["lazy_adamw", "adamw", "sgd"] = "lazy_adamw"
     eval_every: int = 50
-    log_first_sequence: bool = False  # the loss of the first repeated sequence after every step
+    log_first_sequence: bool = False  # record the first repeated sequence's loss after every step
     seed: int = 0  # of the initial weights
     backend: Literal["numpy", "cupy"] = "numpy"
 
@@ -241,7 +241,7 @@ class Method:
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """What all methods of a comparison share."""
+    """Settings that all methods of a comparison have in common."""
 
     data: DataConfig
     train: TrainConfig

@@ -143,7 +143,7 @@ class HistoryRow(NamedTuple):
     train: float | None  # mean over the steps since the last row
     repeated: BySinks
     heldout: BySinks
-    first_sequence: list[float] = []  # of the first repeated sequence, after every step
+    first_sequence: list[float] = []  # noqa: RUF012 (its loss after every step; never written to)
 
 
 def to_evaluation(row: list[Any]) -> Evaluation:
@@ -188,16 +188,16 @@ def fraction_deleted(cfg: SinkConfig, ids: Any, deleted: Any) -> Floats:
     Lower is better. Expected 1 - (1-p)^m for m random deletions at density p; 0 where the scheme
     gives every ID a slice of its own.
     """
-    mine = sink_mask(cfg, ids)
-    gone = sink_mask(cfg, deleted).max(axis=0, initial=0)
-    fraction: Floats = (mine * gone).sum(axis=1) / np.maximum(mine.sum(axis=1), 1)
+    mask = sink_mask(cfg, ids)
+    erased = sink_mask(cfg, deleted).max(axis=0, initial=0)
+    fraction: Floats = (mask * erased).sum(axis=1) / np.maximum(mask.sum(axis=1), 1)
     return fraction.astype(np.float64)
 
 
 def collateral(params: Params, cfg: ModelConfig, corpus: Corpus) -> Floats:
     """Return the loss of repeated sequence j, own sinks on, after deletion of sequence i, (R,R).
 
-    A sequence that shares no sink with i computes what it did before, so it is not computed again.
+    The loss of a sequence that shares no sink with i does not change and is not computed again.
     """
     ids, tokens = corpus.repeated_ids, corpus.repeated
     selection = own(cfg.sinks, ids)

@@ -57,7 +57,7 @@ def init_params(cfg: ModelConfig, seed: int = 0, dtype: Any = np.float32) -> Par
         block |= {"W_O": normal(C, C, std=residual * C**-0.5)}
         block |= {"ln2.g": constant(1, C), "ln2.b": constant(0, C)}
         block |= {"mlp.W_in": normal(C, G, std=C**-0.5), "mlp.b_in": constant(0, G)}
-        # half: MLP and sinks add to the stream side by side
+        # half, since MLP and sinks both add to the stream
         block |= {"mlp.W_out": normal(G, C, std=residual * C**-0.5 / 2)}
         block |= {"mlp.b_out": constant(0, C)}
         if cfg.sinks:
@@ -69,7 +69,7 @@ def init_params(cfg: ModelConfig, seed: int = 0, dtype: Any = np.float32) -> Par
 
 
 class Batch(NamedTuple):
-    """What a forward pass needs besides the parameters; `data.batches` makes it."""
+    """Inputs of a forward pass besides the parameters, made by `data.batches`."""
 
     tokens: Array  # (B,T) the input tokens
     inputs: Array  # (B,T,V) the same, one-hot
@@ -128,7 +128,7 @@ def block_backward(xp: Xp, dout: Array, cache: Cache) -> tuple[Array, Params]:
 def model_forward(
     xp: Xp, p: Params, batch: Batch, cfg: ModelConfig, keep: bool = True
 ) -> tuple[Array, Cache]:  # -> logits (B,T,V)
-    """Compute logits. With keep=False, no backward can follow and caches are freed block by block."""
+    """Return logits. With keep=False, caches are freed block by block; no backward can follow."""
     e = xp.take(p["wte"], xp.reshape(batch.tokens, (-1,)), axis=0)  # = inputs @ wte
     at, _ = linear_forward(xp, batch.positions, p["wpe"])
     x = xp.reshape(e, (*batch.tokens.shape, -1)) + at

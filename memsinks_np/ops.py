@@ -4,8 +4,8 @@
     dx, *dparams  = op_backward(xp, dy, cache)    gradients in the order of the forward's arguments
 
 `dz` is dLoss/dz and has the shape of `z`. `xp` is the array namespace (NumPy, CuPy, autograd.numpy,
-...). In-place operators appear only on temporaries that the function itself has made. Docstrings
-state the formula and its derivative; backwards only say where a line differs from them.
+...). In-place operators are used only on temporaries that the function itself created. Docstrings
+state the formula and its derivative; comments in a backward mark only the lines that differ.
 
 Sizes in the shape comments
     B sequences   T positions   C residual width   H heads   K head width (C = H*K)

@@ -105,8 +105,8 @@ def placebo(cfg: SinkConfig | None, ids: Any) -> Selection:
 
 def own_except(cfg: SinkConfig, ids: Any, deleted: Any) -> Selection:
     """Select each sequence's own sinks, minus those of the `deleted` IDs."""
-    gone = sink_mask(cfg, deleted).max(axis=0, initial=0)
-    return Mask(sink_mask(cfg, ids) * (1 - gone))
+    erased = sink_mask(cfg, deleted).max(axis=0, initial=0)
+    return Mask(sink_mask(cfg, ids) * (1 - erased))
 
 
 # 2. The sinks' forward and backward: W_in (S,C), b_in (S,), W_out (S,C), one row per sink
@@ -208,9 +208,9 @@ def delete(params: Params, cfg: SinkConfig, ids: Any) -> Params:
 
     Whatever other sequences stored in the same sinks is erased as well.
     """
-    gone = sink_mask(cfg, ids).any(axis=0)
+    erased = sink_mask(cfg, ids).any(axis=0)
     params = dict(params)
     for name in filter(is_sink, params):
         params[name] = params[name].copy()
-        params[name][gone] = 0
+        params[name][erased] = 0
     return params

@@ -74,8 +74,8 @@ def microbatches(method: Method, cfg: ModelConfig, batch: Sequences) -> list[Mic
 
     "free"              two halves, which train everything; each fits the processor's cache
     "gradient_masking"  paper, section 4: repeated sequences train the sinks, all others the shared
-                        MLP. The paper says no more; here the output bias is shared, and all
-                        parameters outside the MLPs learn from both
+                        MLP. The paper specifies no more; here the output bias is shared, and
+                        all parameters outside the MLPs learn from both
     "sgtm"              selective gradient masking (arXiv 2512.05648): labelled repeated sequences
                         train only the sinks; labelled others run without sinks; unlabelled ones run
                         and train everything. A simplification: only MLPs have reserved neurons,
@@ -280,7 +280,7 @@ def fit(
 ) -> Model:
     """Train a model on a corpus and return it.
 
-    sinks           the sink pool (default: SinkConfig()); `n_shared` neurons stay beside it
+    sinks           the sink pool (default: SinkConfig()), in addition to `n_shared` neurons
     method          instead of sinks and n_shared: a method, such as methods.STANDARD
     start           a model to continue from: its sizes and weights, with a new optimizer
     seed            of the initial weights

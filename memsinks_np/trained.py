@@ -1,4 +1,4 @@
-"""A trained model: its parameters, configuration, vocabulary and history, and what one asks of it."""
+"""A trained model: parameters, configuration, vocabulary, history, and methods that use them."""
 
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -97,7 +97,7 @@ class Model(NamedTuple):
         require(which in ("own", "none"), f"sinks={which!r} is unknown; use 'own' or 'none'")
         if which == "none" or self.cfg.sinks is None:
             return sinks.NO_SINKS
-        require(ids is not None, "whose sinks are active? give ids=[...], or sinks='none'")
+        require(ids is not None, "which sinks are active? give ids=[...], or sinks='none'")
         ids = validate_ids(ids)
         require(len(ids) == n, f"{n} sequences with {len(ids)} IDs; give one ID per sequence")
         return sinks.own(self.cfg.sinks, ids)
@@ -110,7 +110,7 @@ def prune(model: Model) -> Model:
 
 
 def delete(model: Model, ids: Any) -> Model:
-    """Erase the sinks of some IDs; the memories of others stay, but for what they share.
+    """Erase the sinks of some IDs. Other memories stay, except for what is in shared sinks.
 
     Raises ConfigError if the model has no sinks, or if its corpus has no sequence with an ID.
     """

@@ -1,4 +1,4 @@
-"""Array namespaces and the way between host and device. The only file that imports cupy.
+"""Array namespaces, and transfer between host and device. The only file that imports cupy.
 
 Tokens, IDs, masks and initial weights are drawn by NumPy on the host and moved to the device here,
 so that a seed means the same everywhere. A namespace `xp` is a module: numpy, or cupy on a CUDA
@@ -18,7 +18,7 @@ BACKENDS = ("numpy", "cupy")
 
 
 def namespace(name: str) -> ModuleType:
-    """Return the array namespace of that name. Raises ConfigError if it cannot work here."""
+    """Return the array namespace of that name. Raises ConfigError if it is not available."""
     require(name in BACKENDS, f"backend {name!r} is unknown; choose one of {', '.join(BACKENDS)}")
     if name == "numpy":
         return np
@@ -28,8 +28,8 @@ def namespace(name: str) -> ModuleType:
         raise ConfigError(
             'backend cupy is not installed; python -m pip install -e ".[gpu]", or use numpy'
         ) from None
-    found = cupy.is_available()  # cupy imports without a device
-    require(found, "backend cupy finds no CUDA device here; use numpy")
+    available = cupy.is_available()  # cupy imports without a device
+    require(available, "backend cupy finds no CUDA device here; use numpy")
     return cupy
 
 

@@ -13,7 +13,7 @@ HEAP = 1 << 26  # glibc serves threads from heaps of 64 MiB
 
 @lru_cache
 def keep_freed_memory() -> bool:
-    """Ask glibc not to return large freed arrays to the kernel. False where it is not glibc.
+    """Ask glibc not to return large freed arrays to the kernel. Return False without glibc.
 
     NumPy allocates a new array for every temporary. By default glibc maps each large one anew, and
     the kernel fills it with zeros, page by page, at first touch: half the time of a training step.

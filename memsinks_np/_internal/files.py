@@ -41,7 +41,7 @@ def remove_partial_files(folder: Path) -> None:
 
 @contextmanager
 def open_folder(folder: Path) -> Iterator[int | None]:
-    """Open a folder for locking; None where the system has no such locks.
+    """Open a folder for locking; yield None if the system has no such locks.
 
     The kernel releases a lock when its process ends, for whatever reason. (Windows has no such
     lock: two runs in one folder overwrite each other's results file by file.)
@@ -63,7 +63,7 @@ def take_lock(handle: int | None, folder: Path, wait: bool = False) -> None:
 
 @contextmanager
 def exclusive_lock(folder: Path) -> Iterator[None]:
-    """Hold a folder that no other process uses. Raises ConfigError if one does."""
+    """Lock a folder exclusively. Raises ConfigError if another process uses it."""
     with ExitStack() as stack:
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -81,7 +81,7 @@ def exclusive_lock(folder: Path) -> Iterator[None]:
 
 @contextmanager
 def wait_for_lock(folder: Path) -> Iterator[None]:
-    """Hold a folder exclusively, once all other processes have released it."""
+    """Wait until all other processes have released a folder, then lock it exclusively."""
     with open_folder(folder) as handle:
         take_lock(handle, folder, wait=True)
         yield
@@ -89,7 +89,7 @@ def wait_for_lock(folder: Path) -> Iterator[None]:
 
 @contextmanager
 def shared_lock(folder: Path) -> Iterator[None]:
-    """Hold a folder together with others. The first to hold it removes partial files."""
+    """Hold a shared lock on a folder. The first process to hold it removes partial files."""
     folder.mkdir(parents=True, exist_ok=True)
     with open_folder(folder) as handle:
         with suppress(BlockingIOError):

@@ -23,8 +23,8 @@ S1, S2, S3 = np.uint64(30), np.uint64(27), np.uint64(31)
 class Purpose(IntEnum):
     """What a random number is for. It is hashed with the rest, so that draws are independent.
 
-    Three numbers are used twice, by draws whose other arguments differ in number. A new purpose
-    takes a new number.
+    Three values are used twice, by draws with different numbers of arguments. Give a new purpose a
+    new value.
     """
 
     CANARY = 101
@@ -35,7 +35,7 @@ class Purpose(IntEnum):
     WRONG_ID = 106
     THINNING = 107  # in which pass a repeated sequence is shown
     RANDOM_SINKS = 201
-    LABEL = 202  # which sequences carry a label
+    LABEL = 202  # which sequences have a label
     DELETED = 201  # which sequences are deleted
     RANDOM_SCORE = 301
     GATE_NOISE = 302

@@ -36,7 +36,7 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def html_table(header: Sequence[str], rows: Sequence[Sequence[str]], label: str) -> str:
-    """Return a table for a page: escaped, in a box that scrolls by itself, by keyboard too."""
+    """Return an HTML table: escaped, in its own scrollable box (also by keyboard)."""
     top = "".join(f'<th scope="col">{escape(cell)}</th>' for cell in header)
     lines = ""
     for first, *others in rows:

@@ -1,6 +1,6 @@
 """Names for the types in annotations.
 
-`Xp`, `Array` and `Cache` are Any on purpose: the same line runs on NumPy, CuPy and the tapes of
+`Xp`, `Array` and `Cache` are Any on purpose: the same code runs on NumPy, CuPy and the tapes of
 autograd and PyTorch, and no static type covers them all. Shapes are written in comments. Arrays
 that always live on the host have NumPy's types.
 """

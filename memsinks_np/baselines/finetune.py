@@ -1,4 +1,4 @@
-"""Further training of a trained model, step by step: what unlearning and relearning share."""
+"""Train a model further, step by step; unlearning and relearning use it."""
 
 from collections.abc import Callable, Iterator
 from itertools import count

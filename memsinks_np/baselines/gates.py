@@ -10,8 +10,8 @@ so the chain rule gives the gradient of the gates from that of the weights:
     dL/dg_j = sum_c dL/dW_out'[j,c] * W_out[j,c]
 
 Hard-concrete gates (Louizos, Welling, Kingma 2018; the pruning of the paper's section 3) are
-trained to close as long as the sequences stay known. The gates that stay open mark the neurons that
-the memory needs.
+trained to close as long as the model still predicts the sequences. The gates that stay open mark
+the neurons that the memory needs.
 
     s = sigmoid((log u - log(1-u) + a) / BETA)      u uniform noise, a one parameter per neuron
     g = s stretched to (LOW, HIGH), then clipped to [0, 1]: exactly 0 or 1 with some probability
@@ -56,7 +56,7 @@ def gate_grads(xp: Xp, params: Params, grads: Params) -> Array:  # -> (L,G)
 def known_and_grad(
     params: Params, cfg: ModelConfig, tokens: Tokens, gates: Any, objective: Objective = "loss"
 ) -> tuple[float, Floats]:
-    """Return how well a gated model knows the sequences, and the gradient for the gates, (L,G).
+    """Return how well a gated model predicts the sequences, and the gates' gradient, (L,G).
 
     "loss" is minus the mean loss in nats per token; "probability" is the mean probability of the
     true next token. dP/dg = -P dnll/dg, so the second weights each token of the first by its P.

@@ -1,6 +1,6 @@
-"""Scores of MLP neurons by how much some sequences need them, and removal of the highest.
+"""Score MLP neurons by how much given sequences need them, and remove the highest-scoring ones.
 
-This is removal by localization from a finished model (paper, section 3). Scores are (L,G); a higher
+This is localization in a finished model (paper, section 3). Scores are (L,G); a higher
 score always means that the sequences need the neuron more.
 """
 
@@ -49,7 +49,7 @@ def integrated_gradients(
 
 
 def zero_out(params: Params, cfg: ModelConfig, tokens: Tokens) -> Floats:
-    """Return how much the loss rises if one neuron is removed: exact, a forward per neuron."""
+    """Return how much the loss rises when each neuron is removed: exact, a forward per neuron."""
     before = mean_loss(params, cfg, tokens, NO_SINKS)
     scores = np.zeros((cfg.n_layers, cfg.n_shared))
     for neuron in np.ndindex(scores.shape):
@@ -75,16 +75,16 @@ def all_scores(
 ) -> Scores:
     """Return scores for the memorized `tokens` by every method, under every setting tried.
 
-    "contrast" is ours: integrated gradients for `tokens` minus those for as many sequences that
-    were seen `once`, so that a neuron that every sequence needs scores low.
+    "contrast" is ours: integrated gradients for `tokens` minus those for equally many sequences
+    seen `once`, so that a neuron that every sequence needs has a low score.
     """
     gradients, contrasts, learned = {}, {}, {}
     settings = [(objective, together) for objective in OBJECTIVES for together in (True, False)]
     for objective, together in settings[:1] if quick else settings:
         name = f"{objective}, {'all layers at once' if together else 'layer by layer'}"
         gradients[name] = integrated_gradients(params, cfg, tokens, objective, together)
-        usual = integrated_gradients(params, cfg, once, objective, together)
-        contrasts[name] = gradients[name] - usual
+        once_scores = integrated_gradients(params, cfg, once, objective, together)
+        contrasts[name] = gradients[name] - once_scores
     iterations = (1, 2) if quick else ITERATIONS
     for penalty in PENALTIES:
         scores = gates.learn(params, cfg, tokens, penalty, iterations, seed=seed)
@@ -109,8 +109,8 @@ def remove(params: Params, scores: Any, fraction: float) -> Params:
     )
     params = dict(params)
     for layer, score in enumerate(scores):
-        gone = np.argsort(-score, kind="stable")[: round(fraction * len(score))]
-        for name, where in (("W_out", gone), ("W_in", (slice(None), gone)), ("b_in", gone)):
+        top = np.argsort(-score, kind="stable")[: round(fraction * len(score))]
+        for name, where in (("W_out", top), ("W_in", (slice(None), top)), ("b_in", top)):
             name = f"h{layer}.mlp.{name}"
             params[name] = params[name].copy()
             params[name][where] = 0
@@ -120,16 +120,16 @@ def remove(params: Params, scores: Any, fraction: float) -> Params:
 def ablate_until_forgotten(params: Params, cfg: ModelConfig, corpus: Corpus) -> Params:
     """Remove neurons until the natural repeated sequences' loss reaches the held-out loss.
 
-    First go the neurons that the repeated sequences need more than as many once-seen ones do.
+    Neurons that repeated sequences need more than equally many once-seen ones are removed first.
     """
     repeated = corpus.repeated[: corpus.cfg.n_repeated]
     once, _ = corpus.draw(np.arange(len(repeated)))
-    needed, usual = (
+    repeated_scores, once_scores = (
         integrated_gradients(params, cfg, tokens, "loss", together=False)
         for tokens in (repeated, once)
     )
     for fraction in np.arange(1, 33) / 32:
-        cut = remove(params, needed - usual, fraction)
+        cut = remove(params, repeated_scores - once_scores, fraction)
         heldout = mean_loss(cut, cfg, corpus.heldout, NO_SINKS)
         if mean_loss(cut, cfg, repeated, NO_SINKS) >= heldout:
             break

@@ -33,8 +33,8 @@ def min_k(nll: Losses, fraction: float = 0.2) -> Floats:
 def membership_auc(members: Losses, others: Losses) -> float:
     """Return P(s_member < s_other) + P(=)/2 over all pairs of scores (Yeom et al. 2018).
 
-    The score is a sequence's loss (LOSS) or `min_k`. 0.5 is chance, 1 tells all members. Below 0.5
-    the memory was not removed but inverted, and an attacker inverts it back.
+    The score is a sequence's loss (LOSS) or `min_k`. 0.5 is chance, 1 identifies all members.
+    Below 0.5 the memory was not removed but inverted, and an attacker can invert it back.
     """
     a, b = np.asarray(members)[:, None], np.asarray(others)[None, :]
     return float((a < b).mean() + 0.5 * (a == b).mean())
@@ -55,7 +55,7 @@ def memorization_report(
     """Return the measures of a model under one rule from IDs to a selection of sinks.
 
     The rule, such as `lambda ids: own(cfg.sinks, ids)`, applies to repeated and held-out sequences,
-    so that only memory tells them apart.
+    so that only memorization can distinguish them.
     """
     n = corpus.cfg.n_repeated
     tokens = corpus.repeated[:n]

@@ -1,8 +1,8 @@
 """The relearning attack: train on half of what was removed, and measure whether the rest returns.
 
-A removal that only hides is undone in fewer steps than learning would take, and brings back the
-half that is not trained on. Models differ in how fast they learn, so each is also compared with
-itself: it learns as many new sequences.
+If a removal only hides the memory, relearning takes fewer steps than learning, and the half that is
+not trained on returns too. Models differ in how fast they learn, so each is also compared with
+itself when it learns equally many new sequences.
 """
 
 from typing import Any, NamedTuple
@@ -71,14 +71,14 @@ def relearn(
 def steps_to_relearn(trajectory: Trajectory, level: float) -> int:
     """Return the steps until the shown half is within TOLERANCE of its level before the removal.
 
-    The length of the attack if it never is.
+    Return the length of the attack if it never is.
     """
     near = (step for step, losses in enumerate(trajectory) if losses.shown <= level + TOLERANCE)
     return next(near, len(trajectory) - 1)
 
 
 def recovered(trajectory: Trajectory, level: float) -> float:
-    """Return how far the other half returned: 0 not at all, 1 to its level before the removal."""
+    """Return how far the other half recovered: 0 not at all, 1 to its level before the removal."""
     other = [losses.other for losses in trajectory]
     return (other[0] - min(other)) / (other[0] - level)
 
@@ -86,7 +86,7 @@ def recovered(trajectory: Trajectory, level: float) -> float:
 def evaluate_attack(
     params: Params, cfg: ModelConfig, corpus: Corpus, lr: float, steps: int
 ) -> Attack:
-    """Evaluate a model without sinks; let it relearn the repeated sequences, and learn new ones."""
+    """Evaluate a model without sinks, relearn the repeated sequences, and learn new ones."""
     n = corpus.cfg.n_repeated
     removed, new = (
         relearn(params, cfg, tokens[:n], NO_SINKS, lr, steps)

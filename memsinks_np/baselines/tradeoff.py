@@ -52,7 +52,7 @@ def tradeoff_curve(rows: Sequence[Any]) -> Floats:
 
 
 def max_forgetting(points: Any, cost: float) -> float:
-    """Return the most that is forgotten at no more than a cost, linear between neighbouring points.
+    """Return the most forgotten at no more than a cost, with linear interpolation between points.
 
     Removing nothing is always possible, so the result is at least 0.
     """

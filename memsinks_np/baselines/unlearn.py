@@ -1,4 +1,4 @@
-"""Unlearning by updates: gradient ascent and NPO push chosen sequences out of a trained model.
+"""Unlearning by updates: make a trained model forget chosen sequences by gradient ascent or NPO.
 
 Both minimize  forgetting + retain * (mean loss of new once-seen sequences), in nats per token.
 
@@ -6,8 +6,8 @@ Both minimize  forgetting + retain * (mean loss of new once-seen sequences), in 
     NPO                forgetting = (2/beta) mean log(1 + (pi/pi_ref)^beta) / T
 
 NPO is eq. 3 of Zhang et al. 2024; pi is the probability of a whole sequence of T tokens, pi_ref
-that under the model before unlearning. Both only reweight the gradients of tokens, so the model's
-own backward does the rest.
+that under the model before unlearning. Both only reweight the gradients of tokens, so they use the
+model's backward unchanged.
 """
 
 from dataclasses import dataclass
@@ -26,12 +26,12 @@ from memsinks_np.metrics import extracted, mean_loss, mean_of, predict
 from memsinks_np.model import loss_and_grads
 from memsinks_np.sinks import NO_SINKS
 
-RETAIN_OFFSET = 1 << 30  # the first once-seen sequence to retain; training never gets here
+RETAIN_OFFSET = 1 << 30  # the first once-seen sequence to retain; training never reaches it
 
 
 @dataclass(frozen=True, kw_only=True)
 class Unlearning:
-    """Settings of an update."""
+    """Settings of unlearning."""
 
     beta: float = 0.0  # of NPO, for whole sequences; 0 is its limit, gradient ascent
     retain: float = 1.0  # weight of the loss on new once-seen sequences
@@ -76,7 +76,7 @@ def npo_forward(
 def npo_backward(xp: Xp, dloss: Array, cache: Cache) -> Array:  # (B,) -> (B,T)
     """Return the gradient of ascent times 2 pi^beta / (pi^beta + pi_ref^beta).
 
-    The factor is 1 at the start, and 0 once a sequence is forgotten.
+    The factor is 1 at the start, and tends to 0 as a sequence is forgotten.
     """
     ratio, shape = cache
     factor = 2 * ratio / (1 + ratio)
@@ -110,8 +110,9 @@ def unlearning_gradient(
     nll: Losses = np.empty(forget[:, 1:].shape)  # ascent does not need the losses
     if settings.beta:
         nll, _ = predict(params, cfg, forget, NO_SINKS)
-    away = forgetting_weights(nll, reference, settings.beta)
-    weights = np.concatenate([away, np.full_like(away, settings.retain / away.size)])
+    forgetting = forgetting_weights(nll, reference, settings.beta)
+    retaining = np.full_like(forgetting, settings.retain / forgetting.size)
+    weights = np.concatenate([forgetting, retaining])
     batch = batch._replace(weights=weights.astype(dtype))
     _, grads = loss_and_grads(xp, params, to_device(xp, batch), cfg)
     return grads

@@ -1,8 +1,8 @@
 """Batches for the model: one sequence per row, padded; or several documents per row, packed.
 
 In a packed row every token has the ID of its document (paper, App. I). IDs travel with the tokens
-in one stream of integers: a token, its ID, the next token, its ID, and so on. A document computes
-in a packed row what it computes alone, because three things follow the document and not the row:
+in one stream of integers: a token, its ID, the next token, its ID, and so on. A packed document has
+the same outputs as it has alone, because three things depend on the document and not on the row:
 
     attention    a token looks only at earlier tokens of its own document
     positions    start at 0 in every document
@@ -36,9 +36,9 @@ def make_batch(
 ) -> Batch:
     """Return (B,T+1) tokens and a selection of sinks as a Batch, on the host.
 
-    Every next token has the same weight; padding has none. `fraction` is the part that these
-    sequences are of a whole batch. Raises ConfigError for tokens outside the vocabulary and sinks
-    outside the pool, which a device would wrap around silently.
+    Every next token has the same weight; padding has none. `fraction` is how much of a whole batch
+    these sequences are. Raises ConfigError for tokens outside the vocabulary and sinks outside the
+    pool, which would silently wrap around on a device.
     """
     tokens = check_tokens(cfg, tokens)
     check_selection(cfg, sinks, len(tokens))
@@ -54,7 +54,7 @@ def make_batch(
 
 
 def check_tokens(cfg: ModelConfig, given: Any) -> Tokens:
-    """Return (B,T+1) tokens as an array. Raises ConfigError for what the model cannot read."""
+    """Return (B,T+1) tokens as an array. Raises ConfigError for invalid tokens."""
     tokens: Tokens = validate_ints(given, "tokens")
     require(tokens.ndim == 2, f"the tokens have shape {tokens.shape}; give (B,T+1), rows of tokens")
     T, V = tokens.shape[1] - 1, cfg.n_vocab
@@ -125,7 +125,7 @@ class Packed(NamedTuple):
 def pack(rows: Sequence[Sequence[Any]], ids: Sequence[Any]) -> Packed:
     """Pack rows of documents, with one ID for each document.
 
-    The lists separate documents, not the IDs: two neighbours may be copies with the same ID. Raises
+    The lists separate documents, not the IDs: adjacent documents may have the same ID. Raises
     ConfigError like `interleave`, for a row without documents, and if the numbers of rows differ.
     """
     n = len(rows)
@@ -161,10 +161,9 @@ def packed_batch(
 ) -> Batch:
     """Return packed rows and a selection of sinks as a Batch, on the host.
 
-    The last token of a document and padding have no target: their weight is 0. `fraction` is the
-    part that these rows are of a whole batch. Raises ConfigError for a token outside the
-    vocabulary, a document longer than n_ctx, a selection of another size, and rows in which no
-    token has a next one.
+    The last token of a document and padding have no target: their weight is 0. `fraction` is
+    how much of a whole batch these rows are. Raises ConfigError for a token outside the vocabulary,
+    a document longer than n_ctx, a selection of another size, and rows without any target.
     """
     tokens, _, document, position = packed
     outside = tokens[(tokens < 0) | (tokens >= cfg.n_vocab)]

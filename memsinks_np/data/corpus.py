@@ -37,13 +37,13 @@ OWN_DATA = "own data"  # the name of a corpus made of token arrays
 PADDING = -1  # fills rows up to the longest sequence
 # stories are numbered: repeated ones from 0, held-out, once-seen and replacement ones from here
 HELDOUT_OFFSET, ONCE_OFFSET, REPLACEMENT_OFFSET = 1 << 31, 1 << 32, 1 << 40
-PREFETCH_STEPS = 16  # once-seen sequences are drawn for so many steps at once, which is faster
+PREFETCH_STEPS = 16  # once-seen sequences are drawn for this many steps at once, for speed
 
 Draw = Callable[[NDArray[np.int64]], tuple[Tokens, Ids]]
 
 
 class Sequences(NamedTuple):
-    """What one training step sees."""
+    """The sequences of one training step."""
 
     tokens: Tokens  # (B,T+1)
     ids: Ids  # (B,)
@@ -52,7 +52,7 @@ class Sequences(NamedTuple):
 
 @dataclass(frozen=True)
 class Corpus:
-    """Sequences by role, and the batches made of them."""
+    """Sequences by role, and the batches made from them."""
 
     cfg: DataConfig
     vocab: tuple[str, ...]
@@ -80,7 +80,7 @@ class Corpus:
         repeat_fraction: float | None = None,
         seed: int = 0,
     ) -> "Corpus":
-        """Make a corpus of your own token arrays.
+        """Make a corpus from your own token arrays.
 
         tokens      the sequences to memorize or remove: integer arrays of equal or unequal lengths
         ids         an integer ID for each: one per sequence, or one per author; by default a hash
@@ -90,8 +90,8 @@ class Corpus:
                     without them a batch is made of `tokens` only
         vocab       the tokens as text; by default their numbers
 
-        Short sequences are padded; padding has no loss. `repeat_fraction` is the part of a batch
-        that `tokens` fill beside a background (default 0.25). Raises ConfigError.
+        Short sequences are padded; padding has no loss. With a background, `repeat_fraction` of
+        each batch comes from `tokens` (default 0.25). Raises ConfigError.
         """
         rows = as_rows(tokens, "tokens")
         own_ids = hash_rows(rows) if ids is None else validate_ids(ids)
@@ -105,19 +105,19 @@ class Corpus:
             require(n < len(rows), f"{len(rows)} sequences cannot be split; give heldout sequences")
             order = permutation(len(rows), seed, Purpose.WINDOW)
             heldout_rows = [rows[i] for i in order[:n]]
-            kept = np.sort(order[n:])
-            rows, own_ids = [rows[i] for i in kept], own_ids[kept]
+            rest = np.sort(order[n:])
+            rows, own_ids = [rows[i] for i in rest], own_ids[rest]
         else:
             heldout_rows = as_rows(heldout, "heldout")
         once = as_rows(background, "background") if len(background) else []
-        every = [*rows, *heldout_rows, *once]
-        n_vocab = 1 + max(int(row.max()) for row in every)
+        all_rows = [*rows, *heldout_rows, *once]
+        n_vocab = 1 + max(int(row.max()) for row in all_rows)
         words = tuple(map(str, range(n_vocab))) if vocab is None else tuple(vocab)
         require(
             len(words) >= n_vocab,
             f"token {n_vocab - 1} is outside the vocabulary of {len(words)}; give more words",
         )
-        width = max(map(len, every))
+        width = max(map(len, all_rows))
         fraction = (0.25 if once else 1.0) if repeat_fraction is None else repeat_fraction
         cfg = DataConfig(
             corpus=OWN_DATA,
@@ -190,7 +190,7 @@ class Corpus:
         return tokens[i * n : (i + 1) * n], ids[i * n : (i + 1) * n]
 
     def repeated_index(self, places: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Return which repeated sequence has each place in the endless series of passes."""
+        """Return the repeated sequence at each place in the endless series of passes."""
         R = len(self.repeated)
         if not self.cfg.shuffled:
             return places % R
@@ -249,7 +249,7 @@ def text(path: str, **settings: Any) -> Corpus:
 
 
 def load_corpus(cfg: DataConfig) -> Corpus:
-    """Return the corpus that a configuration names.
+    """Return the corpus of a configuration.
 
     Raises ConfigError if a text is missing, unreadable or too short.
     """
@@ -257,7 +257,7 @@ def load_corpus(cfg: DataConfig) -> Corpus:
 
 
 def make_canaries(cfg: DataConfig, n_vocab: int) -> Tokens:
-    """Return (n_canaries, T+1) uniformly random tokens: only memory can predict them."""
+    """Return (n_canaries, T+1) uniformly random tokens, which can only be memorized."""
     i, t = integers(cfg.n_canaries)[:, None], integers(cfg.n_ctx + 1)
     return (uniform(cfg.seed, Purpose.CANARY, i, t) * n_vocab).astype(np.int64)
 

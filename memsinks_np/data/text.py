@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from memsinks_np._internal.ids import hash_ints, integers
 from memsinks_np.config import ConfigError, require
 
-N_CHARS = 95  # the most frequent characters have their own token; UNUSUAL stands for all others
+N_CHARS = 95  # the most frequent characters have their own token; UNUSUAL is for all others
 CHUNK = 1 << 16  # characters of a text that are processed at once, to stay in the CPU's cache
 UNUSUAL = "\N{REPLACEMENT CHARACTER}"
 
@@ -86,9 +86,9 @@ def occurrences(
 def rare_windows(
     tokens: NDArray[np.uint8], width: int, n: int, order: NDArray[np.int64]
 ) -> NDArray[np.int64]:
-    """Return the first n windows of `order` whose text occurs once, at any offset, or all such.
+    """Return the first n windows of `order` whose text occurs once, at any offset.
 
-    Window i starts at i * width.
+    Window i starts at i * width. There may be fewer than n.
     """
     chosen, tried = order[:0], 0
     while tried < len(order) and len(chosen) < n:

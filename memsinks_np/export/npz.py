@@ -43,8 +43,8 @@ def read_meta(path: Path) -> dict[str, Any]:
 def load(path: Path, like: Params) -> Params:
     """Return the parameters of a file, named, shaped and typed as those of `like`.
 
-    No array is read before its header matches, so a hostile file costs no more memory than an
-    honest one. Raises ConfigError for anything else.
+    No array is read before its header matches, so a malicious file takes no more memory than a
+    valid one. Raises ConfigError for anything else.
     """
     with _opened(path) as file:
         names = sorted(f"{name}.npy" for name in [*like, META])
@@ -58,7 +58,7 @@ def load(path: Path, like: Params) -> Params:
 
 @contextmanager
 def _opened(path: Path) -> Iterator[zipfile.ZipFile]:
-    """Open a file; raise ConfigError for whatever a damaged one leads to."""
+    """Open a file. Raises ConfigError for any error that a damaged file causes."""
     try:
         require(path.is_file(), "it is not a file")
         with zipfile.ZipFile(path) as file:

@@ -39,8 +39,8 @@ FLOAT32_LIMIT = 1e-4
 class Case(NamedTuple):
     """An op to check. `backward(xp, dy, cache)` returns one gradient for each of `inputs`.
 
-    What the forward needs besides its inputs (masks, targets) is data. Each reference has arrays of
-    its own, so convert the data in the forward: `to_device(xp, data)`, or `xp.asarray(data)`.
+    Anything else that the forward needs (masks, targets) is data. Each reference has its own array
+    type, so convert the data in the forward: `to_device(xp, data)`, or `xp.asarray(data)`.
     """
 
     name: str
@@ -58,7 +58,7 @@ class GradientError(NamedTuple):
     case: str
     input: str
     errors: dict[str, float]
-    min_limit: float = 0.0  # what the dtype allows in any case
+    min_limit: float = 0.0  # larger errors than the limits that the dtype allows
 
     @property
     def ok(self) -> bool:

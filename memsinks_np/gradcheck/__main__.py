@@ -55,7 +55,7 @@ def run(args: argparse.Namespace) -> list[GradientError]:
     known = cases(args.seed)
     chosen = [case for case in known if args.op in case.name]
     names = ", ".join(case.name for case in known)
-    require(bool(chosen), f"--op {args.op!r} is in no name; choose from {names}")
+    require(bool(chosen), f"--op {args.op!r} matches no op; choose from {names}")
     xp, dtype = namespace(args.backend), np.dtype(args.dtype)
     return [r for case in chosen for r in check(case, args.seed, dtype=dtype, xp=xp)]
 
