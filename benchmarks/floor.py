@@ -1,4 +1,4 @@
-"""The floor: only the matrix products of one training step, into arrays that already exist."""
+"""The floor: only the matrix products of one training step, into preallocated arrays."""
 
 import timeit
 from collections.abc import Callable

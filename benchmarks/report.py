@@ -31,7 +31,7 @@ def median_of(rows: list[Row], shape: str, implementation: str, threads: int) ->
 def tabulate(rows: list[Row], threads: int) -> str:
     """Return our time per step, and its ratio to every other time (below 1: ours is faster).
 
-    The floor's speed-up shows what more threads can bring at most on this machine at this time.
+    The floor's speed-up is the most that more threads can bring on this machine at this time.
     """
     others = ["floor", *(name for name in COLORS if name not in (OURS, MASKED, "floor")), MASKED]
 

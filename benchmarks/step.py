@@ -34,8 +34,8 @@ from memsinks_np.config import ModelConfig, SinkConfig
 from memsinks_np.model import init_params
 from memsinks_np.sinks import active
 
-LARGEST_MASKED = 4096  # masked implementations compute the whole pool: larger ones are left out
-BLOCK = 4  # steps that are timed in a row, after one that is not
+LARGEST_MASKED = 4096  # masked implementations compute the whole pool; larger ones are skipped
+BLOCK = 4  # steps that are timed in a row, after one warm-up step
 
 
 class Shape(NamedTuple):
@@ -103,7 +103,7 @@ def implementations(
 
 
 def require_agreement(peers: dict[str, Peer]) -> None:
-    """Raise SystemExit unless all have the same loss and gradients, up to float32."""
+    """Raise SystemExit unless all have the same loss and gradients, up to float32 rounding."""
     want_loss, want = peers[OURS].loss_and_grads()
     for name, peer in peers.items():
         loss, got = peer.loss_and_grads()

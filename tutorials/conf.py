@@ -1,7 +1,7 @@
 """The site, built from the pages:  python -m sphinx -W -b html tutorials build/site
 
-The pages are plain Markdown that a code host shows completely. The build adds what only the site
-needs: the reading order, the list of functions, and a page for every source file. It needs
+The pages are plain Markdown, which a code host renders completely. The build adds what only the
+site needs: the reading order, the list of functions, and a page for every source file. It needs
 `pip install -e ".[docs]"`, and once, for the formulas,
 
     npm pack mathjax@3.2.2
@@ -68,7 +68,7 @@ def read(app, docname, source):
     text = source[0]
     fences = iter(FENCE.findall(text))
     plain = re.sub(r"\$`(.+?)`\$", r"$\1$", FENCE.sub("\0", text), flags=re.DOTALL)
-    # Markdown files outside this folder are no pages of the site
+    # Markdown files outside this folder are not pages of the site
     plain = re.sub(r"\[([^\]]+)\]\((\.\./[^)]+\.md)\)", r"{download}`\1 <\2>`", plain)
     source[0] = re.sub("\0", lambda _: next(fences), plain)
     source[0] += {"index": ORDER, "reference": functions()}.get(docname, "")
@@ -137,7 +137,7 @@ def check_mathjax(app):
     """Warn if MathJax is missing."""
     if not MATHJAX.exists():
         missing = f"{MATHJAX.relative_to(ROOT)} is missing: formulas stay as their source; "
-        missing += "conf.py says how to get it"
+        missing += "see conf.py for how to get it"
         logging.getLogger(__name__).warning(missing, type="mathjax")
 
 

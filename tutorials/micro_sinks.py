@@ -4,8 +4,8 @@ A language model memorizes the sequences that it sees again and again, and it st
 same weights as everything else. Memorization sinks (Ghosal, Maini, Raghunathan, ICML 2025) give
 these memories a place of their own. Every MLP gets extra neurons, the sinks, and the ID of a
 sequence activates a few of them. The other neurons see all sequences and learn what these have in
-common. The sinks of a repeated sequence see it again and again and learn it by heart. Without its
-sinks, the model is an ordinary transformer that still knows the language.
+common. The sinks of a repeated sequence see it again and again and memorize it. Without its sinks,
+the model is an ordinary transformer that still knows the language.
 
     python tutorials/micro_sinks.py
 
@@ -110,7 +110,7 @@ def mlp(x, mask, W_in, b_in, W_out):  # (N,C), (N,G) or 1, (C,G), (G,), (G,C) ->
 
 
 def block(x, mask, w, T, H):  # (N,C), (N,S) or None -> (N,C)
-    """Attention, then shared neurons and sinks side by side, each added to the residual stream."""
+    """Add attention, then shared neurons and sinks, to the residual stream."""
     a, ln1_backward = layernorm(x, w["ln1.g"], w["ln1.b"])
     z, attention_backward = attention(a, w["W_QKV"], w["W_O"], T, H)
     mid = x + z

@@ -122,7 +122,7 @@ def page_named(name: str) -> Path:
     found = [page for page in pages() if start and page.name.startswith(start)]
     if len(found) != 1:
         numbers = ", ".join(p.name[:2] for p in pages())
-        raise argparse.ArgumentTypeError(f"{name!r} is no page; choose from {numbers}")
+        raise argparse.ArgumentTypeError(f"{name!r} is not a page; choose from {numbers}")
     return found[0]
 
 

@@ -1,4 +1,4 @@
-"""What the pages share: two tiny sequences with 4 + 7 neurons, and trained models."""
+"""Helpers of the pages: a tiny model of 4 + 7 neurons and two sequences, and trained models."""
 
 import os
 from collections.abc import Sequence
@@ -49,7 +49,7 @@ def default_cache() -> Path:
 
 
 def trained(method: str | Method, steps: int = 600, seed: int = 0, **data: Any) -> Model:
-    """Return a method of the stories preset, trained: from the cache, or now (some seconds).
+    """Return a trained model of the stories preset: from the cache, or trained now (seconds).
 
     `data` are changes of the preset's DataConfig, such as n_canaries=63. The cache is the folder
     in the environment variable MEMSINKS_CACHE, by default runs/cache of the clone.

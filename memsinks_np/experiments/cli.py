@@ -47,7 +47,7 @@ EXAMPLES = """examples:
   python run_toy.py all                   all of them
   python run_toy.py claims                all claims so far in one table
   python run_toy.py report                all results on one page, report.html
-  python run_toy.py --quick               some seconds: shows that all works
+  python run_toy.py --quick               a few seconds: shows that everything works
   python run_toy.py --corpus pydoc        real English, by characters (longer)
   python run_toy.py --corpus my_text.txt  your own text
 """
@@ -81,7 +81,7 @@ def make_parser() -> Parser:
     add("--seeds", type=int, default=1, metavar="N", help="run seeds 0 to N-1 (default: 1)")
     add("--workers", type=int, default=0, metavar="N", help="processes (default: one per core)")
     add("--scheduler", metavar="ADDRESS", help="run on a dask cluster, e.g. tcp://host:8786")
-    add("--fresh", action="store_true", help="train and measure again what is cached")
+    add("--fresh", action="store_true", help="ignore cached runs: train and measure again")
     out = "folder of results and cached models (default: runs; with --quick: runs/quick)"
     add("--out", type=folder, metavar="FOLDER", help=out)
     add("--list", action="store_true", help="list the experiments and their minutes, and stop")
@@ -137,7 +137,7 @@ def preset_of(a: argparse.Namespace, name: str = "headline") -> Preset:
 
 
 def check(name: str, context: Context, a: argparse.Namespace) -> Jobs:
-    """Return an experiment's jobs. Raises ConfigError now for what would fail later."""
+    """Return an experiment's jobs. Raises ConfigError for anything that would fail later."""
     require(a.seeds > 0, f"--seeds {a.seeds} is not positive; run at least one seed")
     require(a.workers >= 0, f"--workers {a.workers} is negative; use 0 for one process per core")
     settings = context.preset.settings
@@ -155,7 +155,7 @@ def check(name: str, context: Context, a: argparse.Namespace) -> Jobs:
 
 
 def configuration(context: Context) -> dict[str, Any]:
-    """Return all that a run depends on, and the versions it ran with."""
+    """Return everything that a run depends on, and the versions it ran with."""
     numpy, python = np.__version__, platform.python_version()
     versions = {"memsinks_np": __version__, "python": python, "numpy": numpy}
     described: dict[str, Any] = report.plain(context)
@@ -167,7 +167,7 @@ def claim_folder(folder: Path, config: dict[str, Any]) -> None:
     path, text = folder / "config.json", report.to_json(config)
     try:
         if (folder / "result.json").exists():
-            text = path.read_text()  # old results stay described until there are new ones
+            text = path.read_text()  # keep describing the old results until there are new ones
             same = json.loads(text)["preset"] == json.loads(report.to_json(config))["preset"]
             other = f"{folder} holds results of another configuration"
             require(same, f"{other}; choose another --out, or delete {folder}")
@@ -181,7 +181,7 @@ def claim_folder(folder: Path, config: dict[str, Any]) -> None:
 
 
 def run_experiment(name: str, context: Context, jobs: Jobs, grid: Grid, out: Path) -> None:
-    """Train, measure, write everything, then print it."""
+    """Train, measure, write the results, then print them."""
     module, folder = module_of(name), out / name
     result = module.result(context, grid(jobs))
     claims, numbers = module.claims(result), module.tabulate(result)
@@ -203,7 +203,7 @@ def run_experiment(name: str, context: Context, jobs: Jobs, grid: Grid, out: Pat
 
 
 def run_experiments(names: list[str], a: argparse.Namespace) -> None:
-    """Run experiments one after the other, and renew the report after each."""
+    """Run experiments one after the other, and update the report after each."""
     grid = Grid(a.out / "cache", a.workers, a.scheduler, a.fresh)
     contexts = {n: Context(preset_of(a, n), a.seeds, a.quick, a.delete_id) for n in names}
     jobs = {name: check(name, context, a) for name, context in contexts.items()}
@@ -276,7 +276,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def interrupt(signum: int, frame: Any) -> NoReturn:
-    """End all processes within two seconds, whatever they wait for. Further signals do nothing."""
+    """End all processes within two seconds, and ignore further signals."""
     for number in END_SIGNALS:
         signal.signal(number, signal.SIG_IGN)
     end = threading.Timer(2, os._exit, [130])  # workers end with their parent

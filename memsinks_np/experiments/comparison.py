@@ -66,10 +66,10 @@ class Result:
         """Return the mean with its 95 % interval."""
         return estimate(self.values(method, field), sign=sign)
 
-    def rise(self, method: str, field: str, over: str, of: str) -> list[float]:
-        """Return a method's number minus another's, seed by seed."""
-        pairs = zip(self.values(method, field), self.values(over, of), strict=True)
-        return [a - b for a, b in pairs]
+    def rise(self, method: str, field: str, base: str, base_field: str) -> list[float]:
+        """Return a method's number minus that of a base method, seed by seed."""
+        values, base_values = self.values(method, field), self.values(base, base_field)
+        return [a - b for a, b in zip(values, base_values, strict=True)]
 
     def curve(self, method: str, field: str) -> dict[int, list[float]]:
         """Return {step: values over seeds} from the training history."""

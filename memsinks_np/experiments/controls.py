@@ -75,7 +75,7 @@ def claims(result: Controls) -> list[Claim]:
         Claim(
             "random sinks, drawn anew for each showing, do not isolate",
             "ours",
-            f"gap closed {here('random_sinks', 'gap_closed')}, by a sequence's own: "
+            f"gap closed {here('random_sinks', 'gap_closed')}, with a sequence's own sinks "
             f"{here('sinks', 'gap_closed')}",
             mean("random_sinks", "gap_closed") < 0.25 < mean("sinks", "gap_closed"),
         ),
@@ -86,7 +86,7 @@ def claims(result: Controls) -> list[Claim]:
             fmean(own) < 0.1 and fmean(shuffled) > retrained - 0.1,
         ),
         Claim(
-            "with the sinks of an unused ID it is gone too: the number of active sinks is not it",
+            "with the sinks of an unused ID it is gone too: as many active sinks are not enough",
             "ours",
             estimate(placebo),
             fmean(placebo) > retrained - 0.1,

@@ -108,16 +108,16 @@ def measure(model: Model, sizes: list[int], draws: int) -> tuple[Any, list[Effec
     before = sequence_losses(model.params, model.cfg, corpus.repeated, own)
     removed = sequence_losses(model.params, model.cfg, corpus.repeated, sinks.NO_SINKS)
 
-    def delete(gone: NDArray[np.bool_]) -> Effect:
-        params = sinks.delete(model.params, pool, ids[gone])
+    def delete(deleted: NDArray[np.bool_]) -> Effect:
+        params = sinks.delete(model.params, pool, ids[deleted])
         after = sequence_losses(params, model.cfg, corpus.repeated, own)
-        rise = (after - before)[~gone].mean()
+        rise = (after - before)[~deleted].mean()
         return Effect(
-            float(sinks.sink_mask(pool, ids[gone]).any(axis=0).mean()),
-            float(fraction_deleted(pool, ids[~gone], ids[gone]).mean()),
+            float(sinks.sink_mask(pool, ids[deleted]).any(axis=0).mean()),
+            float(fraction_deleted(pool, ids[~deleted], ids[deleted]).mean()),
             float(rise),
-            float(rise / (removed - before)[~gone].mean()),
-            float(abs(after - removed)[gone].max()),
+            float(rise / (removed - before)[~deleted].mean()),
+            float(abs(after - removed)[deleted].max()),
         )
 
     seed = corpus.cfg.seed
@@ -154,7 +154,7 @@ def half_lost(sizes: Sequence[int], lost: Sequence[float]) -> float | None:
 
 
 def claims(result: Deletions) -> list[Claim]:
-    """Return what deletion erases, then what disjoint slices change, then how final it is."""
+    """Return what deletion erases, what disjoint slices change, and whether it is permanent."""
     residue = max(e.residue for seeds in result.effects.values() for row in seeds for e in row)
     return [
         *claims_on_overlap(result),
@@ -190,7 +190,7 @@ def claims_on_overlap(result: Deletions) -> list[Claim]:
             max(off) <= 0.05,
         ),
         Claim(
-            f"in the paper's pool, deleting {some} is deleting all",
+            f"in the paper's pool, deleting {some} erases most of the other memories",
             "ours",
             f"the others lose {estimate(paper)} of their memory; "
             f"in our sparse pool {estimate(sparse)}",

@@ -1,9 +1,9 @@
 """Can a memory be cut out of a finished model? Forgetting against cost (paper, section 3, Fig. 2).
 
 Two data sets: repeated stories, with the headline's models; and canaries, sequences of uniformly
-random tokens, as many and as often repeated (except for one story: a corpus has at least one). The
-paper's canaries are stories with random tokens attached. Every method is tried under several
-settings and shown under the best: most forgotten at the allowed cost.
+random tokens, equally many and equally often repeated (except for one story: a corpus has at least
+one). The paper's canaries are stories with random tokens attached. Every method is tried under
+several settings and shown under the best, which forgets most at the allowed cost.
 
     forgotten  loss on repeated sequences after minus before, nats per token (paper, section 3.1)
     cost       loss on new sequences after minus before (the paper's degradation, sign reversed)
@@ -165,7 +165,8 @@ def sinks_point(result: Fig2) -> Floats:
 def late_falls(history: list[HistoryRow]) -> tuple[float, float, float]:
     """Return how far both losses fall after the first row with half of the final gap between them.
 
-    Repeated and new sequences, nats per token; and the second as a fraction of its whole fall.
+    The three numbers are the fall for repeated and for new sequences, in nats per token, and the
+    second as a fraction of its total fall.
     """
     repeated, new = (
         np.array([getattr(row, split).removed for row in history])
@@ -191,81 +192,84 @@ def claims(result: Fig2) -> list[Claim]:
     late = [late_falls(row.history) for row in result.stories.methods["standard"]]
     repeated, new, fraction = np.transpose(late)
     sinks, gap = sinks_point(result), gold_gap(result, "stories")
-    two, cost = ("gates", "integrated_gradients"), f"at a cost of {MAX_COST}"
+    paper_methods, cost = ("gates", "integrated_gradients"), f"at a cost of {MAX_COST}"
     best = max(LABELS, key=lambda m: closed["stories", m].mean())
 
-    def both_kinds(of: Cells) -> str:
+    def both_kinds(cells: Cells) -> str:
         return "; ".join(
-            f"{label(m)} {estimate(of['stories', m], 2)} "
-            f"against canaries {estimate(of['canaries', m], 2)}"
-            for m in two
+            f"{label(m)} {estimate(cells['stories', m], 2)} "
+            f"against canaries {estimate(cells['canaries', m], 2)}"
+            for m in paper_methods
         )
 
-    def stories_lower(of: Cells) -> bool:
-        return all(of["stories", m].mean() < of["canaries", m].mean() for m in two)
+    def stories_lower(cells: Cells) -> bool:
+        return all(cells["stories", m].mean() < cells["canaries", m].mean() for m in paper_methods)
 
     def ratio(method: str) -> float:
         return float(nats["canaries", method].mean() / max(nats["stories", method].mean(), 1e-9))
 
-    found = [
+    claims = [
         Claim(
-            "the losses on repeated and on new text fall together: memorization is no late phase",
+            "the losses on repeated and new text fall together: memorization is not a late phase",
             "Fig. 2c: 7.0 to 0.02, 7.05 to 2.72",
-            f"with half of the gap there, repeated falls by another {estimate(repeated)}, "
-            f"new by {estimate(new)}, {fraction.mean():.1%} of its whole fall",
+            f"after half of the gap has opened, repeated falls by another {estimate(repeated)}, "
+            f"new by {estimate(new)}, {fraction.mean():.1%} of its total fall",
             fraction.mean() >= 0.05,
             "this language is learned in 200 steps, down to near its entropy, and only the repeats "
             "are left to learn",
         ),
         *(
             Claim(
-                f"{label(m)} find neurons that are better to cut than random ones, for stories",
+                f"on stories, {label(m)} find better neurons to cut than random choice",
                 "section 3.2: partially",
                 f"{label(m)} {estimate(nats['stories', m], 2)}, "
                 f"random {estimate(nats['stories', 'random'], 2)} nats {cost}",
                 nats["stories", m].mean() > nats["stories", "random"].mean(),
                 "the neurons that repeated stories need most are those that every story needs",
             )
-            for m in two
+            for m in paper_methods
         ),
         Claim(
-            "natural text is harder to cut out than canaries, above all by integrated gradients",
+            "natural text is harder to cut out than canaries, especially by integrated gradients",
             "section 3.2, Fig. 2a, b",
             f"{both_kinds(nats)} nats {cost}",
-            stories_lower(nats) and ratio(two[1]) > ratio(two[0]),
+            stories_lower(nats) and ratio("integrated_gradients") > ratio("gates"),
         ),
         Claim(
-            "it is harder as a fraction of the gold gap too",
+            "natural text is also harder to cut out as a fraction of the gold gap",
             "ours",
             f"{both_kinds(closed)}, {cost}",
             stories_lower(closed),
-            "a model that never saw canaries has a loss on them that is higher by "
-            f"{gold_gap(result, 'canaries').mean():.1f} nats; guessing has "
-            f"{result.guessing:.1f}: most of that gap is grammar, not memory",
+            "the loss of a model that never saw the canaries is higher by "
+            f"{gold_gap(result, 'canaries').mean():.1f} nats; that of guessing is "
+            f"{result.guessing:.1f}: most of the gap is grammar, not memory",
         ),
         Claim(
-            "at that cost no canary can be extracted any more, but stories can",
+            f"{cost}, no canary can be extracted any more, but stories can",
             "ours",
             both_kinds(left),
-            all(left["canaries", m].mean() <= 0.02 < 0.1 < left["stories", m].mean() for m in two),
+            all(
+                left["canaries", m].mean() <= 0.02 < 0.1 < left["stories", m].mean()
+                for m in paper_methods
+            ),
         ),
         Claim(
-            f"at a cost of at most {MAX_COST} nats no cut closes half of the gold gap on stories",
+            f"at a cost of at most {MAX_COST} nats, no cut closes half of the gold gap on stories",
             "ours",
             f"best: {label(best)}, {estimate(closed['stories', best], 2)}",
             closed["stories", best].mean() <= 0.5,
             "each method was tuned on the curve that it is evaluated on",
         ),
         Claim(
-            "removed memorization sinks are beyond what any of these cuts reaches",
+            "removing memorization sinks forgets more at that cost than any of these cuts",
             "Fig. 4c: (-0.002, 1.88)",
-            f"gold gap closed {estimate(sinks[:, 1] / gap)}, "
+            f"gold-gap closed {estimate(sinks[:, 1] / gap)}, "
             f"cost {estimate(sinks[:, 0], sign='+')}",
             sinks[:, 0].mean() <= MAX_COST
             and (sinks[:, 1] / gap).mean() > closed["stories", best].mean(),
         ),
     ]
-    return [claim._replace(holds=bool(claim.holds)) for claim in found]
+    return [claim._replace(holds=bool(claim.holds)) for claim in claims]
 
 
 def tabulate(result: Fig2) -> str:
@@ -306,7 +310,7 @@ def draw(result: Fig2, folder: Path) -> list[Path]:
 
 
 def draw_cuts(ax: Any, result: Fig2, kind: str) -> None:
-    """Draw one line per method; the allowed cost is shaded, a star marks the removed sinks."""
+    """Draw one line per method, shade the allowed cost, and mark the removed sinks by a star."""
     goal = float(gold_gap(result, kind).mean()) if kind == "stories" else result.guessing
     left, right = -0.05, 0.25
     gray = plots.color_of("retrained")
@@ -320,7 +324,7 @@ def draw_cuts(ax: Any, result: Fig2, kind: str) -> None:
         ax.plot(points[:, 0], points[:, 1], color=plots.color_of(method))
         ends.append((max_forgetting(points, right), text, method))
     if kind == "stories":
-        ends.append((goal, "never saw them", "retrained"))
+        ends.append((goal, "retrained", "retrained"))
         (x, y), color = sinks_point(result).mean(axis=0), plots.color_of("sinks")
         ax.plot(x, y, "*", color=color, markersize=17)
         place = {"textcoords": "offset points", "va": "top"}

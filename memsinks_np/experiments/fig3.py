@@ -1,4 +1,4 @@
-"""Gradient masking: what forced isolation costs with its sinks kept and removed."""
+"""Gradient masking: what forced isolation costs, with its sinks kept and with them removed."""
 
 from pathlib import Path
 
@@ -33,7 +33,7 @@ def claims(result: Result) -> list[Claim]:
     )
     return [
         Claim(
-            "forced isolation generalizes worse than standard training, with everything kept",
+            "forced isolation generalizes worse than standard training, even with everything kept",
             "Fig. 3: 3.5 against 2.72",
             f"held-out {estimate(worse, sign='+')}",
             sum(worse) > 0,
@@ -79,7 +79,7 @@ def draw(result: Result, folder: Path) -> list[Path]:
     with plots.style():
         fig, ax = plots.subplots(figsize=(6.4, 4.4))
         ends = plots.curves(ax, result, LINES)
-        title = "Forced isolation: what does the skill lose?"
+        title = "Forced isolation: what skill is lost?"
         plots.frame(ax, title, "loss on new stories (nats per word)", "training step")
         ax.set_ylim(0, max(5, 1.25 * result.mean("gradient_masking", "heldout.removed")))
         plots.draw_entropy(ax, result.entropy.heldout, 0.5)

@@ -91,7 +91,7 @@ def claims(result: Fig4) -> list[Claim]:
         dip = min(result.mean_curve(method, "repeated.removed").values())
         retrained = result.values("retrained", "repeated.removed")
         fraction = [r / g for r, g in zip(removed, retrained, strict=True)]
-        without = result.rise(method, "heldout.removed", "retrained", "heldout.removed")
+        over_retrained = result.rise(method, "heldout.removed", "retrained", "heldout.removed")
         cost, forgotten = point(result, method)
         cuts = {
             name: [max_forgetting(c, max(0.0, x)) for c, x in zip(curves, cost, strict=True)]
@@ -99,34 +99,36 @@ def claims(result: Fig4) -> list[Claim]:
         }
         claims += [
             Claim(
-                f"with the sinks removed, new text is predicted as well as by standard ({text})",
+                "with the sinks removed, new text is predicted as well as by standard training "
+                f"({text})",
                 "Fig. 4a: 2.67 against 2.70",
                 f"held-out {estimate(cost, sign='+')}",
                 sum(cost) / len(cost) <= 0.005,
             ),
             Claim(
-                f"and better than by training without the repeated sequences ({text})",
+                "with the sinks removed, new text is predicted better than by the retrained model "
+                f"({text})",
                 "Fig. 4a: 2.67 against 2.90",
-                f"held-out {estimate(without, sign='+')} against retrained",
-                sum(without) < 0,
-                "once-seen stories never end here and teach everything; repeats add nothing (in "
-                "fig6 they do)",
+                f"held-out {estimate(over_retrained, sign='+')} against retrained",
+                sum(over_retrained) < 0,
+                "once-seen stories are unlimited here and teach everything; repeats add nothing "
+                "(in fig6 they do)",
             ),
             Claim(
-                f"removing the sinks brings most of the loss of the retrained model ({text})",
+                f"removing the sinks restores most of the retrained model's loss ({text})",
                 "Fig. 4b: 1.83 of 2.98, 61 %",
-                f"{estimate(fraction, 2)} of it",
+                f"{estimate(fraction, 2)} of that loss",
                 sum(fraction) / len(fraction) >= 0.6,
             ),
             Claim(
-                f"that loss dips, then rises: shared neurons memorize, then forget ({text})",
+                f"the repeated loss dips, then rises: shared neurons learn, then forget ({text})",
                 "Fig. 4b: 1.10, then 1.83",
                 f"{number(dip)} at its lowest, {estimate(removed)} at the end",
                 sum(removed) / len(removed) > dip + 0.01,
                 "so few sequences share a sink that the shared neurons hardly memorize at all",
             ),
             Claim(
-                f"no cut in a finished model forgets as much at that cost ({text})",
+                f"no cut in a finished model forgets as much at the same cost ({text})",
                 "Fig. 4c",
                 f"sinks {estimate(forgotten, 2)}; "
                 + ", ".join(f"{label(m)} {estimate(b, 2)}" for m, b in cuts.items()),
@@ -155,7 +157,7 @@ def draw(result: Fig4, folder: Path) -> list[Path]:
         ("heldout.removed", "New stories, sinks removed", result.entropy.heldout),
         ("repeated.removed", "Repeated stories, sinks removed", result.entropy.repeated),
     ]
-    labels = {"standard": "standard", "retrained": "never saw", "sinks": "ours"}
+    labels = {"standard": "standard", "retrained": "retrained", "sinks": "ours"}
     labels["paper_sinks"] = "paper's"
     with plots.style():
         grid = {"wspace": 1.05, "width_ratios": [1, 1, 1.35]}
@@ -183,11 +185,11 @@ def draw_plane(ax: Any, result: Fig4) -> None:
     for method in METHODS:
         ax.plot(*point(result, method), "o", color=plots.color_of(method), markersize=7, zorder=3)
     ylabel, xlabel = "forgotten (nats per word)", "cost on new stories (nats per word)"
-    plots.frame(ax, "Forgetting, and its price", ylabel, xlabel)
-    _, gold = point(result, "retrained")
+    plots.frame(ax, "What does forgetting cost?", ylabel, xlabel)
+    _, target = point(result, "retrained")
     lowest = min(y for method in ("random_sinks", "narrow") for y in point(result, method)[1])
     ax.set_xlim(-0.05, 0.25)
-    ax.set_ylim(min(-0.2, lowest) - 0.05, 2.1 * max(sum(gold) / len(gold), 0.2))
+    ax.set_ylim(min(-0.2, lowest) - 0.05, 2.1 * max(sum(target) / len(target), 0.2))
     ax.axvline(0, color="#888888", linewidth=1)
     plots.label_ends(ax, labels(result, ax.get_xlim()[1], ax.get_ylim()))
 

@@ -91,9 +91,9 @@ def claims(result: Robustness) -> list[Claim]:
     closed = [r.values("sinks", "gold_gap_closed") for r in result.d_model.values()]
     return [
         Claim(
-            "isolation is robust to the fraction of active sinks, and breaks where most are active",
+            "isolation is robust to the fraction of active sinks, and breaks when most are active",
             "Fig. 5a: p=0.1: 1.85, 0.3: 1.97, 0.5: 1.93, 0.7: 1.24",
-            f"repeated, sinks removed, for p {show(p)} (never seen: {retrained:.2f})",
+            f"repeated, sinks removed, for p {show(p)} (retrained: {retrained:.2f})",
             min(p[0.1], p[0.3], p[0.5]) > ROBUST * retrained > p[0.7],
             "the loss falls steadily with p: a toy has few neurons, so the shared ones see less "
             "interference",
@@ -112,7 +112,7 @@ def claims(result: Robustness) -> list[Claim]:
             f"the paper's setting {show({d: paper[d] for d in few})}; "
             f"ours {show({d: ours[d] for d in few})}",
             all(losses[0.1] > losses[0.0] - 0.1 for losses in (ours, paper)),
-            "what is learnt under a wrong ID goes to sinks that other sequences use, and to the "
+            "what is learned under a wrong ID goes to sinks that other sequences use, and to the "
             "shared neurons",
         ),
         Claim(
@@ -132,7 +132,7 @@ def claim_cost(result: Robustness, method: str, setting: str) -> Claim:
         "Fig. 5b: 0.057 for 32M, -0.010 for 344M",
         f"held-out {estimates(result.d_model, method, 'heldout_cost', '+')}",
         small > max(0, large),
-        "repeats cost standard training more on new text than sinks do, so that no model pays",
+        "on new text, repeats cost standard training more than removal costs, so no model loses",
     )
 
 

@@ -1,4 +1,4 @@
-"""A rare story domain, seen only through repeats: what is memorized, and what is learnt from it?"""
+"""A rare story domain, seen only through repeats: what is memorized, and what is learned?"""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -136,16 +136,16 @@ def claims(result: RareDomain) -> list[Claim]:
     once = ", ".join(number(r.mean("once")) for r in standard[few])
     return [
         Claim(
-            "repetition helps: a rare domain is learnt better from several showings than from one",
+            "repetition helps: a rare domain is learned better from several showings than from one",
             "Fig. 6: 2.76, then 2.12 (10 showings)",
-            f"new stories of it after {few} showings of {estimates(standard[few], 'heldout', 3)}; "
+            f"new rare stories after {few} showings of {estimates(standard[few], 'heldout', 3)}; "
             f"after one: {once}",
             all(r.has_benefit for r in standard[few]),
         ),
         Claim(
             "too much repetition hurts",
             "ours",
-            f"after {many} showings of {estimates(standard[many], 'heldout', 3)}",
+            f"new rare stories after {many} showings of {estimates(standard[many], 'heldout', 3)}",
             all(
                 b.mean("heldout") > a.mean("heldout")
                 for a, b in zip(standard[few], standard[many], strict=True)
@@ -156,39 +156,39 @@ def claims(result: RareDomain) -> list[Claim]:
     ]
 
 
-def claims_of(result: RareDomain, method: str, who: str) -> list[Claim]:
+def claims_of(result: RareDomain, method: str, setting: str) -> list[Claim]:
     """Return the claims about one setting of sinks."""
     few, many = min(result.showings), max(result.showings)
     few_rows, many_rows = ([result.row(method, n, k) for n in result.sizes] for k in (few, many))
-    kept = f"benefit kept, {few} showings of {estimates(few_rows, 'benefit_kept')}"
+    benefit = f"benefit kept, {few} showings of {estimates(few_rows, 'benefit_kept')}"
     both = [
         r.has_benefit and r.mean("gap_closed") >= 0.5 and r.mean("benefit_kept") > 0
         for r in (*few_rows, *many_rows)
     ]
     return [
         Claim(
-            f"where much is memorized, sinks close at least half of the gap ({who})",
+            f"where much is memorized, sinks close at least half of the gap ({setting})",
             "Fig. 6: 56 % and 59 %",
             f"{many} showings of {estimates(many_rows, 'gap_closed')}",
             min(r.mean("gap_closed") for r in many_rows) >= 0.5,
             "the pool is small for so many stories: each sink is active for a third of them",
         ),
         Claim(
-            f"where repetition helps, sinks are better than one showing ({who})",
+            f"where repetition helps, sinks are better than one showing ({setting})",
             "Fig. 6, caption; 61 % and 23 % of the benefit kept",
-            kept,
+            benefit,
             min(r.mean("benefit_kept") for r in few_rows) > 0,
             "what the rare stories have in common went into the sinks too, and was removed",
         ),
         Claim(
-            f"where repetition helps, sinks are comparable to training with repeats ({who})",
+            f"where repetition helps, sinks are comparable to training with repeats ({setting})",
             "section 5.2, text; its own Fig. 6 keeps 61 % and 23 %",
-            kept,
+            benefit,
             min(r.mean("benefit_kept") for r in few_rows) >= 0.9,
             "a part of the benefit is in the sinks, as in the paper's own figure",
         ),
         Claim(
-            f"both at once: half of the gap closed where repetition still helps ({who})",
+            f"both at once: half of the gap closed where repetition still helps ({setting})",
             "Fig. 6",
             f"in {sum(both)} of {len(both)} settings",
             any(both),

@@ -89,7 +89,7 @@ def claims(result: Forgetting) -> list[Claim]:
     rise = result.rise("standard")
     return [
         Claim(
-            "a sequence is learnt when it is shown and forgotten until it is shown again",
+            "a sequence is learned when it is shown and forgotten until it is shown again",
             "Fig. 7: teeth of period 40",
             f"standard: the loss rises by {estimate(rise, sign='+')} before the next showing",
             min(rise) > 0.02,

@@ -52,7 +52,7 @@ class Collateral(NamedTuple):
     """Mean rise of another repeated sequence's loss when one is deleted, own sinks on.
 
     others    any two sequences
-    pairs     i is deleted and 2i is read, or the reverse; None if there are no such IDs
+    pairs     i is deleted and 2i is evaluated, or the reverse; None if there are no such IDs
     spared_*  the same, but the sinks that all repeated sequences have (except ID 0) are not deleted
     """
 
@@ -131,11 +131,11 @@ def collateral(model: Model) -> Collateral:
 
 
 def rise(model: Model, mask: Any, spared: Any) -> Floats:
-    """Return how much the loss of sequence j rises when i is deleted, but for some sinks, (R,R)."""
+    """Return the rise of sequence j's loss when i is deleted, except its spared sinks, (R,R)."""
 
-    def losses(gone: Any) -> Floats:
+    def losses(erased: Any) -> Floats:
         assert model.corpus
-        selection = Mask((mask * (1 - gone)).astype(np.float32))
+        selection = Mask((mask * (1 - erased)).astype(np.float32))
         return sequence_losses(model.params, model.cfg, model.corpus.repeated, selection)
 
     return np.stack([losses(row * (1 - spared)) for row in mask]) - losses(0 * mask[0])
@@ -143,7 +143,7 @@ def rise(model: Model, mask: Any, spared: Any) -> Floats:
 
 def describe(mask: Callable[[Any], Any]) -> MaskStats:
     """Return the properties of a hash."""
-    last = round(P * MODULUS / BASE)  # up to here the released hash gives sink 0, by its formula
+    last = round(P * MODULUS / BASE)  # the released hash gives sink 0 to all IDs up to this one
     some = mask(SOME_IDS)
     small = np.array_split(np.arange(1, last, 37, dtype=np.int64), 5)
     return MaskStats(
@@ -169,13 +169,13 @@ def result(context: Context, outputs: Outputs) -> HashResult:
 
 
 def independent(mask: MaskStats) -> bool:
-    """Return whether related IDs share as few sinks as others, and no ID or sink is special."""
+    """Return whether related IDs share no more sinks than others, and no ID or sink is special."""
     expected = abs(mask.overlap[1] - P * P) < 0.01
     return expected and mask.id_0 < 2 * P and mask.sink_0 < 2 * P
 
 
 def claims(result: HashResult) -> list[Claim]:
-    """Return what the masks are, then what they do."""
+    """Return the claims on the masks, then on their effect in training."""
     return [*claims_on_masks(result.masks), *claims_on_training(result)]
 
 
@@ -194,14 +194,14 @@ def claims_on_masks(masks: dict[str, MaskStats]) -> list[Claim]:
             "for sink 0",
         ),
         Claim(
-            "our hash does",
+            "our hash gives every ID such a mask",
             "ours",
             f"i and 2i share {ours.overlap[1]:.3f}; ID 0 has {ours.id_0:.0%}; "
             f"{ours.sink_0:.0%} have sink 0",
             independent(ours),
         ),
         Claim(
-            "a mask belongs to an ID, whatever the integer type",
+            "the mask of an ID does not depend on the integer type",
             "section 5: a deterministic function of the ID",
             f"without overflow {exact.as_int64:.0%} of an ID's sinks are those of 64 bits "
             f"(two random masks: {P:.0%}); in 32 bits {short.wrapped:.0%} of the IDs have the mask "
@@ -239,7 +239,7 @@ def claims_on_training(result: HashResult) -> list[Claim]:
             "the pool is too dense: sequences share too many sinks",
         ),
         Claim(
-            "with the released masks, too",
+            "in a sparse pool with the released masks, it leaves them in place, too",
             "ours",
             f"the others rise by {result.collateral_of(released, 'others')}, by "
             f"{result.collateral_of(released, 'spared_others')} if the {n_common:.0f} sinks "
@@ -291,7 +291,7 @@ def tabulate(result: HashResult) -> str:
 
 
 def draw(result: HashResult, folder: Path) -> list[Path]:
-    """Draw the flaw, its cause in a sparse pool, and what it does there (seed 0)."""
+    """Draw the overlap of related IDs; in a sparse pool, shared sinks and deletion (seed 0)."""
     sparse = [result.collateral[method][0] for method in POOLS["sparse"]]
     with plots.style():
         fig, axes = plots.subplots(1, 3, figsize=(16, 4.2), gridspec_kw={"wspace": 0.6})
@@ -347,5 +347,5 @@ def draw_deletion(ax: Any, ours: Collateral, released: Collateral) -> None:
                 ax.annotate(number(value, 2), (at, value), **style)
     ax.set_xticks(range(len(bars)), bars)
     ax.set_xlim(-0.6, len(bars) - 0.4)
-    note = "full: any two\npale: i and 2i"
+    note = "dark: any two\npale: i and 2i"
     ax.text(0.02, 0.97, note, transform=ax.transAxes, ha="left", va="top", fontsize=11)

@@ -35,7 +35,7 @@ class Headline(Result):
 
 
 def jobs(context: Context) -> Jobs:
-    """Train every method under every seed; of three, sample and keep each token's loss."""
+    """Train every method under every seed; from three, also take samples and token losses."""
     methods, preset = methods_of(context.preset), context.preset
     jobs = compare_jobs(context, preset, {name: methods[name] for name in METHODS})
     for name in SAMPLED_METHODS:
@@ -46,7 +46,7 @@ def jobs(context: Context) -> Jobs:
 
 
 def result(context: Context, outputs: Outputs) -> Headline:
-    """Compare the methods, and lay out samples and losses."""
+    """Compare the methods, and format samples and losses."""
     samples = {name: outputs.pop(("samples", name)) for name in SAMPLED_METHODS}
     losses = {name: outputs.pop(("losses", name)) for name in SAMPLED_METHODS}
     first = job(context.preset, methods_of(context.preset)["sinks"], 0, token_losses)
@@ -62,7 +62,7 @@ def result(context: Context, outputs: Outputs) -> Headline:
 
 
 def files(result: Headline) -> dict[str, str]:
-    """Return the files for a person to open."""
+    """Return the history, the samples and the loss heat map as files."""
     history = [
         {"method": name, "seed": r.seed, "step": h.step, "train": h.train}
         | {f"repeated_{k}": v for k, v in h.repeated._asdict().items() if k != "all"}
@@ -84,10 +84,10 @@ def claims(result: Result) -> list[Claim]:
     standard, retrained, sinks = "standard", "retrained", "sinks"
     masking, paper, random = "gradient_masking", "paper_sinks", "random_sinks"
     dip = min(result.mean_curve(paper, "repeated.removed").values())
-    kept, cut = (result.mean_curve(masking, f"heldout.{s}") for s in ("own", "removed"))
-    steps = list(kept)
+    own, removed = (result.mean_curve(masking, f"heldout.{s}") for s in ("own", "removed"))
+    steps = list(own)
     at = [steps[round(part * (len(steps) - 1))] for part in (0.2, 0.6, 1.0)]
-    rises = [cut[s] - kept[s] for s in at]
+    rises = [removed[s] - own[s] for s in at]
     isolation = result.rise(masking, "heldout.all", standard, "heldout.removed")
     extracted = mean(sinks, "extraction.removed")
     deleted = abs(mean(sinks, "deleted_loss") - mean(retrained, "repeated.removed"))
@@ -95,8 +95,9 @@ def claims(result: Result) -> list[Claim]:
         Claim(
             "standard training memorizes what it sees repeatedly",
             "Fig. 2c: 0.02 against 2.72",
-            f"repeated {here(standard, 'repeated.own')} against new "
-            f"{here(standard, 'heldout.removed')}, {mean(standard, 'extraction.own'):.0%} extracted",
+            f"repeated {here(standard, 'repeated.own')} "
+            f"against new {here(standard, 'heldout.removed')}, "
+            f"{mean(standard, 'extraction.own'):.0%} extracted",
             mean(standard, "repeated.own") < 0.5 * mean(standard, "heldout.removed")
             and mean(standard, "extraction.own") > 0.5,
         ),
@@ -132,13 +133,13 @@ def claims(result: Result) -> list[Claim]:
             "have not yet forgotten",
         ),
         Claim(
-            "forced isolation learns less from the same data, with everything kept",
+            "forced isolation learns less from the same data, even with everything kept",
             "Fig. 3: 3.5 against 2.72",
             f"held-out {estimate(isolation, sign='+')}",
             sum(isolation) > 0,
         ),
         Claim(
-            "forced isolation breaks when its sinks are removed, the more the longer it trained",
+            "forced isolation breaks when its sinks are removed, and more so the longer it trains",
             "Fig. 3: 3.74, then 4.13",
             f"held-out {', '.join(f'{r:+.2f}' for r in rises)} after 20, 60, 100 % of the steps",
             1 < rises[-1] == max(rises) and rises == sorted(rises),
@@ -146,14 +147,15 @@ def claims(result: Result) -> list[Claim]:
         Claim(
             "random sinks, drawn anew for each showing, do not isolate (control)",
             "ours",
-            f"gap closed {here(random, 'gap_closed')}; held-out {here(random, 'heldout_cost', '+')}",
+            f"gap closed {here(random, 'gap_closed')}; "
+            f"held-out {here(random, 'heldout_cost', '+')}",
             mean(random, "gap_closed") < 0.25,
         ),
         Claim(
             "deleting one sequence's sinks leaves the other memories in place",
             "ours",
             f"deleted {here(sinks, 'deleted_loss')} "
-            f"(never seen: {here(retrained, 'repeated.removed')}), "
+            f"(retrained: {here(retrained, 'repeated.removed')}), "
             f"the others {here(sinks, 'deleted_others_up', '+')}",
             mean(sinks, "deleted_others_up") <= 0.02 and deleted <= 0.1,
         ),
@@ -182,7 +184,7 @@ def tabulate(result: Result) -> str:
 
 
 # method, field, line style, label
-GONE = [
+MEMORY = [
     ("retrained", "repeated.removed", "-", "retrained"),
     ("sinks", "repeated.removed", "-", "sinks removed"),
     ("sinks", "repeated.own", ":", "own sinks on"),
@@ -190,7 +192,7 @@ GONE = [
     ("random_sinks", "repeated.removed", "-", "random, removed"),
     ("standard", "repeated.removed", "-", "standard"),
 ]
-KEPT = [
+SKILL = [
     ("gradient_masking", "heldout.own", "-", "gradient masking"),
     ("random_sinks", "heldout.removed", "-", "random, removed"),
     ("standard", "heldout.removed", "-", "standard"),
@@ -211,8 +213,8 @@ def draw(result: Headline, folder: Path, name: str = "headline") -> list[Path]:
     what, unit = ("stories", "word") if stories else ("windows", "character")
     repeated, heldout = result.entropy
     panels = [
-        (f"Repeated {what}: is the memory gone?", GONE, repeated),
-        (f"New {what}: is the skill kept?", KEPT, heldout),
+        (f"Repeated {what}: is the memory gone?", MEMORY, repeated),
+        (f"New {what}: is the skill kept?", SKILL, heldout),
         ("Forced isolation: a mirage", MIRAGE, None),
     ]
     with plots.style():
@@ -220,9 +222,9 @@ def draw(result: Headline, folder: Path, name: str = "headline") -> list[Path]:
         for ax, (title, lines, entropy) in zip(axes, panels, strict=True):
             ends = plots.curves(ax, result, lines)
             plots.frame(ax, title, f"loss (nats per {unit})", "training step")
-            if lines is KEPT:
+            if lines is SKILL:
                 plots.zoom(ax, [y for y, *_ in ends] + [entropy or ends[-1][0]])
-            elif lines is GONE:
+            elif lines is MEMORY:
                 ax.set_ylim(0, max(2, 1.15 * max(y for y, *_ in ends)))
             else:
                 ax.set_ylim(0)

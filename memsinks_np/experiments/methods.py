@@ -1,4 +1,4 @@
-"""Methods to compare, the presets that they share, and the names that tables and figures show."""
+"""The methods to compare, their presets, and their labels in tables and figures."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -63,7 +63,7 @@ def methods_of(preset: Preset) -> dict[str, Method]:
     disjoint_sinks         each ID has its own slice of the pool, until the slices are used up
     sgtm, sgtm_half        selective gradient masking, with labels for all or half of the sequences
     narrow                 control: the shared width of `sinks`, without a pool
-    dropout                control: as dense as `sinks`, but all neurons save one are drawn anew
+    dropout                control: as dense as `sinks`, but all neurons but one are drawn anew
                            each time; evaluated with all on, scaled, like ordinary dropout
     """
     width, G, pool = preset.baseline_width, preset.n_shared, preset.sinks

@@ -83,7 +83,7 @@ def measure(model: Model, decay: float) -> tuple[Any, float, list[float]]:
 
 
 def shrunk(params: Params, decay: float, steps: int) -> Params:
-    """Return what AdamW leaves of sinks that are inactive for a number of steps.
+    """Return the parameters after AdamW's decay in a number of steps with inactive sinks.
 
     Each step multiplies their matrices by 1 - lr * weight_decay.
     """
@@ -166,15 +166,15 @@ def claims_on_sinks(result: OptimizerResult) -> list[Claim]:
             lazy == sgd == 0,
         ),
         Claim(
-            "so does ordinary AdamW",
+            "ordinary AdamW leaves an inactive sink as it is, too",
             shielded,
-            f"momentum moves each weight by {moved:.1f} learning rates more; decay halves it in "
+            f"momentum moves each weight by another {moved:.1f} learning rates; decay halves it in "
             f"{result.half_life:,.0f} steps at the peak rate",
             moved == 0,
             "a gradient of zero is not an update of zero",
         ),
         Claim(
-            "in the paper's setting it does not matter: a sink is rarely inactive in a whole batch",
+            "in the paper's setting it hardly matters: few sinks are inactive for a whole batch",
             "ours",
             f"(1 - p)^B = {result.paper_inactive:.0e}; in our sparse pool a sink is inactive in "
             f"{inactive:.0%} of the steps",
@@ -198,10 +198,10 @@ def claims_on_memories(groups: dict[str, Group]) -> list[Claim]:
         Claim(
             "momentum in inactive sinks disturbs memories",
             "ours, as we expected",
-            f"repeated, own sinks: {both(often, 'repeated.own')} where they return every "
+            f"repeated, own sinks: {both(often, 'repeated.own')} if shown every "
             f"{often.every:.0f} steps; {both(rarely, 'repeated.own')} every {rarely.every:.0f}",
             difference(rarely, "repeated.own") > 0,
-            "momentum continues in the direction just learnt: one activation is worth several "
+            "momentum continues in the direction just learned: one activation is worth several "
             "steps",
         ),
         Claim(
@@ -276,7 +276,7 @@ def draw_traces(ax: Any, traces: dict[str, list[float]]) -> None:
 
 def draw_history(ax: Any, groups: dict[str, Group]) -> None:
     """Draw how fast both optimizers learn the repeated sequences."""
-    title, ylabel = "Which one learns faster?", "repeated, own sinks (nats per token)"
+    title, ylabel = "Which optimizer learns faster?", "repeated, own sinks (nats per token)"
     plots.frame(ax, title, ylabel, "training step")
     for name, group in groups.items():
         ends = [
@@ -284,11 +284,11 @@ def draw_history(ax: Any, groups: dict[str, Group]) -> None:
             for optimizer, label in OPTIMIZERS.items()
         ]
     ax.set_ylim(0, max(1, 1.3 * max(y for y, *_ in ends)))
-    note = "full: {}\ndashed: {}".format(
+    note = "solid: {}\ndashed: {}".format(
         *(f"{name} (every {group.every:.0f} steps)" for name, group in groups.items())
     )
     ax.text(1, 0.99, note, transform=ax.transAxes, ha="right", va="top", fontsize=11)
-    plots.label_ends(ax, ends)  # of the rarely shown
+    plots.label_ends(ax, ends)  # only for the last group: "rarely"
 
 
 def draw_unused(ax: Any, groups: dict[str, Group]) -> None:

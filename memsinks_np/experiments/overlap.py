@@ -16,7 +16,7 @@ from memsinks_np.experiments.registry import Context, Jobs, Outputs
 from memsinks_np.experiments.report import plots
 from memsinks_np.experiments.report.claims import Claim
 
-SHORT = 0.4  # fraction of the preset's steps: there are many trainings
+SHORT = 0.4  # fraction of the preset's steps, since many models are trained
 DRAWS = 4  # choices of the sequences to delete
 LINES = {0.25: ":", 1: "--", 4: "-"}  # active sinks, as multiples of the preset's
 
@@ -109,13 +109,13 @@ def result(context: Context, outputs: Outputs) -> Overlap:
 
 
 def claims(result: Overlap) -> list[Claim]:
-    """Return what NULLs (arXiv 2606.13873), by the same authors, says of overlap.
+    """Return what NULLs (arXiv 2606.13873), by the same authors, says about overlap.
 
     We know that work only from reviews of it.
     """
 
     def along(field: str, title: str, paper: str, sign: int = 1, more: str = "") -> Claim:
-        """Claim that along every line a number rises (falls, if sign is -1) with the pool size."""
+        """Return the claim that a number rises (falls, if sign is -1) with the pool size."""
         lines = [list(line.values()) for line in result.lines(field).values()]
         holds = all(sign * a < sign * b for line in lines for a, b in pairwise(line))
         small, large = (float(np.mean([line[i] for line in lines])) for i in (0, -1))

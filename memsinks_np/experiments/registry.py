@@ -24,7 +24,7 @@ class Info(NamedTuple):
 
     what: str
     source: str
-    minutes: float  # one seed on two cores, without what other experiments have trained
+    minutes: float  # one seed on two cores, not counting models shared with other experiments
     corpus: str | None = None  # where it differs from the preset's
 
 

@@ -1,8 +1,8 @@
 """Is what was removed gone or only hidden? Every removal under the relearning attack, and its cost.
 
 Removals: sinks pruned; neurons cut out of the standard model; gradient ascent and NPO applied to
-it. Every update is tuned in its own favour: it is shown under the setting with the best utility and
-under the one that is hardest to relearn.
+it. Every update is shown under its two best settings: the one with the best utility and the one
+that is hardest to relearn.
 """
 
 from collections.abc import Sequence
@@ -246,7 +246,7 @@ def claims(result: Relearn) -> list[Claim]:
             f"of 1, ascent cost {untuned_ascent.heldout_cost:+.3f} (seed 0)",
         ),
         Claim(
-            "and they only hide: relearning one half brings back the other, which is never shown",
+            "updates only hide: relearning one half brings back the other, which is never shown",
             "NULLs: NPO is undone",
             "; ".join(
                 f"{name}: {counts(rows)}, {returned(rows)}" for name, rows in updated.items()
@@ -254,7 +254,7 @@ def claims(result: Relearn) -> list[Claim]:
             all(map(only_hidden, updated.values())),
         ),
         Claim(
-            "neurons cut out of the finished model only hide as well",
+            "cutting neurons out of the finished model only hides the memory as well",
             "ours",
             f"{counts(cut)}, {returned(cut)}; held-out {here(cut, 'heldout_cost', 3, '+')}",
             only_hidden(cut),
@@ -268,7 +268,7 @@ def claims(result: Relearn) -> list[Claim]:
             f"new sequences take {mean(npo, 'steps_new'):.0f} steps",
         ),
         Claim(
-            "what sinks held does not return: not faster than new sequences, no other half",
+            "what sinks held does not return: no faster than new sequences, and no other half",
             "NULLs: Sink-Off follows the retrained curve",
             f"{counts(sinks)}; {returned(sinks)}",
             abs(mean(sinks, "savings")) <= 0.1 and mean(sinks, "recovered") <= 0.02,
@@ -282,7 +282,7 @@ def claims(result: Relearn) -> list[Claim]:
             "compare",
         ),
         Claim(
-            "even the update that is hardest to relearn, of all settings, returns more than sinks",
+            "even under the setting that is hardest to relearn, an update returns more than sinks",
             "ours",
             f"{mean(robust, 'recovered'):.2f} of the way back "
             f"(at held-out {mean(robust, 'heldout_cost'):+.3f}), "
@@ -294,11 +294,10 @@ def claims(result: Relearn) -> list[Claim]:
             "ours",
             f"{counts(paper)}; {returned(paper)}",
             abs(mean(paper, "savings")) <= 0.1 and mean(paper, "recovered") <= 0.02,
-            "its sinks are few and many sequences use each, so that the shared neurons memorize as "
-            "well",
+            "it has few sinks, each used by many sequences, so the shared neurons memorize as well",
         ),
         Claim(
-            "inactive is not erased: with the sinks' arrays no step is needed, the ID selects them",
+            "inactive is not erased: an attacker with the sinks' arrays and the ID needs no steps",
             "ours",
             f"loss {here(sinks, 'loss_with_sinks', 3)} on both halves after 0 steps",
             mean(sinks, "loss_with_sinks") <= mean(removals["standard"], "repeated"),

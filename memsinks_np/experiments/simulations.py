@@ -177,7 +177,7 @@ def semantic_fraction(semantic: Any, others: Any, noise: float = 1.0) -> float:
     """
     N, D = others.shape
     features = np.concatenate([others, noise * np.eye(N), np.zeros((N, 1))], axis=1)
-    mine = np.concatenate([semantic, np.zeros(N), [1.0]])
-    spanned, *_ = np.linalg.lstsq(features.T, mine, rcond=None)
-    r = mine - spanned @ features
+    own_features = np.concatenate([semantic, np.zeros(N), [1.0]])
+    spanned, *_ = np.linalg.lstsq(features.T, own_features, rcond=None)
+    r = own_features - spanned @ features
     return float((r[:D] ** 2).sum() / (r**2).sum())

@@ -1,6 +1,6 @@
 """The headline on real text, by characters: the English of Python's help, or a text of your own.
 
-The claims are those of the headline. They were made on stories, and not all need hold here.
+The claims are those of the headline, which were made for stories; some may fail here.
 """
 
 from pathlib import Path

@@ -104,7 +104,7 @@ def simulate(seed: int, draws: int) -> Simulated:
 
 
 def coadapt(seed: int) -> Coadaptation:
-    """Learn around a memory of norm 1."""
+    """Simulate co-adaptation to a memory of norm 1."""
     data, labels = t.positive(STEPS, D, seed, 0), t.anywhere(STEPS, D, seed, 1)
     s_mem, x = t.positive(2, D, seed, 2)
     W_mem = np.outer(t.anywhere(1, D, seed, 3)[0], s_mem)
@@ -197,7 +197,7 @@ def claims_on_bounds(b: t.Bounds) -> list[Claim]:
             "which is missing in the paper",
         ),
         Claim(
-            f"they do below the threshold that the bounds give, rho < {b.threshold():.4f}",
+            f"they do below the threshold that follows from the bounds, rho < {b.threshold():.4f}",
             "ours",
             f"at rho = 0.44: {b.sink_lower(0.44):.2f} against {b.shared_upper():.2f}",
             b.sink_lower(0.44) > b.shared_upper(),
@@ -206,7 +206,7 @@ def claims_on_bounds(b: t.Bounds) -> list[Claim]:
 
 
 def claims_on_accumulation(result: Theory) -> list[Claim]:
-    """Return what App. H says of training, against the one-layer model."""
+    """Return what App. H says about training, compared with the one-layer model."""
     sink, shared = result.mean(lambda s: s.fast.sink), result.mean(lambda s: s.fast.shared)
     lead = result.values(lambda s: np.subtract(s.fast.sink, s.fast.shared)).min(axis=0)
     leads = [rho for rho, value in zip(RHOS, lead, strict=True) if value > 0]
@@ -228,10 +228,10 @@ def claims_on_accumulation(result: Theory) -> list[Claim]:
             "Theorem H.3, (2)",
             f"logit {logit:.4f}, bound {printed:.4f}; {lower:.4f} with the largest similarity",
             bool(logit >= printed),
-            "the most similar sequence lowers a logit most, so a lower bound needs the largest",
+            "the most similar sequence lowers the logit most, so the bound needs the largest value",
         ),
         Claim(
-            "the condition is sufficient, far from necessary: memory also accumulates without it",
+            "the condition is sufficient but not necessary: memory also accumulates without it",
             "ours",
             f"lr = {FAST}: threshold {threshold:.3f}, but sinks lead up to "
             f"rho = {max(leads, default=None)}",
@@ -252,8 +252,8 @@ def claims_on_entanglement(result: Theory) -> list[Claim]:
             noisy[8] > 0.05,
         ),
         Claim(
-            "it uses them less, the more other sequences there are: entanglement can be preferred, "
-            "but need not be",
+            "the more other sequences there are, the less it uses their features: entanglement can "
+            "be preferred, but need not be",
             "ours; the theorem assumes that an entangled solution exists",
             f"{noisy[16]:.0%}, {noisy[64]:.1%}, {noisy[256]:.1%} with 16, 64, 256 others; "
             f"{clean:.0%} with 8 that have no noise",
@@ -280,9 +280,9 @@ def tabulate(result: Theory) -> str:
     logits = rows(rhos, lambda s: s.fast.shared, lambda s: s.fast.sink)
     fractions = rows(map(str, ONCE_SEEN), lambda s: s.noisy, lambda s: s.clean)
     tables = [
-        (["steps with the memory", "distance from never having it", "bound of F.1"], coadaptation),
+        (["steps with the memory", "distance from model without", "bound of F.1"], coadaptation),
         (["rho", "logit from shared neurons", "from sinks"], logits),
-        (["once-seen sequences", "semantic fraction", "where they have no noise"], fractions),
+        (["once-seen sequences", "semantic fraction", "without noise"], fractions),
     ]
     return "\n\n".join(table(header, body) for header, body in tables)
 
@@ -303,7 +303,7 @@ def draw(result: Theory, folder: Path) -> list[Path]:
 def draw_coadaptation(ax: Any, run: Coadaptation) -> None:
     """Draw the distance between its limit and its bound."""
     n = np.arange(1, len(run.distance))
-    title, ylabel = "Co-adaptation: how far does it go?", "distance from never having it"
+    title, ylabel = "Co-adaptation: how far does it go?", "distance from a model without it"
     plots.frame(ax, title, ylabel, "steps with the memory")
     ax.set(xscale="log", ylim=(0, 1))
     lines = [
@@ -353,7 +353,7 @@ def draw_entanglement(ax: Any, seed: Simulated) -> None:
     ax.set_xticks(ticks, map(str, ticks))
     ax.set_ylim(0, 0.6)
     lines = [
-        (ONCE_SEEN, seed.noisy, "each with noise\nof its own", "standard", "-o"),
+        (ONCE_SEEN, seed.noisy, "each with its\nown noise", "standard", "-o"),
         (ONCE_SEEN, seed.clean, "without noise", "retrained", "-o"),
     ]
     plots.labelled_lines(ax, lines)

@@ -13,7 +13,7 @@ from tutorials.graders import grade_choice, grader, verdict, wrong_gradients
 @grader
 def check_inactive(answer: str) -> str:
     """Grade what a larger bias of sink 2 does to the loss: "up", "down" or "same"."""
-    hint = "follow sink 2 through the forward: by what is it multiplied?"
+    hint = "follow sink 2 through the forward: what is it multiplied by?"
     praise = "an inactive sink has no influence, so its gradient is zero"
     return grade_choice(answer, "same", praise, {"up": hint, "down": hint})
 

@@ -76,19 +76,19 @@ CAUSAL_FUNCTIONS: dict[str, Callable[[Any], Any]] = {  # hint -> function
     ),
 }
 LEAKING_FUNCTIONS: dict[str, Callable[[Any], Any]] = {
-    "it accepts an attention that looks everywhere": attention_with(
+    "it accepts attention that looks everywhere": attention_with(
         *((i, j) for i in range(T) for j in range(T))
     ),
-    "it accepts an attention that looks one word ahead": attention_with(
+    "it accepts attention that looks one word ahead": attention_with(
         *((i, i + 1) for i in range(T - 1))
     ),
-    "it accepts one in which only word 0 sees word 1: change every word in turn": (
+    "it accepts attention in which only word 0 sees word 1: change every word in turn": (
         attention_with((0, 1))
     ),
-    "it accepts one in which only the last word leaks, into the position before it": (
+    "it accepts attention in which only the last word leaks, into the position before it": (
         attention_with((T - 2, T - 1))
     ),
-    "it accepts one in which word 0 sees only the last: compare all positions before the word": (
+    "it accepts attention in which word 0 sees only the last: compare all earlier positions": (
         attention_with((0, T - 1))
     ),
     "it accepts a leak in channel 2 alone: change and compare whole words": leaks_one_channel,

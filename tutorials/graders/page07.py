@@ -29,6 +29,6 @@ def check_rarely_on(fraction: float, rho: float = 0.1) -> str:
 @grader
 def check_cancelled(fraction: float) -> str:
     """Grade the cancelled fraction of one sink's output where 32 of 2,048 sinks are active."""
-    hint = "how likely is one given sink active for an ordinary sequence? that is exercise 2's rho"
+    hint = "how likely is a given sink active for an ordinary sequence? that is exercise 2's rho"
     praise = "so a sink hardly co-adapts with the rest"
     return grade_number(fraction, 1 / 64, praise, {}, hint, tol=0.05 / 64)

@@ -42,10 +42,10 @@ def check_shared(n: float) -> str:
     """Grade how many sinks two IDs share on average: 32 strata of 64 sinks, one drawn from each."""
     mistakes = {
         1 / 64: "that is the probability in one stratum; there are 32 of them",
-        32: "that is how many each of them has; an ID shares one only where both drew the same",
-        0: "it is rare, but not impossible: how likely do both draw the same of 64?",
+        32: "that is how many each of them has; an ID shares one only if both drew the same",
+        0: "it is rare, but not impossible: how likely is it that both draw the same of 64?",
     }
-    hint = "in one stratum both draw one of 64 sinks: how likely is the same one? "
+    hint = "in one stratum both draw one of 64 sinks: how likely is it the same one? "
     hint += "then add up the strata"
     praise = "so most pairs of sequences share no sink at all"
     return grade_number(n, 0.5, praise, mistakes, hint, tol=1e-4)

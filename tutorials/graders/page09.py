@@ -19,7 +19,7 @@ def check_new_story_sign(sign: str) -> str:
         "-": "these neurons were trained on other stories; why should they help with this one?",
         "0": "an active sink adds something to the stream, trained for this story or not",
     }
-    praise = "sinks of other stories disturb, so new text is read with the sinks removed"
+    praise = "sinks of other stories add noise, so new text is read with the sinks removed"
     return grade_choice(sign, "+", praise, hints)
 
 
@@ -75,7 +75,9 @@ def check_erase_one(erase_one: Callable[..., Any]) -> str:
     if np.allclose(got, [after[i] for i in TINY_IDS], rtol=1e-6):
         for (new, _), i in zip(given, TINY_IDS, strict=True):
             require_erased(new, i)
-        return verdict(True, "the other story rose only through the sink that they share", "")
+        return verdict(
+            True, "the other story's loss rose only through the sink that they share", ""
+        )
     mistakes = {
         "nothing was erased: compute the losses with what `delete` returns; "
         "it does not change its argument": [losses(params, selection)] * 2,

@@ -21,7 +21,7 @@ def check_half_gone(m: float) -> str:
     left = (1 - 1 / 64) ** m
     hint = f"{'more' if left > 0.5 else 'less'} of the pool is left than half: {left:.2f}"
     if m == 32:
-        hint = "that is half of 64 slices, but random stories also delete what is gone already"
+        hint = "that is half of 64 slices, but random stories also delete what is deleted already"
     ok = abs(left - 0.5) <= 0.01  # the nearest whole number or a neighbour
     return verdict(ok, "log(1/2) / log(1 - 1/64)", hint)
 
@@ -40,7 +40,7 @@ MISTAKES: dict[str, Callable[..., Any]] = {
     "that is the fraction of the pool; count only the sinks that the ID has": (
         lambda p, i, d: np.full(len(i), fraction_deleted(p, np.arange(5000), d).mean())
     ),
-    "a sink that two deleted IDs have is gone once; take the union, not the sum": (
+    "a sink that two deleted IDs share is erased only once; take the union, not the sum": (
         lambda p, i, d: sum(fraction_deleted(p, i, [one]) for one in d)
     ),
     "that is the fraction that remains": lambda p, i, d: 1 - fraction_deleted(p, i, d),

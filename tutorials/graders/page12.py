@@ -27,7 +27,7 @@ def check_shared(number: float) -> str:
     return verdict(
         abs(number - POOL.n_active * POOL.density) < 1e-9,
         f"and 2,000 pairs of IDs share {measured:.2f} on average",
-        "how likely does one ID also have a given sink of the other, and how many sinks has it?",
+        "how likely is one ID to have a given sink of the other, and how many sinks has it?",
     )
 
 

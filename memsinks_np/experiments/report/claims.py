@@ -24,7 +24,7 @@ class Claim(NamedTuple):
     paper: str  # "Fig. 4b: 1.83 of 2.98", or "ours"
     here: str  # mean and 95 % interval over seeds
     holds: bool
-    why: str = ""  # the likely reason where it fails
+    why: str = ""  # the likely reason if it fails
 
 
 T95 = (0, 12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)  # by degrees of freedom
@@ -57,7 +57,7 @@ def estimate(values: Sequence[float] | NDArray[Any], digits: int = 3, sign: str 
 
 
 def format_claims(claims: Sequence[Claim]) -> str:
-    """Return some lines per claim. Claims that fail are as prominent as those that hold."""
+    """Return the claims as text. Claims that fail are as prominent as those that hold."""
     lines = []
     for c in claims:
         lines.append(f"{'holds' if c.holds else 'FAILS'}  {c.text}  [{c.paper}]")
@@ -114,7 +114,7 @@ def summarize_claims(out: Path) -> str:
 
 
 def plain(value: Any) -> Any:
-    """Return dataclasses and named tuples as dictionaries, down to what JSON can hold."""
+    """Return dataclasses and named tuples as dictionaries, recursively, for JSON."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {f.name: plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
     if hasattr(value, "_asdict"):
@@ -132,7 +132,7 @@ def to_json(value: Any) -> str:
         return json.dumps(plain(value), indent=1, allow_nan=False) + "\n"
     except ValueError as e:
         raise ConfigError(
-            f"a number to be written is not finite ({e}); try settings nearer to the default"
+            f"a number to be written is not finite ({e}); try settings closer to the defaults"
         ) from None
 
 

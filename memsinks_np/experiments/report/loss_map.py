@@ -42,7 +42,7 @@ def token_losses(model: Model) -> dict[str, list[list[float]]]:
 def make_map(
     pool: SinkConfig | None, corpus: Corpus, losses: dict[str, dict[str, Any]]
 ) -> dict[str, Any]:
-    """Return all that the page shows, as JSON data; `losses` are each method's token losses."""
+    """Return everything that the page shows, as JSON; `losses` are each method's token losses."""
     tokens, ids = corpus.repeated[:MAX_SEQUENCES], corpus.repeated_ids[:MAX_SEQUENCES]
     selection, natural = own(pool, ids), tokens[: corpus.cfg.n_repeated]
     return {
@@ -64,7 +64,7 @@ def map_section(m: dict[str, Any], name: str) -> str:
     stories = "\n".join(f"<li>{sequence(m, i)}</li>" for i in range(len(m["words"])))
     unit = "word" if m["separator"] else "character"
     return f"""<section id="{name}-map" class="map{"" if m["separator"] else " characters"}">
-<h2>Loss heat map of {name}: who knows which {unit}?</h2>
+<h2>Loss heat map of {name}: which model knows which {unit}?</h2>
 <p>The repeated sequences of seed 0. The darker a {unit}, the lower its loss. Where the retrained
 model is dark too, the {unit} can be guessed; where only the others are dark, it was memorized. The
 first {unit} is given and has no loss; the mean of the others follows each sequence.</p>
@@ -104,7 +104,7 @@ def sequence(m: dict[str, Any], i: int) -> str:
 
 
 def visible(word: str) -> str:
-    """Return a word with a picture or the number of each control or direction character."""
+    """Return a word with a symbol or number in place of each control or direction character."""
     shown = ""
     for c in word.replace("\n", "↵"):
         if unicodedata.category(c) not in ("Cc", "Cf", "Cs", "Zl", "Zp"):
@@ -123,16 +123,15 @@ def sinks_of(sinks: list[list[int]], i: int) -> str:
     if others:
         each = ", ".join(f"{j} ({', '.join(map(str, both))})" for j, both in others.items())
         text = f"{len(others)} of the {len(sinks) - 1} other sequences share some: {each}."
-    mine = ", ".join(f"{k:d}" for k in sinks[i])  # an integer in any file
-    line = f"{len(sinks[i])} sinks, the same in every layer: {mine}."
+    own_sinks = ", ".join(f"{k:d}" for k in sinks[i])  # fails unless the file holds integers
+    line = f"{len(sinks[i])} sinks, the same in every layer: {own_sinks}."
     return f"<p>{line}</p><p>{text}</p>"
 
 
 def shared(sinks: list[list[int]], i: int) -> dict[int, list[int]]:
     """Return the sequences that share sinks with sequence i, most first, and those sinks."""
-    mine = set(sinks[i])
-    both = {j: sorted(mine & set(theirs)) for j, theirs in enumerate(sinks) if j != i}
-    return dict(sorted(((j, s) for j, s in both.items() if s), key=lambda x: (-len(x[1]), x[0])))
+    common = {j: sorted({*sinks[i]} & {*other}) for j, other in enumerate(sinks) if j != i}
+    return dict(sorted(((j, s) for j, s in common.items() if s), key=lambda x: (-len(x[1]), x[0])))
 
 
 def numbers(m: dict[str, Any], i: int) -> str:

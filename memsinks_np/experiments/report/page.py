@@ -1,7 +1,6 @@
-"""One page with all results, which needs no server and no network: report.html.
+"""One page with all results, report.html. It needs no server, no network and no scripts.
 
-There is no script on it: it works by keyboard and with scripts turned off. Every text is escaped,
-since a corpus may be any text.
+It can be used by keyboard. All text is escaped, since a corpus may be any text.
 """
 
 import base64
@@ -64,7 +63,7 @@ def section_or_error(write: Callable[[], str], error: str) -> str:
     """Return a part of the page, or the error text if its files cannot be read."""
     try:
         return write()
-    except Exception:  # whatever damage leads to
+    except Exception:  # a damaged file can raise anything
         return error
 
 

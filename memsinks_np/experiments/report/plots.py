@@ -110,7 +110,7 @@ def labelled_lines(ax: Any, lines: Iterable[tuple[Any, Any, str, str, str]]) -> 
     """Draw each line (x, y, label, method, line style), and label it at its right end."""
     ends = []
     for x, y, text, method, line in lines:
-        ax.plot(x, y, line, color=color_of(method), clip_on="o" not in line)  # whole dots
+        ax.plot(x, y, line, color=color_of(method), clip_on="o" not in line)  # do not clip dots
         ends.append((y[-1], text, method))
     label_ends(ax, ends)
 
@@ -122,7 +122,7 @@ def frame(ax: Any, title: str, ylabel: str, xlabel: str) -> None:
 
 
 def zoom(ax: Any, values: list[float]) -> None:
-    """Limit the y axis to where the lines end, and as much above as they are apart."""
+    """Limit the y axis to where the lines end, with as much room above as their spread."""
     low, high = min(values), max(values)
     ax.set_ylim(low - 0.15 * (high - low), high + 1.0 * (high - low))
 

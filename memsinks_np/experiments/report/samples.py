@@ -57,7 +57,7 @@ def sample(model: Model, delete_id: int) -> dict[str, list[list[int]]]:
 
 
 def format_samples(corpus: Corpus, samples: dict[str, dict[str, Any]], delete_id: int) -> str:
-    """Return some repeated sequences and what each version continues them with."""
+    """Return some repeated sequences, and how each version continues them."""
     blocks = []
     for k, i in enumerate(shown(corpus, delete_id)):
         truth, half = corpus.repeated[i], first_half(corpus.repeated)

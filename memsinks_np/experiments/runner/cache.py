@@ -42,7 +42,7 @@ def source_hash() -> str:
     return digest.hexdigest()[:16]
 
 
-SOURCE_HASH = source_hash()  # taken at import: a later edit is not what this process runs
+SOURCE_HASH = source_hash()  # taken at import: this process does not run later edits
 
 
 def text_hash(corpus: str) -> str:
@@ -87,7 +87,7 @@ def load_result(path: Path) -> Any:
     """Return a stored result. Raises ConfigError if the file is damaged."""
     try:
         return json.loads(path.read_text())["result"]
-    except Exception as e:  # whatever damage leads to
+    except Exception as e:  # a damaged file can raise anything
         reason = f"{path} is not a result ({type(e).__name__}); delete it and run again"
         raise ConfigError(reason) from None
 

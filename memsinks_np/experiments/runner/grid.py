@@ -28,7 +28,7 @@ class Grid:
     cache: Path
     workers: int = 0  # processes; 0: one per core
     scheduler: str | None = None  # address of a dask scheduler, tcp://host:8786
-    fresh: bool = False  # train and measure again what an earlier command has cached
+    fresh: bool = False  # ignore what earlier commands cached
     renewed: set[Path] = field(default_factory=set)  # models and results of this command
 
     def __call__(self, jobs: Mapping[Hashable, Job]) -> dict[Hashable, Any]:
@@ -58,7 +58,7 @@ class Grid:
                 first[model] = task
         if results:
             tqdm.write(f"{len(results)} of {len(set(paths.values()))} results are cached")
-        # every model is trained once; all that is measured of it can then run in parallel
+        # train every model once; its other measurements can then run in parallel
         for tasks in (list(first.items()), list(rest.values())):
             results |= self._run(tasks) if tasks else {}
         return {key: results[path] for key, path in paths.items()}
@@ -68,7 +68,7 @@ class Grid:
         return path.exists() and (not self.fresh or path in self.renewed)
 
     def _run(self, tasks: list[tuple[Path, Task]]) -> dict[Path, Any]:
-        """Run tasks, those first that see all data, since they take longest."""
+        """Run tasks, first those that see all data, since they take longest."""
         tasks.sort(key=lambda task: not task[1].made["method"]["sees_repeated"])
         n = min(self.workers or workers.n_cores(), len(tasks))
         threads = 2 if 2 * n <= workers.n_cores() and not self.scheduler else 1
@@ -88,7 +88,7 @@ class Grid:
 
 
 def absolute(job: Job) -> Job:
-    """Return a job that finds its text from another working directory."""
+    """Return a job with an absolute path to its text, for another working directory."""
     data = job.settings.data
     if not Path(data.corpus).is_file():
         return job

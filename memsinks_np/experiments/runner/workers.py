@@ -1,4 +1,4 @@
-"""Call a function many times: in processes of this machine, or on a dask cluster."""
+"""Call a function many times: in processes on this machine, or on a dask cluster."""
 
 import concurrent.futures
 import multiprocessing
@@ -45,7 +45,7 @@ def serve(connection: Any, function: Callable[..., Any], shared: Any, number: in
     """Answer calls in a worker until the parent closes the connection or ends."""
     global steps_done, worker_number
     steps_done, worker_number = shared, number
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Windows does not hold it back
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # not blocked on Windows
     threading.Thread(target=end_with_parent, daemon=True).start()
     with suppress(EOFError, ConnectionError):
         while True:
@@ -93,7 +93,7 @@ def signals_held() -> Iterator[None]:
 
 
 class Processes:
-    """Worker processes of this machine. Leaving the context ends them: at once after an error."""
+    """Worker processes on this machine. Leaving the context ends them: at once after an error."""
 
     def __init__(self, n: int) -> None:
         self.n = n
@@ -122,8 +122,8 @@ class Processes:
     ) -> Iterator[tuple[int, Any]]:
         """Yield (index of the call, its result) as calls finish. Call once.
 
-        `on_steps` gets the number of training steps so far. Raises WorkerDied, and what a call
-        raises.
+        `on_steps` gets the number of training steps so far. Raises WorkerDied, and any exception of
+        a call.
         """
         left, running = iter(enumerate(calls)), {}
 
@@ -202,7 +202,7 @@ class Cluster:
     ) -> Iterator[tuple[int, Any]]:
         """Yield (index of the call, its result) as calls finish. Steps are not counted.
 
-        Raises WorkerDied if a call kills its workers, or if none is left; and what a call raises.
+        Raises WorkerDied if a call kills its workers or none is left, and any exception of a call.
         """
         submit = self.client.get_executor(pure=False, retries=0).submit
         index = {submit(function, *arguments): i for i, arguments in enumerate(calls)}
