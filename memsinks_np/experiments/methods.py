@@ -36,7 +36,7 @@ PRESETS = {
 
 
 def quick(preset: Preset, steps: int = 40) -> Preset:
-    """Return a small and short preset: it shows that everything works, not what it finds."""
+    """Return a small and short preset, which shows that everything works."""
     s = preset.settings
     data = replace(s.data, n_repeated=8, n_heldout=16)
     train = replace(s.train, steps=steps, warmup=10, eval_every=10)

@@ -15,7 +15,7 @@ class Context(NamedTuple):
 
     preset: Preset
     seeds: int = 1  # seeds 0 to seeds-1
-    quick: bool = False  # small and short: shows that everything works, not what it finds
+    quick: bool = False  # small and short: its numbers mean nothing
     delete_id: int = 0  # headline: the repeated sequence whose sinks are deleted in samples.txt
 
 

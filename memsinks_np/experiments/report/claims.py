@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from memsinks_np.config import ConfigError, require
 from memsinks_np.experiments.registry import EXPERIMENTS
 
-QUICK = "This was --quick: it shows that everything works, not what it finds."
+QUICK = "This was --quick: it shows that everything works, but its numbers mean nothing."
 
 
 class Claim(NamedTuple):
