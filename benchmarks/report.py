@@ -24,8 +24,8 @@ LABEL_POINTS = 13  # height of a label
 def median_of(rows: list[Row], shape: str, implementation: str, threads: int) -> float | None:
     """Return a median in milliseconds, or None if it was not measured."""
     key = (shape, implementation, threads)
-    found = (r for r in rows if (r["shape"], r["implementation"], r["threads"]) == key)
-    return next((r["median_ms"] for r in found), None)
+    matching = (r for r in rows if (r["shape"], r["implementation"], r["threads"]) == key)
+    return next((r["median_ms"] for r in matching), None)
 
 
 def tabulate(rows: list[Row], threads: int) -> str:

@@ -104,13 +104,15 @@ def implementations(
 
 def require_agreement(peers: dict[str, Peer]) -> None:
     """Raise SystemExit unless all have the same loss and gradients, up to float32 rounding."""
-    want_loss, want = peers[OURS].loss_and_grads()
+    our_loss, our_grads = peers[OURS].loss_and_grads()
     for name, peer in peers.items():
-        loss, got = peer.loss_and_grads()
-        worst = max(float(np.abs(got[k] - want[k]).max() / np.abs(want[k]).max()) for k in want)
-        if abs(loss - want_loss) > 1e-4 or worst > 2e-4:
+        loss, grads = peer.loss_and_grads()
+        worst = max(
+            float(np.abs(grads[k] - g).max() / np.abs(g).max()) for k, g in our_grads.items()
+        )
+        if abs(loss - our_loss) > 1e-4 or worst > 2e-4:
             raise SystemExit(
-                f"{name} differs from {OURS}: loss {loss} and {want_loss}, gradients by {worst:.1e}"
+                f"{name} differs from {OURS}: loss {loss} and {our_loss}, gradients by {worst:.1e}"
             )
 
 
@@ -123,8 +125,8 @@ def measure(shape: Shape, threads: list[int], seconds: float, with_peers: bool =
         steps: dict[tuple[int, str], Callable[[], Any]] = {}
         for n in threads:
             pool = stack.enter_context(ThreadPoolExecutor(n)) if n > 1 else None
-            found = implementations(shape, pool, with_peers)
-            steps |= {(n, name): step for name, step in found.items()}
+            by_name = implementations(shape, pool, with_peers)
+            steps |= {(n, name): step for name, step in by_name.items()}
         times: dict[tuple[int, str], list[float]] = {key: [] for key in steps}
         slowest = {key: max(timed(step) for _ in range(2)) for key, step in steps.items()}
         for turn in tqdm(range(max(2, round(12 * seconds))), desc=shape.name, disable=None):

@@ -46,10 +46,10 @@ def check_types(config: Any) -> None:
     for name, kind in types_of(config.__class__).items():
         value = getattr(config, name)
         if not has_type(value, kind):
-            want = {int: "a Python int below 2**63", float: "a finite Python number"}.get(kind)
+            remedy = {int: "a Python int below 2**63", float: "a finite Python number"}.get(kind)
             if get_origin(kind) is Literal:
-                want = f"one of {', '.join(get_args(kind))}"
-            raise ConfigError(f"{name}={shorten(value)} cannot be used; give {want or kind}")
+                remedy = f"one of {', '.join(get_args(kind))}"
+            raise ConfigError(f"{name}={shorten(value)} cannot be used; give {remedy or kind}")
 
 
 def shorten(value: Any) -> str:

@@ -119,11 +119,11 @@ def refresh_index(index: Path) -> None:
 def page_named(name: str) -> Path:
     """Return the page with a number (7 or 07) or a path. ArgumentTypeError if there is none."""
     start = f"{int(name):02d}-" if name.isdecimal() else Path(name).name
-    found = [page for page in pages() if start and page.name.startswith(start)]
-    if len(found) != 1:
+    matching = [page for page in pages() if start and page.name.startswith(start)]
+    if len(matching) != 1:
         numbers = ", ".join(p.name[:2] for p in pages())
         raise argparse.ArgumentTypeError(f"{name!r} is not a page; choose from {numbers}")
-    return found[0]
+    return matching[0]
 
 
 def main(argv: list[str] | None = None) -> None:

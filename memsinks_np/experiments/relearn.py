@@ -53,7 +53,7 @@ class Measured(NamedTuple):
     """What a worker measures of one removal."""
 
     attack: Attack
-    loss_with_sinks: float | None = None  # for an attacker who has the sinks' arrays
+    loss_with_sinks: float | None = None  # for an attacker with the sinks' arrays
     unlearning: Sequence[UnlearningStep] = ()
 
 
@@ -227,7 +227,7 @@ def claims(result: Relearn) -> list[Claim]:
         return f"{here(rows, 'steps')} steps, {here(rows, 'steps_new')} for new sequences"
 
     def returned(rows: list[Removal]) -> str:
-        return f"other half {here(rows, 'recovered', 2)} of the way back"
+        return f"other half recovers {here(rows, 'recovered', 2)}"
 
     def only_hidden(rows: list[Removal]) -> bool:
         return mean(rows, "savings") >= 0.2 and mean(rows, "recovered") >= 0.2
@@ -284,7 +284,7 @@ def claims(result: Relearn) -> list[Claim]:
         Claim(
             "even under the setting that is hardest to relearn, an update returns more than sinks",
             "ours",
-            f"{mean(robust, 'recovered'):.2f} of the way back "
+            f"recovers {mean(robust, 'recovered'):.2f} "
             f"(at held-out {mean(robust, 'heldout_cost'):+.3f}), "
             f"sinks {here(sinks, 'recovered', 2)}",
             mean(robust, "recovered") > mean(sinks, "recovered") + 0.05,
@@ -310,7 +310,22 @@ COLUMNS = {  # field -> header, digits
     "heldout_cost": ("cost on new", 3),
     "steps": ("to relearn", 0),
     "steps_new": ("new ones", 0),
+<<<<<<< HEAD
     "recovered": ("way back", 2),
+=======
+    "savings": ("savings", 2),
+    "other_before": ("other half", 3),
+    "other_lowest": ("at its lowest", 3),
+    "recovered": ("recovered", 2),
+    "loss_with_sinks": ("sinks' arrays", 3),
+}
+TRIED_COLUMNS = {
+    "repeated": "repeated",
+    "heldout": "new",
+    "steps": "steps to relearn",
+    "steps_new": "new ones",
+    "recovered": "recovered",
+>>>>>>> 4c7f8c8 (relearn, benchmarks: plainer names and labels)
 }
 LABELS = {
     "sinks": "sinks removed",

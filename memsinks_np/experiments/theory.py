@@ -280,7 +280,10 @@ def tabulate(result: Theory) -> str:
     logits = rows(rhos, lambda s: s.fast.shared, lambda s: s.fast.sink)
     fractions = rows(map(str, ONCE_SEEN), lambda s: s.noisy, lambda s: s.clean)
     tables = [
-        (["steps with the memory", "distance from model without", "bound of F.1"], coadaptation),
+        (
+            ["steps with the memory", "distance from a model without it", "bound of F.1"],
+            coadaptation,
+        ),
         (["rho", "logit from shared neurons", "from sinks"], logits),
         (["once-seen sequences", "semantic fraction", "without noise"], fractions),
     ]

@@ -104,7 +104,7 @@ def sizes_in_prose() -> dict[str, list[str]]:
             f"$`\\ln {data.n_heldout} = {log(data.n_heldout):.1f}`$",
         ],
         "06": [
-            f"a model learnt {R} stories",
+            f"a model learned {R} stories",
             f"the {n_layers * width} neurons of both layers",
             blind.format("loses"),
         ],

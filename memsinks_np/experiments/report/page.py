@@ -97,7 +97,7 @@ def section(folder: Path, name: str) -> str:
     numbers = (folder / "numbers.md").read_text(encoding="utf-8")
     image = base64.b64encode((folder / f"{name}.svg").read_bytes()).decode()
     seeds = f"{config['seeds']:d} seed" + ("s" if config["seeds"] != 1 else "")
-    alt = f"Figure of {name}: {info.what} The table below says what it shows."
+    alt = f"Figure of {name}: {info.what} The table below lists its claims."
     settings = escape(json.dumps(config, indent=1))
     return f"""<section id="{name}">
 <h2>{name}: {escape(info.what)}</h2>
