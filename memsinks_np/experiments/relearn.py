@@ -310,22 +310,7 @@ COLUMNS = {  # field -> header, digits
     "heldout_cost": ("cost on new", 3),
     "steps": ("to relearn", 0),
     "steps_new": ("new ones", 0),
-<<<<<<< HEAD
-    "recovered": ("way back", 2),
-=======
-    "savings": ("savings", 2),
-    "other_before": ("other half", 3),
-    "other_lowest": ("at its lowest", 3),
     "recovered": ("recovered", 2),
-    "loss_with_sinks": ("sinks' arrays", 3),
-}
-TRIED_COLUMNS = {
-    "repeated": "repeated",
-    "heldout": "new",
-    "steps": "steps to relearn",
-    "steps_new": "new ones",
-    "recovered": "recovered",
->>>>>>> 4c7f8c8 (relearn, benchmarks: plainer names and labels)
 }
 LABELS = {
     "sinks": "sinks removed",

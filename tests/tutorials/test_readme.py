@@ -61,11 +61,7 @@ def test_claims_are_counted_as_their_table_says():
     rows = [line for line in CLAIMS.splitlines() if line.startswith("| ")][2:]
     holds = [row.endswith("| yes |") for row in rows]
     assert f"{sum(holds)} of {len(rows)} claims hold" in CLAIMS
-<<<<<<< HEAD
     assert f"{len(rows)} claims, each next to the paper's value; {sum(holds)} hold" in README
-=======
-    assert f"{len(rows)} claims, with the paper's values and ours; {sum(holds)} hold" in README
->>>>>>> 4c7f8c8 (relearn, benchmarks: plainer names and labels)
 
 
 @pytest.mark.parametrize("here", re.findall(r"       here: (.+)", "".join(TEXTS.values())))
