@@ -1,6 +1,5 @@
 """Delete one sequence, five, half of all: what do the others lose?"""
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -55,10 +54,6 @@ class Deletions(Result):
     sizes: list[int]
     pools: dict[str, SinkConfig]
     effects: dict[str, list[list[Effect]]]  # pool -> for each seed, for each size
-
-    def held(self, pool: str) -> list[float]:
-        """Return what the sinks hold: the rise of the loss when they are removed."""
-        return self.rise(pool, "repeated.removed", pool, "repeated.own")
 
     def after(self, pool: str, field: str, m: int) -> list[float]:
         """Return a field of the effect of m deletions, seed by seed."""
@@ -136,21 +131,8 @@ def result(context: Context, outputs: Outputs) -> Deletions:
         compared.methods,
         *sizes_of(context),
         {name: require_sinks(method) for name, method in methods.items()},
-        {name: [to_effects(outputs[name, seed][1]) for seed in seeds] for name in methods},
+        {name: [[Effect(*row) for row in outputs[name, s][1]] for s in seeds] for name in methods},
     )
-
-
-def to_effects(rows: list[list[float]]) -> list[Effect]:
-    """Return effects that were stored as JSON."""
-    return [Effect(*row) for row in rows]
-
-
-def half_lost(sizes: Sequence[int], lost: Sequence[float]) -> float | None:
-    """Return after how many deletions the others have lost half of their memory.
-
-    None: not even after the deletion of half of the sequences.
-    """
-    return float(np.interp(0.5, lost, sizes)) if lost[-1] >= 0.5 else None
 
 
 def claims(result: Deletions) -> list[Claim]:
@@ -239,21 +221,13 @@ def labels(result: Deletions) -> dict[str, str]:
 
 def tabulate(result: Deletions) -> str:
     """Return one row per pool, mean over seeds: nats per token in the sinks, then fractions."""
-    some, half, rows = result.some, result.half, []
+    shown, rows = (1, result.some, result.half), []
     for pool, label in labels(result).items():
-        lost = result.means(pool, "memory_lost")
-        until = half_lost(result.sizes, lost)
-        cells = [
-            float(np.mean(result.held(pool))),
-            float(np.mean(result.after(pool, "pool_erased", some))),
-            1 - (1 - result.pools[pool].density) ** some,
-            *(lost[result.sizes.index(m)] for m in (1, some, half)),
-        ]
-        last = f"> {half}" if until is None else number(until, 1)
-        rows.append([label, *map(number, cells), last])
-    header = ["pool", "held by sinks", f"{some} deleted: pool erased", "predicted"]
-    header += [f"others lose ({m} deleted)" for m in (1, some, half)]
-    return table([*header, "half lost after"], rows)
+        held = result.rise(pool, "repeated.removed", pool, "repeated.own")
+        lost = [result.after(pool, "memory_lost", m) for m in shown]
+        rows.append([label, *(number(float(np.mean(values))) for values in (held, *lost))])
+    header = [f"others lose ({m} deleted)" if m == 1 else f"({m})" for m in shown]
+    return table(["pool", "held by sinks", *header], rows)
 
 
 def draw(result: Deletions, folder: Path) -> list[Path]:

@@ -41,7 +41,6 @@ class MaskStats(NamedTuple):
     """Properties of a hash, all fractions: of the pool, unless noted otherwise."""
 
     id_0: float  # sinks of ID 0
-    ids_1_to_20: float  # sinks of IDs 1 to 20 together
     sink_0: float  # of small IDs: those that have sink 0
     overlap: list[float]  # sinks that IDs i and k*i share, for each of FACTORS
     as_int64: float  # of an ID's sinks: those that the released hash gives in 64 bits
@@ -72,14 +71,12 @@ class HashResult(Result):
     collateral: dict[str, list[Collateral]]
 
     def numbers(self, method: str, field: str) -> list[float]:
-        """Return a field of the collateral, seed by seed, without those that do not exist."""
-        values = [getattr(row, field) for row in self.collateral[method]]
-        return [value for value in values if value is not None]
+        """Return a field of the collateral, seed by seed."""
+        return [getattr(row, field) for row in self.collateral[method]]
 
     def collateral_of(self, method: str, field: str) -> str:
-        """Return a field of the collateral with its 95 % interval, or "-"."""
-        numbers = self.numbers(method, field)
-        return estimate(numbers) if numbers else "-"
+        """Return a field of the collateral with its 95 % interval."""
+        return estimate(self.numbers(method, field))
 
 
 def methods_compared(preset: Preset) -> dict[str, Method]:
@@ -148,7 +145,6 @@ def describe(mask: Callable[[Any], Any]) -> MaskStats:
     small = np.array_split(np.arange(1, last, 37, dtype=np.int64), 5)
     return MaskStats(
         id_0=float(mask([0]).mean()),
-        ids_1_to_20=float(mask(integers(20, 1)).any(axis=0).mean()),
         sink_0=float(np.mean([mask(ids)[:, 0].mean() for ids in small])),
         overlap=[float((some * mask(k * SOME_IDS)).mean()) for k in FACTORS],
         as_int64=float((some * MASKS["int64"](SOME_IDS)).sum() / some.sum()),
@@ -251,43 +247,23 @@ def claims_on_training(result: HashResult) -> list[Claim]:
     ]
 
 
-MASK_COLUMNS = (
-    "ID 0 has",
-    "IDs 1-20 have",
-    "have sink 0",
-    "i and 2i share",
-    "i and 3i share",
-    "sinks as in 64 bits",
-)
-LOSSES = {
-    "repeated.own": "repeated, own sinks",
-    "heldout.removed": "new, sinks removed",
-    "gap_closed": "gap closed",
-}
-COLLATERAL = {
-    "others": "one deleted: the others",
-    "pairs": "i deleted: 2i",
-    "n_common": "sinks that all have",
-    "spared_others": "these not deleted: the others",
-    "spared_pairs": "2i",
-}
-
-
 def tabulate(result: HashResult) -> str:
-    """Return the masks, then the methods: losses in nats per token, mean over seeds."""
+    """Return the masks, then the methods: the rise of the others' loss when one is deleted."""
     masks = [
-        [name, *map(number, (m.id_0, m.ids_1_to_20, m.sink_0, *m.overlap[1:3], m.as_int64))]
+        [name, *map(number, (m.id_0, m.sink_0, m.overlap[1], m.as_int64))]
         for name, m in result.masks.items()
     ]
     methods = [
-        [f"{pool}, {kind}"]
-        + [result.estimate(method, field) for field in LOSSES]
-        + [result.collateral_of(method, field) for field in COLLATERAL]
+        [f"{pool}, {kind}", result.estimate(method, "gap_closed")]
+        + [result.collateral_of(method, field) for field in ("others", "spared_others")]
         for pool, names in POOLS.items()
         for kind, method in zip(("ours", "released"), names, strict=True)
     ]
-    header = ["pool, masks", *LOSSES.values(), *COLLATERAL.values()]
-    return table(["masks", *MASK_COLUMNS], masks) + "\n\n" + table(header, methods)
+    tables = [
+        (["masks", "ID 0 has", "have sink 0", "i and 2i share", "sinks as in 64 bits"], masks),
+        (["pool, masks", "gap closed", "others' rise", "common spared"], methods),
+    ]
+    return "\n\n".join(table(header, rows) for header, rows in tables)
 
 
 def draw(result: HashResult, folder: Path) -> list[Path]:

@@ -221,22 +221,18 @@ def claims_on_memories(groups: dict[str, Group]) -> list[Claim]:
     ]
 
 
-COLUMNS = {
-    "repeated.own": "repeated, own sinks",
-    "repeated.removed": "sinks removed",
-    "heldout.removed": "new, sinks removed",
-    "extraction.own": "extracted, own",
-}
+COLUMNS = {"repeated.own": "repeated, own sinks", "repeated.removed": "sinks removed"}
 
 
 def tabulate(result: OptimizerResult) -> str:
     """Return the traces in learning rates, the methods in nats per token, and the long decay."""
-    steps, groups = (1, 5, 10, 20, 50, 100, 200, 400), result.groups.values()
+    steps, groups = (1, 10, 50, 100, 400), result.groups.values()
     moved = [[name, *(f"{trace[i]:.2f}" for i in steps)] for name, trace in result.traces.items()]
     methods = [
-        [f"every {group.every:.0f} steps, {label}"]
-        + [group.estimate(o, field) for field in COLUMNS]
-        + [estimate(group.inactive[o])]
+        [
+            f"every {group.every:.0f} steps, {label}",
+            *(group.estimate(o, field) for field in COLUMNS),
+        ]
         for group in groups
         for o, label in OPTIMIZERS.items()
     ]
@@ -245,7 +241,7 @@ def tabulate(result: OptimizerResult) -> str:
     ]
     tables = [
         (["moved (learning rates) after inactive steps", *map(str, steps)], moved),
-        (["method", *COLUMNS.values(), "a sink is inactive"], methods),
+        (["method", *COLUMNS.values()], methods),
         (["inactive steps with decay", "own sinks, shown often", "rarely"], unused),
     ]
     return "\n\n".join(table(header, rows) for header, rows in tables)
@@ -279,10 +275,8 @@ def draw_history(ax: Any, groups: dict[str, Group]) -> None:
     title, ylabel = "Which optimizer learns faster?", "repeated, own sinks (nats per token)"
     plots.frame(ax, title, ylabel, "training step")
     for name, group in groups.items():
-        ends = [
-            (plots.curve(ax, group, optimizer, "repeated.own", STYLES[name]), label, optimizer)
-            for optimizer, label in OPTIMIZERS.items()
-        ]
+        lines = [(o, "repeated.own", STYLES[name], label) for o, label in OPTIMIZERS.items()]
+        ends = plots.curves(ax, group, lines)
     ax.set_ylim(0, max(1, 1.3 * max(y for y, *_ in ends)))
     note = "solid: {}\ndashed: {}".format(
         *(f"{name} (every {group.every:.0f} steps)" for name, group in groups.items())

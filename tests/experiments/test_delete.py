@@ -68,11 +68,6 @@ def test_pools_have_the_densities_of_their_labels():
         assert sinks.sink_mask(methods[name].sinks, ids).sum(axis=0).tolist() == owners
 
 
-def test_half_lost_interpolates_between_sizes():
-    losts = (0.1, 0.4, 0.6), (0.1, 0.2, 0.4), (0.5, 0.6, 1.0)
-    assert [delete.half_lost([1, 2, 4], lost) for lost in losts] == [3, None, 1]
-
-
 CHANGES = [
     ("pool_erased", 0.5, "sinks"),
     ("memory_lost", 0.5, "paper_sinks"),

@@ -116,7 +116,7 @@ def test_rounded_and_other_forms_are_right(name, answers):
 
 ENTROPY = PAGES["page04"].entropy_of(PAGES["page04"].THREE)
 TABLE = """
-01.check_inactive  "up": by what; "no": answer with
+01.check_inactive  "up": multiplied by; "no": answer with
 01.check_zero_gradient  [[1] * 3, [1] * 3]: not the same number; [[1, 1], [-2, -2]]: shape (2, 3)
 01.check_zero_gradient  [[1, -2]] * 3: shape (2, 3); [[1, 2, 3], [4, 5, 6]]: which sums
 02.check_ones  "positive": sum of a position
@@ -150,7 +150,7 @@ TABLE = """
 10.check_more_often  "same": how many go up; "?": answer with
 10.check_threshold  0.6665: printed; 2 / 3: first term; 0.9: mind the signs
 10.check_half_life  1667: same fraction; 6.58: not by decay; 100: solve
-11.check_half_gone  32: gone already; 20: more of; 64: less of
+11.check_half_gone  32: deleted already; 20: more of; 64: less of
 11.check_collateral_sign  "+": S has grown; "0": have?; "less": answer with
 12.check_shared  3: how likely; 1: how likely; 1 / 64: how likely; 0: how likely; 0.51: how likely
 12.check_half  44: and one fewer; 46: and one fewer; 44.5: whole number
