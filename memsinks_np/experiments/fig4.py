@@ -54,9 +54,8 @@ def jobs(context: Context) -> Jobs:
 
 def result(context: Context, outputs: Outputs) -> Fig4:
     """Compare the methods, and read the curves from the results of fig2 and relearn."""
-    by_part: dict[Any, Any] = outputs
     parts: dict[str, Outputs] = {}
-    for (part, key), output in by_part.items():
+    for (part, key), output in outputs.items():
         parts.setdefault(part, {})[key] = output
     comparison = compare(parts["methods"])
     cut = fig2.result(context, parts["fig2"])
