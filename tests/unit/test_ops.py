@@ -1,6 +1,7 @@
 """GELU is its formula, large scores do not overflow, and every op is pure.
 
-The forwards are compared with PyTorch in test_independent_forward.py and test_torch_model.py.
+Other implementations compute the same forwards: test_micro_sinks.py, and with PyTorch
+test_independent_forward.py and test_torch_model.py.
 """
 
 import math
