@@ -45,7 +45,7 @@ def test_loss_and_gradients_are_those_of_the_package(mask):
         np.testing.assert_array_equal(PARAMS[name], before[name], err_msg=f"{name} was written to")
 
 
-def test_names_shapes_gains_and_biases_start_as_those_of_the_package():
+def test_initial_parameters_are_like_those_of_the_package():
     m = micro_sinks
     pool, V = SinkConfig(n_sink=m.S, n_active=m.A), len(m.VOCAB)
     sizes = {"n_vocab": V, "n_ctx": m.T, "d_model": m.C, "n_heads": m.H, "n_layers": m.L}
@@ -65,7 +65,7 @@ def test_pruning_equals_switching_all_sinks_off():
     assert micro_sinks.model(pruned, TOKENS, None, H)[0] == off
 
 
-def test_an_id_owns_one_sink_of_each_stratum_whatever_else_is_in_the_batch():
+def test_an_id_owns_one_sink_of_each_stratum_in_any_batch():
     S, A = micro_sinks.S, micro_sinks.A
     ids = np.arange(2000)
     masks = micro_sinks.masks_of(ids)
