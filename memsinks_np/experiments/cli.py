@@ -47,7 +47,7 @@ EXAMPLES = """examples:
   python run_toy.py all                   all of them
   python run_toy.py claims                all claims so far in one table
   python run_toy.py report                all results on one page, report.html
-  python run_toy.py --quick               a few seconds: shows that everything works
+  python run_toy.py --quick               a few seconds: a smoke test
   python run_toy.py --corpus pydoc        real English, by characters (longer)
   python run_toy.py --corpus my_text.txt  your own text
 """
