@@ -48,6 +48,7 @@ def test_readme_is_short_and_wrapped():
     assert [x for x in lines if len(x) > 100 and not x.startswith("|") and "http" not in x] == []
 
 
+@pytest.mark.slow
 def test_python_of_the_readme_does_what_it_says(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     code = "".join(re.findall(r"```python\n(.+?)```", README, re.DOTALL))
