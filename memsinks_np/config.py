@@ -3,6 +3,7 @@
 import math
 from dataclasses import dataclass
 from functools import lru_cache
+from types import UnionType
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 MAX_SIZE = 1 << 24  # of one dimension
@@ -26,6 +27,8 @@ def has_type(value: Any, kind: Any) -> bool:
     """
     if get_origin(kind) is Literal:
         return isinstance(value, str) and value in get_args(kind)
+    if get_origin(kind) is UnionType:
+        return any(has_type(value, each) for each in get_args(kind))
     if get_origin(kind) is tuple:
         kinds = get_args(kind)
         same_length = isinstance(value, tuple) and len(value) == len(kinds)
@@ -219,7 +222,7 @@ class Method:
     name: str
     n_shared: int  # G, MLP neurons that every sequence uses
     sinks: SinkConfig | None = None
-    sees_repeated: bool = True  # False: the repeated sequences are left out of every batch
+    max_showings: int | None = None  # of each repeated sequence; 0: never; None: all
     random_sinks: bool = False  # True: draw new sinks each time that a sequence is shown (control)
     routing: Literal["free", "gradient_masking", "sgtm"] = "free"  # see train.microbatches
     labelled: float = 1.0  # "sgtm": fraction of sequences known to be repeated or not
@@ -228,6 +231,10 @@ class Method:
         check_types(self)
         check_sizes(self, 1, "n_shared")
         check_fraction(self, "labelled")
+        require(
+            self.max_showings is None or self.max_showings >= 0,
+            f"max_showings={self.max_showings} is negative; choose 0 or more, or None",
+        )
         require(
             self.routing == "free" or self.sinks is not None,
             f"routing={self.routing!r} needs sinks; give the method a SinkConfig",

@@ -14,7 +14,8 @@ from memsinks_np._internal.typing import Floats, Losses, Params
 from memsinks_np._internal.typing import Tokens as Tokens
 from memsinks_np.config import ModelConfig, SinkConfig, require
 from memsinks_np.data.batches import make_batch
-from memsinks_np.data.corpus import PADDING, Corpus
+from memsinks_np.data.corpus import PADDING, Corpus, Facts
+from memsinks_np.data.people import VALUE_PLACES
 from memsinks_np.model import model_forward
 from memsinks_np.ops import cross_entropy_forward
 from memsinks_np.sinks import NO_SINKS, Mask, Selection, all_scaled, delete, own, sink_mask
@@ -120,6 +121,26 @@ def greedy(
     return tokens
 
 
+def values_right(tokens: Tokens, likeliest: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Return which facts of documents about people are completed rightly, (N,30) -> (N,5)."""
+    places = np.array(VALUE_PLACES)
+    right: NDArray[np.bool_] = likeliest[:, places - 1] == tokens[:, places]
+    return right
+
+
+def recall(params: Params, cfg: ModelConfig, facts: Facts, k: int) -> Floats:
+    """Return how often each fact of a group is completed rightly in new documents.
+
+    The model sees the true words before the value. Its sinks are removed. (n,), from 0 to 1.
+    """
+    tokens, told = facts.documents(k), facts.new[k].ravel()
+    _, likeliest = predict(params, cfg, tokens, NO_SINKS)
+    right = values_right(tokens, likeliest).ravel()
+    counts = np.bincount(told, right)[facts.world.facts_of(k)]
+    means: Floats = counts / np.bincount(told).max()
+    return means
+
+
 class BySinks(NamedTuple):
     """One number under each selection of sinks; None where it does not exist."""
 
@@ -143,7 +164,8 @@ class HistoryRow(NamedTuple):
     train: float | None  # mean over the steps since the last row
     repeated: BySinks
     heldout: BySinks
-    first_sequence: list[float] = []  # noqa: RUF012 (its loss after every step; never written to)
+    first_sequence: tuple[float, ...] = ()  # its loss after every step
+    recall: tuple[float, ...] = ()  # in a world of people: for each k, sinks removed
 
 
 def to_evaluation(row: list[Any]) -> Evaluation:
@@ -153,7 +175,10 @@ def to_evaluation(row: list[Any]) -> Evaluation:
 
 def to_history(rows: list[list[Any]]) -> list[HistoryRow]:
     """Return rows that were stored as JSON."""
-    return [HistoryRow(r[0], r[1], BySinks(*r[2]), BySinks(*r[3]), r[4]) for r in rows]
+    return [
+        HistoryRow(step, train, BySinks(*repeated), BySinks(*heldout), tuple(first), tuple(recalls))
+        for step, train, repeated, heldout, first, recalls in rows
+    ]
 
 
 def evaluate(params: Params, cfg: ModelConfig, corpus: Corpus) -> Evaluation:
@@ -161,7 +186,7 @@ def evaluate(params: Params, cfg: ModelConfig, corpus: Corpus) -> Evaluation:
 
     A model without sinks is the same under every selection, so its numbers are equal.
     """
-    n = corpus.cfg.n_repeated
+    n = corpus.n_evaluated
     repeated, heldout = corpus.repeated[:n], corpus.heldout
     selection, every = own(cfg.sinks, corpus.repeated_ids[:n]), all_scaled(cfg.sinks)
     nll, likeliest = predict(params, cfg, repeated, selection)

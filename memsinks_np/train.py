@@ -15,7 +15,8 @@ from memsinks_np._internal.typing import Array, Params, Tokens, Xp
 from memsinks_np.config import Method, ModelConfig, Settings, SinkConfig, TrainConfig, require
 from memsinks_np.data.batches import make_batch, n_targets
 from memsinks_np.data.corpus import Corpus, Sequences
-from memsinks_np.metrics import BySinks, HistoryRow, mean_loss
+from memsinks_np.data.people import GROUPS
+from memsinks_np.metrics import BySinks, HistoryRow, mean_loss, recall
 from memsinks_np.model import init_params, loss_and_grads
 from memsinks_np.sinks import NO_SINKS, SINK, Mask, RowGrad, Selection, coalesce, is_sink, own
 from memsinks_np.trained import Model
@@ -60,13 +61,14 @@ def is_not_shared_mlp(name: str) -> bool:
 
 def visible_sequences(method: Method, batch: Sequences, step: int, seed: int) -> Sequences:
     """Return the part of a batch that a method trains on, with the IDs that choose its sinks."""
-    tokens, ids, repeated = batch
+    tokens, ids, showing = batch
     if method.random_sinks:
         random = hash_ints(Purpose.RANDOM_SINKS, seed, step, integers(len(ids)))
         ids = random.view(np.int64)
-    if not method.sees_repeated:
-        tokens, ids, repeated = tokens[~repeated], ids[~repeated], repeated[~repeated]
-    return Sequences(tokens, ids, repeated)
+    if method.max_showings is not None:
+        kept = showing < method.max_showings
+        tokens, ids, showing = tokens[kept], ids[kept], showing[kept]
+    return Sequences(tokens, ids, showing)
 
 
 def microbatches(method: Method, cfg: ModelConfig, batch: Sequences) -> list[Microbatch]:
@@ -175,7 +177,7 @@ def history_row(
     The held-out loss with own sinks is None unless all IDs share the same sinks: held-out IDs
     select sinks that were never trained for them.
     """
-    n, heldout = corpus.cfg.n_repeated, corpus.heldout
+    n, heldout = corpus.n_evaluated, corpus.heldout
     repeated, ids = corpus.repeated[:n], corpus.repeated_ids[:n]
     loss = partial(mean_loss, params, cfg)
     removed, new = loss(repeated, NO_SINKS), loss(heldout, NO_SINKS)
@@ -185,7 +187,12 @@ def history_row(
         known = loss(repeated, own(cfg.sinks, ids))
         all_share = cfg.sinks.density == 1
         new_own = loss(heldout, own(cfg.sinks, corpus.heldout_ids)) if all_share else None
-    return HistoryRow(step, train_loss, BySinks(known, removed), BySinks(new_own, new))
+    by_k: list[float] = []
+    if corpus.facts:
+        by_k = [float(recall(params, cfg, corpus.facts, k).mean()) for k in GROUPS]
+    return HistoryRow(
+        step, train_loss, BySinks(known, removed), BySinks(new_own, new), recall=tuple(by_k)
+    )
 
 
 def train(
@@ -225,7 +232,7 @@ def _loop(
     cfg, model_cfg = settings.train, settings.model(method, len(corpus.vocab))
     only_repeated = corpus.cfg.n_repeated_per_batch == corpus.cfg.batch_size
     require(
-        method.sees_repeated or not only_repeated,
+        method.max_showings != 0 or not only_repeated,
         f"method {method.name!r} never sees `tokens`; give the corpus background sequences",
     )
     if start is None:
@@ -257,7 +264,7 @@ def _loop(
             if known is None or not (known < limit and finite):
                 where = f"{method.name}, after step {step}: loss {known:.3g}"
                 raise divergence_error(where, params, grads, cfg)
-            history.append(row._replace(first_sequence=first_sequence))
+            history.append(row._replace(first_sequence=tuple(first_sequence)))
             losses, first_sequence = [], []
         on_step(step, loss)
     return Model(to_host(params), model_cfg, corpus.vocab, corpus.separator, history, corpus)

@@ -132,7 +132,9 @@ def load(path: str | Path) -> Model:
         vocab, history = tuple(meta["vocab"]), to_history(meta["history"])
         require(all(isinstance(word, str) for word in vocab), "its vocabulary is not text")
         require(len(vocab) == cfg.n_vocab, "its vocabulary has another size")
-    except (KeyError, TypeError, AttributeError, IndexError) as e:
+    except ConfigError:
+        raise
+    except (KeyError, TypeError, AttributeError, ValueError) as e:
         raise ConfigError(f"{path} is not a model ({type(e).__name__}: {e})") from None
     params = npz.load(path, init_params(cfg))
     return Model(params, cfg, vocab, str(meta["separator"]), history)

@@ -37,6 +37,12 @@ class Purpose(IntEnum):
     RANDOM_SINKS = 201
     LABEL = 202  # which sequences have a label
     DELETED = 201  # which sequences are deleted
+    PERSON = 401  # people, from here on: names
+    FACT = 402  # which facts are in which group
+    VALUE = 403
+    PHRASE = 404
+    DOCUMENT = 405  # which facts stand in one document
+    ONCE = 406
     RANDOM_SCORE = 301
     GATE_NOISE = 302
     POSITIVE = 301  # simulations, from here on

@@ -122,7 +122,7 @@ def ablate_until_forgotten(params: Params, cfg: ModelConfig, corpus: Corpus) -> 
 
     Neurons that repeated sequences need more than equally many once-seen ones are removed first.
     """
-    repeated = corpus.repeated[: corpus.cfg.n_repeated]
+    repeated = corpus.repeated[: corpus.n_evaluated]
     once, _ = corpus.draw(np.arange(len(repeated)))
     repeated_scores, once_scores = (
         integrated_gradients(params, cfg, tokens, "loss", together=False)

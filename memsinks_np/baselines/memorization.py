@@ -57,7 +57,7 @@ def memorization_report(
     The rule, such as `lambda ids: own(cfg.sinks, ids)`, applies to repeated and held-out sequences,
     so that only memorization can distinguish them.
     """
-    n = corpus.cfg.n_repeated
+    n = corpus.n_evaluated
     tokens = corpus.repeated[:n]
     nll, likeliest = predict(params, cfg, tokens, select(corpus.repeated_ids[:n]))
     new, _ = predict(params, cfg, corpus.heldout, select(corpus.heldout_ids))

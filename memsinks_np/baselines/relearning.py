@@ -87,7 +87,7 @@ def evaluate_attack(
     params: Params, cfg: ModelConfig, corpus: Corpus, lr: float, steps: int
 ) -> Attack:
     """Evaluate a model without sinks, relearn the repeated sequences, and learn new ones."""
-    n = corpus.cfg.n_repeated
+    n = corpus.n_evaluated
     removed, new = (
         relearn(params, cfg, tokens[:n], NO_SINKS, lr, steps)
         for tokens in (corpus.repeated, corpus.heldout)

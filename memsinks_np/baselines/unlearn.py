@@ -103,7 +103,7 @@ def unlearning_gradient(
 ) -> Params:
     """Return one step's gradient, from all sequences to forget and as many new ones to retain."""
     xp, dtype = namespace_of(params["wte"]), params["wte"].dtype
-    forget = corpus.repeated[: corpus.cfg.n_repeated]
+    forget = corpus.repeated[: corpus.n_evaluated]
     n = len(forget)
     retained, _ = corpus.draw(RETAIN_OFFSET + step * n + np.arange(n))
     batch = make_batch(cfg, np.concatenate([forget, retained]), NO_SINKS, dtype)
@@ -126,7 +126,7 @@ def unlearn(
     It ends when their mean loss reaches the model's own held-out loss, for which no model has to be
     retrained, or after `max_steps`.
     """
-    forget = corpus.repeated[: corpus.cfg.n_repeated]
+    forget = corpus.repeated[: corpus.n_evaluated]
     nll, _ = predict(params, cfg, forget, NO_SINKS)
     reference = nll.sum(axis=1, dtype=np.float64)
     gradient = partial(

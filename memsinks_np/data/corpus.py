@@ -1,7 +1,7 @@
 """Corpora: which sequences repeat, which are seen once, which are held out.
 
-A corpus is a toy language (stories.py), a text by characters ("pydoc" or a UTF-8 file), or token
-arrays of your own. Each batch is a pure function of (configuration, step).
+A corpus is a toy language (stories.py, people.py), a text by characters ("pydoc" or a UTF-8 file),
+or token arrays of your own. Each batch is a pure function of (configuration, step).
 """
 
 from collections.abc import Callable, Sequence
@@ -24,19 +24,33 @@ from memsinks_np._internal.ids import (
 )
 from memsinks_np._internal.typing import Ids, Tokens
 from memsinks_np.config import ConfigError, DataConfig, require
+from memsinks_np.data import people as worlds
 from memsinks_np.data import stories as languages
+from memsinks_np.data.people import (
+    GROUPS,
+    LENGTH,
+    N_FACTS,
+    PLACES_PER_FACT,
+    SHOWINGS,
+    People,
+    showing_order,
+)
 from memsinks_np.data.stories import Language
 from memsinks_np.data.text import encode, rare_windows, read_text
 
 # the language of once-seen stories, and that of repeated and held-out ones
-TOY_LANGUAGES: dict[str, Callable[[], tuple[Language, Language]]] = {
+STORIES: dict[str, Callable[[], tuple[Language, Language]]] = {
     "stories": lambda: (languages.stories(), languages.stories()),
     "domains": languages.domains,
 }
+# people: one ID per document; authors: one ID per author
+TOY_LANGUAGES = (*STORIES, "people", "authors")
 OWN_DATA = "own data"  # the name of a corpus made of token arrays
 PADDING = -1  # fills rows up to the longest sequence
 # stories are numbered: repeated ones from 0, held-out, once-seen and replacement ones from here
 HELDOUT_OFFSET, ONCE_OFFSET, REPLACEMENT_OFFSET = 1 << 31, 1 << 32, 1 << 40
+NEW_OFFSET = 1 << 33  # of new documents about people
+N_NEW = 2  # new documents that tell each fact
 PREFETCH_STEPS = 16  # once-seen sequences are drawn for this many steps at once, for speed
 
 Draw = Callable[[NDArray[np.int64]], tuple[Tokens, Ids]]
@@ -47,7 +61,25 @@ class Sequences(NamedTuple):
 
     tokens: Tokens  # (B,T+1)
     ids: Ids  # (B,)
-    repeated: NDArray[np.bool_]  # (B,)
+    showing: NDArray[np.int64]  # (B,) how often it was shown before; -1 for once-seen sequences
+
+    @property
+    def repeated(self) -> NDArray[np.bool_]:
+        """Which sequences are shown repeatedly, (B,)."""
+        mask: NDArray[np.bool_] = self.showing >= 0
+        return mask
+
+
+class Facts(NamedTuple):
+    """What the documents of a world of people tell."""
+
+    world: People
+    repeated: NDArray[np.int64]  # (R,5) facts of each repeated document
+    new: dict[int, NDArray[np.int64]]  # k, 0 for common facts -> (N,5) facts of new documents
+
+    def documents(self, k: int) -> Tokens:
+        """Return new documents about the facts of one group."""
+        return self.world.write(self.new[k], integers(len(self.new[k]), NEW_OFFSET + (k << 20)))
 
 
 @dataclass(frozen=True)
@@ -63,6 +95,9 @@ class Corpus:
     heldout_ids: Ids  # never trained on; their sinks may be shared with trained sequences
     draw: Draw  # numbers -> tokens and IDs of once-seen sequences
     entropy: Callable[[Tokens], float] | None  # exact loss of a perfect model, where it is known
+    n_evaluated: int  # the first repeated sequences, which are evaluated
+    showings: NDArray[np.int64] | None = None  # (R,) of each in one pass; None: one
+    facts: Facts | None = None  # in a world of people
     # cache: block number -> once-seen sequences of the next PREFETCH_STEPS steps
     prefetched: dict[int, tuple[Tokens, Ids]] = field(default_factory=dict, repr=False)
 
@@ -148,6 +183,7 @@ class Corpus:
             heldout_ids=hash_rows(heldout_rows),
             draw=draw,
             entropy=None,
+            n_evaluated=len(rows),
         )
 
     def __repr__(self) -> str:
@@ -161,21 +197,21 @@ class Corpus:
         """Return the sequences of one step: repeated ones in turn, then once-seen ones."""
         cfg, n = self.cfg, self.cfg.n_repeated_per_batch
         places = integers(n, step * n)
-        index = self.repeated_index(places)
+        index, showing = self.shown(places)
         wrong = uniform(cfg.seed, Purpose.ID_NOISE, step, integers(n)) < cfg.id_noise
         wrong_ids = hash_ints(cfg.seed, Purpose.WRONG_ID, step, integers(n)).view(np.int64)
         once, once_ids = self.once_seen(step)
         tokens = np.concatenate([self.repeated[index], once])
         ids = np.concatenate([np.where(wrong, wrong_ids, self.repeated_ids[index]), once_ids])
-        repeated = np.arange(cfg.batch_size) < n
+        showing = np.concatenate([showing, np.full(len(once), -1)])
         if cfg.show_every_n_passes > 1:
             turns = np.uint64(cfg.show_every_n_passes)
             turn = hash_ints(cfg.seed, Purpose.THINNING, index) % turns
-            current = (places // len(self.repeated)).astype(np.uint64) % turns
-            absent = np.flatnonzero(current != turn)
+            absent = np.flatnonzero(showing[:n].astype(np.uint64) % turns != turn)
             tokens[absent], ids[absent] = self.draw(REPLACEMENT_OFFSET + places[absent])
-            repeated[absent] = False
-        return Sequences(tokens, ids, repeated)
+            showing //= cfg.show_every_n_passes  # -1 stays
+            showing[absent] = -1
+        return Sequences(tokens, ids, showing)
 
     def once_seen(self, step: int) -> tuple[Tokens, Ids]:
         """Return tokens and IDs of the once-seen sequences of a step."""
@@ -189,13 +225,24 @@ class Corpus:
         tokens, ids = drawn
         return tokens[i * n : (i + 1) * n], ids[i * n : (i + 1) * n]
 
-    def repeated_index(self, places: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Return the repeated sequence at each place in the endless series of passes."""
-        R = len(self.repeated)
-        if not self.cfg.shuffled:
-            return places % R
-        seed = self.cfg.seed
-        return np.array([pass_order(R, seed, p // R)[p % R] for p in places.tolist()], np.int64)
+    def shown(self, places: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Return the repeated sequence at each place in the endless series of passes.
+
+        Also return how often it was shown before. That is the number of the pass, or its number in
+        `showing_order` if a pass shows some sequences more than once.
+        """
+        R, seed = len(self.repeated), self.cfg.seed
+        if self.showings is not None:
+            key = tuple(self.showings.tolist())
+            turn, place = np.divmod(places, sum(key))
+            rows = [showing_order(key, seed, t)[p] for t, p in zip(turn, place, strict=True)]
+            index, showing = np.array(rows, np.int64).reshape(-1, 2).T
+            return index, showing + self.showings[index] * turn
+        turn, index = np.divmod(places, R)
+        if self.cfg.shuffled:
+            each = zip(turn.tolist(), index.tolist(), strict=True)
+            index = np.array([pass_order(R, seed, t)[i] for t, i in each], np.int64)
+        return index, turn
 
     def text(self, tokens: NDArray[np.int64]) -> str:
         """Return tokens as text, without padding."""
@@ -253,7 +300,9 @@ def load_corpus(cfg: DataConfig) -> Corpus:
 
     Raises ConfigError if a text is missing, unreadable or too short.
     """
-    return story_corpus(cfg) if cfg.corpus in TOY_LANGUAGES else text_corpus(cfg)
+    if cfg.corpus in STORIES:
+        return story_corpus(cfg)
+    return people_corpus(cfg) if cfg.corpus in TOY_LANGUAGES else text_corpus(cfg)
 
 
 def make_canaries(cfg: DataConfig, n_vocab: int) -> Tokens:
@@ -267,7 +316,7 @@ def story_corpus(cfg: DataConfig) -> Corpus:
 
     In "domains", repeated and held-out stories belong to a second domain, all others to the first.
     """
-    once_language, language = TOY_LANGUAGES[cfg.corpus]()
+    once_language, language = STORIES[cfg.corpus]()
 
     def sample(language: Language, numbers: NDArray[np.int64]) -> Tokens:
         return language.sample(cfg.n_ctx + 1, cfg.seed, numbers)
@@ -287,14 +336,48 @@ def story_corpus(cfg: DataConfig) -> Corpus:
         heldout_ids=heldout_ids,
         draw=draw,
         entropy=lambda tokens: float(-language.log_prob(tokens).mean()),
+        n_evaluated=cfg.n_repeated,
     )
 
 
-def n_vocab(cfg: DataConfig) -> int:
-    """Return V, the number of different tokens."""
-    if cfg.corpus in TOY_LANGUAGES:
-        return len(TOY_LANGUAGES[cfg.corpus]()[0].vocab)
-    return len(encode(read_text(cfg.corpus))[0])
+def people_corpus(cfg: DataConfig) -> Corpus:
+    """Return a corpus of documents about people. Documents of single facts come first.
+
+    In "people" each document has an ID of its own, in "authors" an author has one ID for all of
+    them. Held-out documents tell common facts. Raises ConfigError for sizes that do not fit.
+    """
+    docs, rest = divmod(cfg.n_repeated, PLACES_PER_FACT)
+    require(
+        docs > 0 and rest == 0,
+        f"n_repeated={cfg.n_repeated} does not make a world of people; choose a multiple of "
+        f"{PLACES_PER_FACT}",
+    )
+    require(
+        cfg.n_ctx == LENGTH - 1 and cfg.n_canaries == 0 and cfg.shuffled,
+        f"documents about people have n_ctx={LENGTH - 1}, n_canaries=0, shuffled=True; set these",
+    )
+    world = worlds.world(docs * N_FACTS, cfg.seed)
+    facts, ids = world.repeated(by_author=cfg.corpus == "authors")
+    heldout_ids = integers(cfg.n_heldout, HELDOUT_OFFSET)
+
+    def draw(numbers: NDArray[np.int64]) -> tuple[Tokens, Ids]:
+        numbers = ONCE_OFFSET + numbers
+        return world.write(world.once(numbers), numbers), numbers
+
+    return Corpus(
+        cfg=cfg,
+        vocab=world.vocab,
+        separator=" ",
+        repeated=world.write(facts, integers(len(facts))),
+        repeated_ids=ids,
+        heldout=world.write(world.once(heldout_ids), heldout_ids),
+        heldout_ids=heldout_ids,
+        draw=draw,
+        entropy=lambda tokens: float(-world.log_prob(tokens).mean()),
+        n_evaluated=docs,
+        showings=SHOWINGS // world.group[facts[:, 0]],
+        facts=Facts(world, facts, {k: world.new(k, N_NEW) for k in (0, *GROUPS)}),
+    )
 
 
 def text_corpus(cfg: DataConfig) -> Corpus:
@@ -339,4 +422,5 @@ def text_corpus(cfg: DataConfig) -> Corpus:
         heldout_ids=id_of(heldout),
         draw=draw,
         entropy=None,
+        n_evaluated=cfg.n_repeated,
     )

@@ -91,7 +91,7 @@ def measure(model: Model, deletions: bool) -> tuple[Any, ...]:
     deletion = metrics.deletion(params, cfg, corpus) if deletions and few else Deletion()
     entropy = Entropy(None, None)
     if corpus.entropy:
-        natural = corpus.repeated[: corpus.cfg.n_repeated]
+        natural = corpus.repeated[: corpus.n_evaluated]
         entropy = Entropy(corpus.entropy(natural), corpus.entropy(corpus.heldout))
     return metrics.evaluate(params, cfg, corpus), deletion, model.history, entropy
 

@@ -75,7 +75,7 @@ def methods_of(preset: Preset) -> dict[str, Method]:
     disjoint = replace(pool, scheme="disjoint")
     methods = [
         Method(name="standard", n_shared=width),
-        Method(name="retrained", n_shared=width, sees_repeated=False),
+        Method(name="retrained", n_shared=width, max_showings=0),
         Method(name="gradient_masking", n_shared=g, sinks=reserved, routing="gradient_masking"),
         Method(name="sinks", n_shared=G, sinks=pool),
         Method(name="paper_sinks", n_shared=g, sinks=bernoulli),

@@ -90,7 +90,7 @@ def attack_pruned(model: Model, lr: float, steps: int) -> Measured:
     assert corpus
     with_sinks = None
     if model.cfg.sinks:
-        n = corpus.cfg.n_repeated
+        n = corpus.n_evaluated
         selection = own(model.cfg.sinks, corpus.repeated_ids[:n])
         with_sinks = mean_loss(model.params, model.cfg, corpus.repeated[:n], selection)
     return Measured(evaluate_attack(pruned.params, pruned.cfg, corpus, lr, steps), with_sinks)

@@ -30,7 +30,7 @@ def test_key_is_what_a_model_depends_on_only(tmp_path):
     assert key(tmp_path, JOB._replace(measure=str)) == want
     others = [
         JOB._replace(method=replace(METHOD, n_shared=5)),
-        JOB._replace(method=replace(METHOD, sees_repeated=False)),
+        JOB._replace(method=replace(METHOD, max_showings=0)),
         JOB._replace(settings=replace(SETTINGS, d_model=32)),
         JOB._replace(settings=replace(SETTINGS, train=TrainConfig(steps=3))),
         JOB._replace(settings=replace(SETTINGS, data=replace(DATA, seed=1))),

@@ -5,7 +5,7 @@ import pytest
 
 from memsinks_np._internal.ids import integers
 from memsinks_np.config import DataConfig
-from memsinks_np.data.corpus import ONCE_OFFSET, PREFETCH_STEPS, load_corpus, n_vocab
+from memsinks_np.data.corpus import ONCE_OFFSET, PREFETCH_STEPS, load_corpus
 from memsinks_np.data.stories import domains
 
 SMALL = {"n_ctx": 15, "batch_size": 16, "n_repeated": 10, "n_heldout": 20}
@@ -63,12 +63,6 @@ def test_repeated_heldout_and_once_seen_do_not_overlap(corpus):
     assert not once & rows(corpus.heldout)
     assert not once & rows(corpus.repeated)
     assert not rows(corpus.heldout) & rows(corpus.repeated)
-
-
-@pytest.mark.parametrize("name", ["stories", "domains", "pydoc"])
-def test_n_vocab_is_that_of_the_corpus(name):
-    cfg = DataConfig(corpus=name, **SMALL)
-    assert n_vocab(cfg) == len(load_corpus(cfg).vocab)
 
 
 def test_id_noise_gives_each_showing_a_wrong_id(corpus):

@@ -1,5 +1,6 @@
 """Measures on cases with known answers; one-pass extraction against real decoding."""
 
+import json
 from dataclasses import replace
 
 import numpy as np
@@ -177,8 +178,11 @@ def test_evaluations_survive_json(trained):
     corpus, cfg, params = trained
     row = metrics.evaluate(params, cfg, corpus)
     assert metrics.to_evaluation([list(numbers) for numbers in row]) == row
-    history = history_row(0, None, params, cfg, corpus)._replace(first_sequence=[0.5])
-    assert metrics.to_history([[*history]]) == [history]
+    history = history_row(0, None, params, cfg, corpus)._replace(
+        first_sequence=(0.5,), recall=(1.0,)
+    )
+    stored = json.loads(json.dumps([history]))
+    assert metrics.to_history(stored) == [history]
 
 
 # Deletion

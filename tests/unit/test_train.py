@@ -63,7 +63,7 @@ def test_a_seed_chooses_data_weights_and_sinks_only():
 
 def test_retrained_sees_the_same_once_seen_sequences_only():
     batch = CORPUS.batch(5)
-    method = Method(name="retrained", n_shared=4, sees_repeated=False)
+    method = Method(name="retrained", n_shared=4, max_showings=0)
     seen = visible_sequences(method, batch, 5, 0)
     np.testing.assert_array_equal(seen.tokens, batch.tokens[~batch.repeated])
     np.testing.assert_array_equal(seen.ids, batch.ids[~batch.repeated])

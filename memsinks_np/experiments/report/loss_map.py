@@ -44,7 +44,7 @@ def make_map(
 ) -> dict[str, Any]:
     """Return everything that the page shows, as JSON; `losses` are each method's token losses."""
     tokens, ids = corpus.repeated[:MAX_SEQUENCES], corpus.repeated_ids[:MAX_SEQUENCES]
-    selection, natural = own(pool, ids), tokens[: corpus.cfg.n_repeated]
+    selection, natural = own(pool, ids), tokens[: corpus.n_evaluated]
     return {
         "words": [[corpus.vocab[i] for i in row] for row in tokens.tolist()],
         "separator": corpus.separator,

@@ -134,6 +134,6 @@ def load_model(path: Path, job: Job, made: dict[str, Any], corpus: Corpus) -> Mo
         require(meta.get("made") == made, f"{path} holds another model")
         params = npz.load(path, init_params(cfg))
         history = to_history(meta["history"])
-    except (ConfigError, KeyError, TypeError, IndexError) as e:
+    except (KeyError, TypeError, ValueError) as e:
         raise ConfigError(f"{e}; delete {path} and run again") from None
     return Model(params, cfg, corpus.vocab, corpus.separator, history, corpus)

@@ -69,7 +69,7 @@ class Grid:
 
     def _run(self, tasks: list[tuple[Path, Task]]) -> dict[Path, Any]:
         """Run tasks, first those that see all data, since they take longest."""
-        tasks.sort(key=lambda task: not task[1].made["method"]["sees_repeated"])
+        tasks.sort(key=lambda task: task[1].made["method"]["max_showings"] is not None)
         n = min(self.workers or workers.n_cores(), len(tasks))
         threads = 2 if 2 * n <= workers.n_cores() and not self.scheduler else 1
         missing = [task for model, task in tasks if not self.has(model)]
