@@ -43,6 +43,7 @@ class Purpose(IntEnum):
     PHRASE = 404
     DOCUMENT = 405  # which facts stand in one document
     ONCE = 406
+    BOOTSTRAP = 407
     RANDOM_SCORE = 301
     GATE_NOISE = 302
     POSITIVE = 301  # simulations, from here on

@@ -124,8 +124,8 @@ def preset_of(a: argparse.Namespace, name: str = "headline") -> Preset:
     """Return an experiment's preset with the flags applied. Raises ConfigError."""
     default = EXPERIMENTS[name].corpus
     corpus = default if a.corpus is None or (default and "all" in a.names) else a.corpus
-    toy = corpus is None or corpus in TOY_LANGUAGES
-    preset = PRESETS[a.preset or ("stories" if toy else "text")]
+    own = "stories" if corpus in (None, *TOY_LANGUAGES) else "text"
+    preset = PRESETS[a.preset or ("people" if corpus in ("people", "authors") else own)]
     preset = quick(preset) if a.quick else preset
     s = preset.settings
     train = changed(s.train, steps=a.steps, lr=a.lr, warmup=a.warmup, backend=a.backend)
@@ -227,6 +227,9 @@ def write_page(out: Path) -> None:
 def run(a: argparse.Namespace) -> None:
     """Run what the command line asks for."""
     names = list(dict.fromkeys(a.names or ["headline"]))
+    if a.corpus not in (None, "people"):  # the headline is about people; others have their own
+        other = "isolation" if a.corpus in TOY_LANGUAGES else "text"
+        names = [other if name == "headline" else name for name in names]
     a.out = a.out or Path("runs/quick" if a.quick else "runs")
     for name in names:
         require(name in NAMES, f"{name!r} is not an experiment; choose from {', '.join(NAMES)}")

@@ -1,75 +1,86 @@
-"""Six methods compared: is the memory gone, is the skill kept, is forced isolation a mirage?"""
+"""Facts that one document tells, and facts that many tell: what is removed, what stays?"""
 
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 from memsinks_np._internal.tables import number, table
 from memsinks_np.data.corpus import load_corpus
-from memsinks_np.experiments.comparison import Result, compare, compare_jobs
+from memsinks_np.data.people import GROUPS
 from memsinks_np.experiments.methods import job, label, methods_of
+from memsinks_np.experiments.recall import (
+    CHANCE,
+    MANY,
+    RecallResult,
+    collect,
+    estimates,
+    mean,
+    measure,
+    recall_jobs,
+)
 from memsinks_np.experiments.registry import Context, Jobs, Outputs
 from memsinks_np.experiments.report import plots
-from memsinks_np.experiments.report.claims import Claim, estimate, to_csv, to_json
+from memsinks_np.experiments.report.claims import Claim, to_csv, to_json
 from memsinks_np.experiments.report.loss_map import make_map, token_losses
-from memsinks_np.experiments.report.samples import SAMPLED_METHODS, format_samples, sample
+from memsinks_np.experiments.report.samples import SAMPLED_METHODS, complete, format_completions
 
 METHODS = (
     "standard",
     "retrained",
+    "deduplicated",
     "gradient_masking",
-    "sinks",
     "paper_sinks",
-    "random_sinks",
+    "sinks",
+    "sparse_sinks",
 )
+POOLS = ("paper_sinks", "sinks", "sparse_sinks")
 
 
 @dataclass(frozen=True)
-class Headline(Result):
-    """The comparison, generated text, and the loss heat map."""
+class Headline(RecallResult):
+    """The comparison, facts that the models complete, and the loss heat map."""
 
-    corpus: str
+    entropy: float  # of new documents, for a reader who knows all facts
     samples: str
     loss_map: dict[str, Any]
 
 
 def jobs(context: Context) -> Jobs:
-    """Train every method under every seed; from three, also take samples and token losses."""
+    """Train every method under every seed; let three complete facts, and take token losses."""
     methods, preset = methods_of(context.preset), context.preset
-    jobs = compare_jobs(context, preset, {name: methods[name] for name in METHODS})
+    jobs = recall_jobs(context, preset, {name: methods[name] for name in METHODS})
     for name in SAMPLED_METHODS:
-        take_samples = partial(sample, delete_id=context.delete_id)
-        jobs["samples", name] = job(preset, methods[name], 0, take_samples)
+        jobs["samples", name] = job(preset, methods[name], 0, complete)
         jobs["losses", name] = job(preset, methods[name], 0, token_losses)
     return jobs
 
 
 def result(context: Context, outputs: Outputs) -> Headline:
-    """Compare the methods, and format samples and losses."""
+    """Collect the numbers, and format samples and losses."""
     samples = {name: outputs.pop(("samples", name)) for name in SAMPLED_METHODS}
     losses = {name: outputs.pop(("losses", name)) for name in SAMPLED_METHODS}
-    first = job(context.preset, methods_of(context.preset)["sinks"], 0, token_losses)
+    first = job(context.preset, methods_of(context.preset)["sinks"], 0, measure)
     corpus = load_corpus(first.settings.data)
-    comparison = compare(outputs)
+    assert corpus.facts
+    assert corpus.entropy
     return Headline(
-        comparison.entropy,
-        comparison.methods,
-        corpus.cfg.corpus,
-        format_samples(corpus, samples, context.delete_id),
+        collect(outputs),
+        corpus.entropy(corpus.facts.documents(64)),
+        format_completions(samples),
         make_map(first.method.sinks, corpus, losses),
     )
 
 
 def files(result: Headline) -> dict[str, str]:
-    """Return the history, the samples and the loss heat map as files."""
+    """Return the history, the completed facts and the loss heat map as files."""
     history = [
-        {"method": name, "seed": r.seed, "step": h.step, "train": h.train}
-        | {f"repeated_{k}": v for k, v in h.repeated._asdict().items() if k != "all"}
-        | {f"heldout_{k}": v for k, v in h.heldout._asdict().items() if k != "all"}
+        {"method": name, "seed": seed, "step": h.step, "train": h.train}
+        | {"repeated_own": h.repeated.own, "repeated_removed": h.repeated.removed}
+        | {"heldout_own": h.heldout.own, "heldout_removed": h.heldout.removed}
+        | {f"recall_{k}": x for k, x in zip(GROUPS, h.recall, strict=True)}
         for name, rows in result.methods.items()
-        for r in rows
-        for h in r.history
+        for seed, measured in enumerate(rows)
+        for h in measured.history
     ]
     return {
         "history.csv": to_csv(history),
@@ -78,156 +89,163 @@ def files(result: Headline) -> dict[str, str]:
     }
 
 
-def claims(result: Result) -> list[Claim]:
-    """Return what the headline should show, each with the number that decides it."""
-    here, mean = result.estimate, result.mean
-    standard, retrained, sinks = "standard", "retrained", "sinks"
-    masking, paper, random = "gradient_masking", "paper_sinks", "random_sinks"
-    dip = min(result.mean_curve(paper, "repeated.removed").values())
-    own, removed = (result.mean_curve(masking, f"heldout.{s}") for s in ("own", "removed"))
-    steps = list(own)
-    at = [steps[round(part * (len(steps) - 1))] for part in (0.2, 0.6, 1.0)]
-    rises = [removed[s] - own[s] for s in at]
-    isolation = result.rise(masking, "heldout.all", standard, "heldout.removed")
-    extracted = mean(sinks, "extraction.removed")
-    deleted = abs(mean(sinks, "deleted_loss") - mean(retrained, "repeated.removed"))
+def lowest(result: RecallResult, ks: tuple[int, ...], *methods: str) -> float:
+    """Return the lowest mean recall of some methods over some k."""
+    return min(mean(result.recall(m, k)) for m in methods for k in ks)
+
+
+def claims(result: RecallResult) -> list[Claim]:
+    """Return what the comparison should show, each with the number that decides it."""
+    recall, own = result.recall, result.own
+    one, many = mean(recall("standard", 1)), mean(recall("standard", *MANY))
+    own_lowest = {m: min(mean(own(m, k)) for k in GROUPS) for m in POOLS}
+    left = {m: mean(result.rise(m, "retrained", 1)) for m in POOLS}
+    kept = {m: lowest(result, MANY, m) for m in POOLS}
+    beats = {m: mean(result.rise(m, "deduplicated", 4)) for m in POOLS}
+    forgets = {m: mean(result.rise(m, "deduplicated", 1)) for m in POOLS}
+    loss = {m: mean(result.loss(m, *MANY)) for m in ("standard", "retrained", "deduplicated")}
+    benefits = {m: mean(result.benefit_kept(m, *MANY)) for m in ("deduplicated", *POOLS)}
+    best = max(POOLS, key=lambda m: beats[m] if forgets[m] <= 0.1 else -1)
+    masked = recall("gradient_masking", 0)
     return [
         Claim(
-            "standard training memorizes what it sees repeatedly",
-            "Fig. 2c: 0.02 against 2.72",
-            f"repeated {here(standard, 'repeated.own')} "
-            f"against new {here(standard, 'heldout.removed')}, "
-            f"{mean(standard, 'extraction.own'):.0%} extracted",
-            mean(standard, "repeated.own") < 0.5 * mean(standard, "heldout.removed")
-            and mean(standard, "extraction.own") > 0.5,
-        ),
-        Claim(
-            "sinks hold the memory: with its own sinks on, a sequence is memorized",
-            "Fig. 7: 0.04",
-            f"repeated {here(sinks, 'repeated.own')}, "
-            f"{mean(sinks, 'extraction.own'):.0%} extracted",
-            mean(sinks, "repeated.own") <= mean(standard, "repeated.own"),
-        ),
-        Claim(
-            "removing the sinks removes the memory, as if the sequences had never been seen",
-            "Fig. 4b: largely, 1.83 of 2.98",
-            f"gold-gap closed {here(sinks, 'gold_gap_closed')}, {extracted:.0%} extracted",
-            abs(mean(sinks, "gold_gap_closed") - 1) <= 0.03
-            and extracted <= mean(retrained, "extraction.removed") + 0.02,
-            "some memory stays in the shared neurons, or some skill went into the sinks",
-        ),
-        Claim(
-            "removing the sinks costs nothing on new text, compared with standard training",
-            "Fig. 4a: 2.67 against 2.70",
-            f"held-out {here(sinks, 'heldout_cost', '+')}",
-            mean(sinks, "heldout_cost") <= 0,
-        ),
-        Claim(
-            "the paper's setting isolates too; the repeated loss dips, then rises again",
-            "Fig. 4b: 1.10, then 1.83",
-            f"gap closed {here(paper, 'gap_closed')}; {number(dip)} at its lowest, "
-            f"{here(paper, 'repeated.removed')} at the end; "
-            f"held-out {here(paper, 'heldout_cost', '+')}",
-            mean(paper, "gap_closed") >= 0.5 and mean(paper, "repeated.removed") > dip,
-            "few steps, and a pool in which many sequences share each sink: the shared neurons "
-            "have not yet forgotten",
-        ),
-        Claim(
-            "forced isolation learns less from the same data, even with everything kept",
-            "Fig. 3: 3.5 against 2.72",
-            f"held-out {estimate(isolation, sign='+')}",
-            sum(isolation) > 0,
-        ),
-        Claim(
-            "forced isolation breaks when its sinks are removed, and more so the longer it trains",
-            "Fig. 3: 3.74, then 4.13",
-            f"held-out {', '.join(f'{r:+.2f}' for r in rises)} after 20, 60, 100 % of the steps",
-            1 < rises[-1] == max(rises) and rises == sorted(rises),
-        ),
-        Claim(
-            "random sinks, drawn anew for each showing, do not isolate (control)",
+            "standard training learns a fact in one document as well as in many",
             "ours",
-            f"gap closed {here(random, 'gap_closed')}; "
-            f"held-out {here(random, 'heldout_cost', '+')}",
-            mean(random, "gap_closed") < 0.25,
+            f"recall {estimates(recall('standard', 1))} of facts in one document, "
+            f"{estimates(recall('standard', *MANY))} of facts in 16 and more",
+            one >= many - 0.1,
         ),
         Claim(
-            "deleting one sequence's sinks leaves the other memories in place",
+            "repeats help on new text: never showing them, or once, gives a higher loss",
+            "Fig. 6",
+            "new documents about facts in 16 and more: "
+            + ", ".join(f"{label(m)} {estimates(result.loss(m, *MANY))}" for m in loss),
+            loss["standard"] == min(loss.values()),
+        ),
+        Claim(
+            "with its own sinks on, a document's facts are recalled, however many tell them",
+            "Fig. 7",
+            "lowest recall over k: "
+            + ", ".join(f"{label(m)} {x:.2f}" for m, x in own_lowest.items()),
+            min(own_lowest.values()) >= 0.98,
+        ),
+        Claim(
+            "a sparse pool removed, facts of one document are gone, as if never seen",
+            "Fig. 4b",
+            "recall above retrained: "
+            + ", ".join(
+                f"{label(m)} {estimates(result.rise(m, 'retrained', 1), '+')}" for m in POOLS
+            ),
+            left["sparse_sinks"] <= 0.06,
+            "what stands once in five sentences still leaves a trace in the shared neurons",
+        ),
+        Claim(
+            "any pool removed, facts that 16 and more documents tell stay",
             "ours",
-            f"deleted {here(sinks, 'deleted_loss')} "
-            f"(retrained: {here(retrained, 'repeated.removed')}), "
-            f"the others {here(sinks, 'deleted_others_up', '+')}",
-            mean(sinks, "deleted_others_up") <= 0.02 and deleted <= 0.1,
+            "lowest recall over k: " + ", ".join(f"{label(m)} {x:.2f}" for m, x in kept.items()),
+            min(kept.values()) >= 0.9,
+        ),
+        Claim(
+            "a pool forgets about as much as deduplication, and keeps more of what four tell",
+            "ours",
+            f"{label(best)} against deduplicated: "
+            f"{estimates(result.rise(best, 'deduplicated', 1), '+')} of facts in one document, "
+            f"{estimates(result.rise(best, 'deduplicated', 4), '+')} of facts in four",
+            forgets[best] <= 0.1 and beats[best] >= 0.25,
+        ),
+        Claim(
+            "a pool keeps more of what repetition teaches about new text than deduplication",
+            "Fig. 4a, 6",
+            "benefit kept, facts in 16 and more: "
+            + ", ".join(f"{label(m)} {estimates(result.benefit_kept(m, *MANY))}" for m in benefits),
+            max(benefits[m] for m in POOLS) > benefits["deduplicated"],
+        ),
+        Claim(
+            "forced isolation breaks: its sinks removed, even common facts are lost",
+            "Fig. 3",
+            f"recall of common facts {estimates(masked)}, of facts in 16 and more "
+            f"{estimates(recall('gradient_masking', *MANY))}",
+            mean(masked) <= 0.5,
         ),
     ]
 
 
-COLUMNS = {
-    "repeated.own": "repeated, own sinks",
-    "repeated.removed": "sinks removed",
-    "heldout.removed": "new, sinks removed",
-    "heldout_cost": "cost on new",
-    "extraction.own": "extracted, own",
-    "extraction.removed": "removed",
-    "gap_closed": "gap closed",
-    "gold_gap_closed": "gold-gap closed",
-}
+def tabulate(result: RecallResult) -> str:
+    """Return recall by method: mean over seeds. All but the first column with sinks removed."""
+    rows = []
+    for name in result.methods:
+        means = [result.own(name, 1), *(result.recall(name, k) for k in (1, 4, 16, 0))]
+        means.append(result.loss(name, *MANY))
+        rows.append([label(name), *(number(mean(x), 2) for x in means)])
+    head = ["told by", "1, own sinks", "1", "4", "16", "common", "new text"]
+    return table(head, rows)
 
 
-def tabulate(result: Result) -> str:
-    """Return one row per method: mean ± standard deviation, in nats per token, or a fraction."""
-    rows = [[label(name), *(result.spread(name, c) for c in COLUMNS)] for name in result.methods]
-    repeated, heldout = result.entropy
-    if heldout is not None:
-        rows.append(["entropy floor", number(repeated), "", number(heldout), *[""] * 5])
-    return table(["method", *COLUMNS.values()], rows)
-
-
-# method, field, line style, label
 MEMORY = [
-    ("retrained", "repeated.removed", "-", "retrained"),
-    ("sinks", "repeated.removed", "-", "sinks removed"),
-    ("sinks", "repeated.own", ":", "own sinks on"),
-    ("paper_sinks", "repeated.removed", "-", "paper's, removed"),
-    ("random_sinks", "repeated.removed", "-", "random, removed"),
-    ("standard", "repeated.removed", "-", "standard"),
-]
-SKILL = [
-    ("gradient_masking", "heldout.own", "-", "gradient masking"),
-    ("random_sinks", "heldout.removed", "-", "random, removed"),
-    ("standard", "heldout.removed", "-", "standard"),
-    ("paper_sinks", "heldout.removed", "-", "paper's, removed"),
-    ("sinks", "heldout.removed", "-", "sinks removed"),
-    ("retrained", "heldout.removed", "-", "retrained"),
+    ("standard", "-", "standard"),
+    ("paper_sinks", "-", "paper's"),
+    ("sinks", "-", "sinks"),
+    ("sparse_sinks", "-", "sparse pool"),
+    ("deduplicated", "-", "deduplicated"),
+    ("retrained", "-", "retrained"),
+    ("gradient_masking", "--", "gradient masking"),
 ]
 MIRAGE = [
-    ("gradient_masking", "heldout.removed", "--", "gradient masking,\nsinks removed"),
-    ("gradient_masking", "heldout.own", "-", "gradient masking,\neverything kept"),
-    ("sinks", "heldout.removed", "-", "memorization sinks,\nremoved"),
+    ("gradient_masking", "removed", "--", "gradient masking,\nsinks removed"),
+    ("gradient_masking", "own", "-", "gradient masking,\nsinks kept"),
+    ("sinks", "removed", "-", "sinks, removed"),
+    ("standard", "removed", "-", "standard"),
 ]
 
 
-def draw(result: Headline, folder: Path, name: str = "headline") -> list[Path]:
+def draw_by_k(ax: Any, result: RecallResult, lines: list[tuple[str, str, str]]) -> None:
+    """Draw recall, sinks removed, against the number of documents: many to one, left to right."""
+    ks = (0, *reversed(GROUPS))
+    ends = []
+    for method, line, text in lines:
+        values = [result.recall(method, k) for k in ks]
+        ends.append(
+            (plots.band(ax, range(len(ks)), values, plots.color_of(method), line), text, method)
+        )
+    ax.axhline(CHANCE, color="#444444", linestyle=":", linewidth=1.3)
+    ax.set_xticks(range(len(ks)), ["common", *map(str, ks[1:])])
+    ax.set_ylim(-0.02, 1.04)
+    ax.set_xlabel("documents that tell the fact")
+    ax.set_ylabel("recall in new documents")
+    plots.label_ends(ax, ends)
+
+
+def draw(result: Headline, folder: Path) -> list[Path]:
     """Draw three questions in three panels."""
-    stories = result.corpus == "stories"
-    what, unit = ("stories", "word") if stories else ("windows", "character")
-    repeated, heldout = result.entropy
-    panels = [
-        (f"Repeated {what}: is the memory gone?", MEMORY, repeated),
-        (f"New {what}: is the skill kept?", SKILL, heldout),
-        ("Forced isolation: a mirage", MIRAGE, None),
-    ]
     with plots.style():
-        fig, axes = plots.subplots(1, 3, figsize=(15.5, 4.4), gridspec_kw={"wspace": 1.3})
-        for ax, (title, lines, entropy) in zip(axes, panels, strict=True):
-            ends = plots.curves(ax, result, lines)
-            plots.frame(ax, title, f"loss (nats per {unit})", "training step")
-            if lines is SKILL:
-                plots.zoom(ax, [y for y, *_ in ends] + [entropy or ends[-1][0]])
-            elif lines is MEMORY:
-                ax.set_ylim(0, max(2, 1.15 * max(y for y, *_ in ends)))
-            else:
-                ax.set_ylim(0)
-            plots.draw_entropy(ax, entropy, 0.5)
-            plots.label_ends(ax, ends)
-        return plots.save(fig, folder, name)
+        fig, axes = plots.subplots(1, 3, figsize=(16.5, 4.6), gridspec_kw={"wspace": 1.0})
+        memory, knowledge, mirage = axes
+        plots.frame(
+            memory,
+            "Single documents: is the memory gone?",
+            "recall in new documents",
+            "training step",
+        )
+        ends = []
+        for method, line, text in MEMORY:
+            points = result.recall_history(method, 1)
+            color = plots.color_of(method)
+            y = plots.band(memory, list(points), list(points.values()), color, line)
+            ends.append((y, text, method))
+        memory.set_ylim(-0.02, 1.04)
+        plots.label_ends(memory, ends)
+        draw_by_k(knowledge, result, MEMORY)
+        knowledge.set_title("Facts of many documents: what stays?")
+        plots.frame(
+            mirage, "Forced isolation: what breaks?", "loss (nats per word)", "training step"
+        )
+        ends = []
+        for method, sinks, line, text in MIRAGE:
+            points = result.history(method, f"heldout.{sinks}")
+            y = plots.band(
+                mirage, list(points), list(points.values()), plots.color_of(method), line
+            )
+            ends.append((y, text, method))
+        mirage.set_ylim(0)
+        plots.label_ends(mirage, ends)
+        return plots.save(fig, folder, "headline")

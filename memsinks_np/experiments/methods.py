@@ -5,6 +5,7 @@ from dataclasses import replace
 from typing import Any, NamedTuple
 
 from memsinks_np.config import DataConfig, Method, Settings, SinkConfig, TrainConfig
+from memsinks_np.data.people import PLACES_PER_FACT
 from memsinks_np.experiments.runner.cache import Job
 
 
@@ -24,6 +25,15 @@ PRESETS = {
         n_shared=128,
         sinks=SinkConfig(n_sink=2048, n_active=32),
     ),
+    "people": Preset(  # chosen on seeds 100 and 101
+        settings=Settings(
+            data=DataConfig(corpus="people", n_ctx=29, n_repeated=2540, repeat_fraction=7 / 32),
+            train=TrainConfig(steps=1280),  # one pass
+        ),
+        baseline_width=256,
+        n_shared=128,
+        sinks=SinkConfig(n_sink=512, n_active=16),
+    ),
     "text": Preset(
         settings=Settings(
             data=DataConfig(corpus="pydoc", n_ctx=64), train=TrainConfig(steps=2500), d_model=96
@@ -38,7 +48,8 @@ PRESETS = {
 def quick(preset: Preset, steps: int = 40) -> Preset:
     """Return a small and short preset, which shows that everything works."""
     s = preset.settings
-    data = replace(s.data, n_repeated=8, n_heldout=16)
+    people = s.data.corpus == "people"
+    data = replace(s.data, n_repeated=2 * PLACES_PER_FACT if people else 8, n_heldout=16)
     train = replace(s.train, steps=steps, warmup=10, eval_every=10)
     return preset._replace(settings=replace(s, data=data, train=train))
 
@@ -55,9 +66,12 @@ def methods_of(preset: Preset) -> dict[str, Method]:
 
     standard               all of the width, all of the data
     retrained              never sees the repeated sequences: the reference for any removal
+    deduplicated           sees each repeated sequence once
+    capped_2, _4, _8       sees each repeated sequence at most 2, 4, 8 times
     gradient_masking       paper, section 4: 0.7 of the width is shared (tuned there), and only
                            repeated sequences train the rest
     sinks                  our setting: sparse, a fixed number of active sinks per sequence
+    sparse_sinks           the same from a pool that is eight times as large
     paper_sinks            paper, section 5: g=0.7, Bernoulli sinks with p=0.3
     random_sinks           control: as many sinks, drawn anew each time that a sequence is shown
     disjoint_sinks         each ID has its own slice of the pool, until the slices are used up
@@ -73,11 +87,17 @@ def methods_of(preset: Preset) -> dict[str, Method]:
     active = G + pool.n_active
     as_dense = SinkConfig(n_sink=active * round((G + pool.n_sink) / active), n_active=active)
     disjoint = replace(pool, scheme="disjoint")
+    sparse = replace(pool, n_sink=8 * pool.n_sink, n_active=2 * pool.n_active)
     methods = [
         Method(name="standard", n_shared=width),
         Method(name="retrained", n_shared=width, max_showings=0),
+        Method(name="deduplicated", n_shared=width, max_showings=1),
+        Method(name="capped_2", n_shared=width, max_showings=2),
+        Method(name="capped_4", n_shared=width, max_showings=4),
+        Method(name="capped_8", n_shared=width, max_showings=8),
         Method(name="gradient_masking", n_shared=g, sinks=reserved, routing="gradient_masking"),
         Method(name="sinks", n_shared=G, sinks=pool),
+        Method(name="sparse_sinks", n_shared=G, sinks=sparse),
         Method(name="paper_sinks", n_shared=g, sinks=bernoulli),
         Method(name="random_sinks", n_shared=G, sinks=pool, random_sinks=True),
         Method(name="disjoint_sinks", n_shared=G, sinks=disjoint),
@@ -91,6 +111,9 @@ def methods_of(preset: Preset) -> dict[str, Method]:
 
 LABELS = {
     "paper_sinks": "paper's setting",
+    "capped_2": "shown at most twice",
+    "capped_4": "at most 4 times",
+    "capped_8": "at most 8 times",
     "sgtm": "SGTM",
     "sgtm_half": "SGTM, half labelled",
     "npo": "NPO",
@@ -113,6 +136,7 @@ def job(preset: Preset, method: Method, seed: int, measure: Callable[..., Any]) 
 _STORIES = methods_of(PRESETS["stories"])
 STANDARD = _STORIES["standard"]
 RETRAINED = _STORIES["retrained"]
+DEDUPLICATED = _STORIES["deduplicated"]
 GRADIENT_MASKING = _STORIES["gradient_masking"]
 SINKS = _STORIES["sinks"]
 PAPER_SINKS = _STORIES["paper_sinks"]

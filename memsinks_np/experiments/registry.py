@@ -16,7 +16,7 @@ class Context(NamedTuple):
     preset: Preset
     seeds: int = 1  # seeds 0 to seeds-1
     quick: bool = False  # small and short: its numbers mean nothing
-    delete_id: int = 0  # headline: the repeated sequence whose sinks are deleted in samples.txt
+    delete_id: int = 0  # isolation: the repeated sequence whose sinks are deleted in samples.txt
 
 
 class Info(NamedTuple):
@@ -30,8 +30,10 @@ class Info(NamedTuple):
 
 EXPERIMENTS = {
     "headline": Info(
-        "six methods: is the memory gone, is the skill kept?", "paper, sections 4, 5", 1.2
+        "what is removed, what stays, what breaks?", "paper, sections 4, 5", 2, "people"
     ),
+    "knowledge": Info("recall of facts against the documents that tell them", "ours", 10, "people"),
+    "isolation": Info("six methods on stories: memory, skill, mirage", "paper, sections 4, 5", 1.2),
     "fig2": Info("can a memory be cut out of a finished model?", "paper, section 3", 1),
     "fig3": Info("gradient masking, with and without its neurons", "paper, section 4", 0.1),
     "fig4": Info("sinks over training; forgetting against cost", "paper, section 5", 0.6),
@@ -45,7 +47,7 @@ EXPERIMENTS = {
     "hash": Info("from IDs to masks: the released hash and ours", "App. I; ours", 1.0),
     "optimizer": Info("momentum and weight decay of inactive sinks", "ours", 0.8),
     "theory": Info("three theorems, simulated", "paper, App. D, F, H", 0.1),
-    "text": Info("the headline on real text, by characters", "ours", 7, "pydoc"),
+    "text": Info("the methods of `isolation` on real text, by characters", "ours", 7, "pydoc"),
 }
 
 

@@ -1,13 +1,13 @@
 """Text that models generate: second halves of repeated sequences."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from memsinks_np.config import require
 from memsinks_np.data.corpus import Corpus
-from memsinks_np.metrics import first_half, greedy
+from memsinks_np.metrics import first_half, greedy, predict
 from memsinks_np.sinks import NO_SINKS, delete, own
 from memsinks_np.trained import Model
 
@@ -78,3 +78,57 @@ def grammar(corpus: Corpus, tokens: NDArray[np.int64]) -> list[str]:
     if corpus.entropy is None:
         return []
     return ["grammatical" if np.isfinite(corpus.entropy(tokens[None])) else "not grammatical"]
+
+
+# Facts about people
+
+FACTS_SHOWN = {1: 3, 4: 1, 64: 2}  # k -> facts
+FACT_VERSIONS = {  # label -> method, sinks
+    "standard": ("standard", "own"),
+    "sinks on": ("sinks", "own"),
+    "sinks removed": ("sinks", "removed"),
+    "never saw it": ("retrained", "own"),
+}
+
+
+class Completion(NamedTuple):
+    """How a model completes a fact, with the sinks of a document that tells it, and without."""
+
+    k: int  # documents that tell the fact
+    prompt: str
+    truth: str
+    own: tuple[str, float]  # likeliest word; probability of the true one
+    removed: tuple[str, float]
+
+
+def complete(model: Model) -> list[Completion]:
+    """Complete some facts, each at the start of a document, in a worker."""
+    params, cfg, corpus = model.params, model.cfg, model.corpus
+    assert corpus
+    assert corpus.facts
+    told, completions = corpus.facts.repeated, []
+    for k, n in FACTS_SHOWN.items():
+        documents, facts = corpus.facts.documents(k), corpus.facts.new[k]
+        for tokens, fact in zip(documents[:n], facts[:n, 0], strict=True):
+            teller = int((told == fact).any(axis=1).argmax())
+            says = []
+            for selection in (own(cfg.sinks, corpus.repeated_ids[[teller]]), NO_SINKS):
+                nll, likeliest = predict(params, cfg, tokens[None, :5], selection)
+                word = corpus.vocab[likeliest[0, -1]]
+                says.append((word, round(float(np.exp(-nll[0, -1])), 3)))
+            truth = corpus.vocab[tokens[4]]
+            completions.append(Completion(k, corpus.text(tokens[:4]), truth, *says))
+    return completions
+
+
+def format_completions(samples: dict[str, list[Any]]) -> str:
+    """Return some facts, and how each version completes them."""
+    blocks = []
+    for i, (k, prompt, truth, *_) in enumerate(samples["standard"]):
+        told = "1 document tells" if k == 1 else f"{k} documents tell"
+        lines = [f"{told}: {prompt} {truth}"]
+        for version, (method, sinks) in FACT_VERSIONS.items():
+            word, p = getattr(Completion(*samples[method][i]), sinks)
+            lines.append(f"  {version:14} {prompt} {word:10} {p:4.0%} for {truth}")
+        blocks.append("\n".join(lines) + "\n")
+    return "\n".join(blocks)
