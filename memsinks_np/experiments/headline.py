@@ -1,5 +1,6 @@
 """Facts that one document tells, and facts that many tell: what is removed, what stays?"""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -198,54 +199,45 @@ MIRAGE = [
 ]
 
 
-def draw_by_k(ax: Any, result: RecallResult, lines: list[tuple[str, str, str]]) -> None:
-    """Draw recall, sinks removed, against the number of documents: many to one, left to right."""
-    ks = (0, *reversed(GROUPS))
-    ends = []
-    for method, line, text in lines:
-        values = [result.recall(method, k) for k in ks]
-        ends.append(
-            (plots.band(ax, range(len(ks)), values, plots.color_of(method), line), text, method)
-        )
+Lines = Sequence[tuple[str, str, str]]  # method, line style, label
+
+
+def recall_axis(ax: Any, title: str, xlabel: str) -> None:
+    """Set up an axis of recall in new documents, with the recall of guessing."""
+    ax.set(title=title, xlabel=xlabel, ylabel="recall, sinks removed", ylim=(-0.02, 1.04))
     ax.axhline(CHANCE, color="#444444", linestyle=":", linewidth=1.3)
-    ax.set_xticks(range(len(ks)), ["common", *map(str, ks[1:])])
-    ax.set_ylim(-0.02, 1.04)
-    ax.set_xlabel("documents that tell the fact")
-    ax.set_ylabel("recall in new documents")
-    plots.label_ends(ax, ends)
+
+
+def draw_over_training(ax: Any, result: RecallResult, lines: Lines, k: int, title: str) -> None:
+    """Draw recall at one k over training."""
+    recall_axis(ax, title, "training step")
+    points = [
+        (result.recall_history(method, k), text, method, line) for method, line, text in lines
+    ]
+    plots.labelled_bands(ax, [(list(p), list(p.values()), *rest) for p, *rest in points])
+
+
+def draw_by_k(ax: Any, result: RecallResult, lines: Lines, title: str) -> None:
+    """Draw recall against the number of documents, from common facts and many to one."""
+    recall_axis(ax, title, "documents that tell the fact")
+    ks = (0, *reversed(GROUPS))
+    x = [-0.6, *range(1, len(ks))]
+    ax.set_xticks(x, ["common", *map(str, ks[1:])])
+    plots.labelled_bands(
+        ax, [(x, [result.recall(m, k) for k in ks], text, m, line) for m, line, text in lines]
+    )
 
 
 def draw(result: Headline, folder: Path) -> list[Path]:
     """Draw three questions in three panels."""
     with plots.style():
-        fig, axes = plots.subplots(1, 3, figsize=(16.5, 4.6), gridspec_kw={"wspace": 1.0})
-        memory, knowledge, mirage = axes
+        fig, axes = plots.subplots(1, 3, figsize=(17.5, 4.6), gridspec_kw={"wspace": 0.85})
+        draw_over_training(axes[0], result, MEMORY, 1, "Told by one document: is it gone?")
+        draw_by_k(axes[1], result, MEMORY, "Told by many: what stays?")
         plots.frame(
-            memory,
-            "Single documents: is the memory gone?",
-            "recall in new documents",
-            "training step",
+            axes[2], "Forced isolation: what breaks?", "loss (nats per word)", "training step"
         )
-        ends = []
-        for method, line, text in MEMORY:
-            points = result.recall_history(method, 1)
-            color = plots.color_of(method)
-            y = plots.band(memory, list(points), list(points.values()), color, line)
-            ends.append((y, text, method))
-        memory.set_ylim(-0.02, 1.04)
-        plots.label_ends(memory, ends)
-        draw_by_k(knowledge, result, MEMORY)
-        knowledge.set_title("Facts of many documents: what stays?")
-        plots.frame(
-            mirage, "Forced isolation: what breaks?", "loss (nats per word)", "training step"
-        )
-        ends = []
-        for method, sinks, line, text in MIRAGE:
-            points = result.history(method, f"heldout.{sinks}")
-            y = plots.band(
-                mirage, list(points), list(points.values()), plots.color_of(method), line
-            )
-            ends.append((y, text, method))
-        mirage.set_ylim(0)
-        plots.label_ends(mirage, ends)
+        axes[2].set_ylim(0, 9.5)
+        lines = [(result.history(m, f"heldout.{s}"), text, m, line) for m, s, line, text in MIRAGE]
+        plots.labelled_bands(axes[2], [(list(p), list(p.values()), *rest) for p, *rest in lines])
         return plots.save(fig, folder, "headline")

@@ -16,7 +16,7 @@ from memsinks_np import metrics
 from memsinks_np._internal.tables import number, table
 from memsinks_np.config import Method
 from memsinks_np.data.people import GROUPS
-from memsinks_np.experiments.headline import MEMORY, draw_by_k
+from memsinks_np.experiments.headline import MEMORY, draw_by_k, recall_axis
 from memsinks_np.experiments.methods import Preset, job, label, methods_of, with_settings
 from memsinks_np.experiments.recall import (
     CAPS,
@@ -344,47 +344,32 @@ def draw_plane(ax: Any, result: Knowledge) -> None:
 
 
 def draw_training(ax: Any, result: Knowledge) -> None:
-    """Draw recall over training, sinks removed, for facts of 1 to 16 documents."""
-    plots.frame(ax, "When do single documents leave?", "recall, sinks removed", "training step")
-    ends = []
+    """Draw recall over training for facts of 1 to 16 documents."""
+    recall_axis(ax, "When do single documents leave?", "training step")
+    lines = []
     for k, line in ((16, "-"), (4, "--"), (2, "-."), (1, ":")):
         points = result.recall_history("sinks", k)
-        y = plots.band(ax, list(points), list(points.values()), plots.color_of("sinks"), line)
-        ends.append((y, f"in {k}", "sinks"))
-    ax.set_ylim(-0.02, 1.04)
-    plots.label_ends(ax, ends)
+        lines.append((list(points), list(points.values()), f"told by {k}", "sinks", line))
+    plots.labelled_bands(ax, lines)
 
 
 def draw_authors(ax: Any, result: Knowledge) -> None:
     """Draw recall where an author has one ID: facts of one author and of several."""
-    ends = []
+    recall_axis(ax, "One ID per author: what goes?", "documents that tell the fact")
+    ax.set_xticks(range(len(GROUPS)), [str(k) for k in reversed(GROUPS)])
+    lines = []
     for field, line, text in (("many", "-", "by k authors"), ("alone", "--", "by one author")):
         values = np.array([getattr(a, field)[::-1] for a in result.authors]).T
-        ends.append(
-            (
-                plots.band(ax, range(len(GROUPS)), values, plots.color_of("sinks"), line),
-                text,
-                "sinks",
-            )
-        )
-    ax.set_xticks(range(len(GROUPS)), [str(k) for k in reversed(GROUPS)])
-    ax.set(
-        title="One ID per author: what goes?",
-        xlabel="documents that tell the fact",
-        ylabel="recall, sinks removed",
-    )
-    ax.set_ylim(-0.02, 1.04)
-    plots.label_ends(ax, ends)
+        lines.append((range(len(GROUPS)), values.tolist(), text, "sinks", line))
+    plots.labelled_bands(ax, lines)
 
 
 def draw(result: Knowledge, folder: Path) -> list[Path]:
     """Draw recall against k, the plane, training, and authors."""
     with plots.style():
-        fig, axes = plots.subplots(
-            2, 2, figsize=(13.5, 10), gridspec_kw={"wspace": 0.6, "hspace": 0.35}
-        )
-        draw_by_k(axes[0, 0], result, LINES)
-        axes[0, 0].set_title("Sinks removed: which facts stay?")
+        spaces = {"wspace": 0.6, "hspace": 0.35}
+        fig, axes = plots.subplots(2, 2, figsize=(13.5, 10), gridspec_kw=spaces)
+        draw_by_k(axes[0, 0], result, LINES, "Sinks removed: which facts stay?")
         draw_plane(axes[0, 1], result)
         draw_training(axes[1, 0], result)
         draw_authors(axes[1, 1], result)

@@ -93,6 +93,15 @@ def curves(ax: Any, result: Result, lines: Iterable[tuple[str, str, str, str]]) 
     ]
 
 
+def labelled_bands(ax: Any, lines: Iterable[tuple[Any, Any, str, str, str]]) -> None:
+    """Draw each line (x, values (points, seeds), label, method, style); label its right end."""
+    ends = [
+        (band(ax, list(x), list(values), color_of(method), line), text, method)
+        for x, values, text, method, line in lines
+    ]
+    label_ends(ax, ends)
+
+
 def label_ends(ax: Any, ends: Iterable[End]) -> None:
     """Label each line at its right end, moved apart where they overlap."""
     low, high = ax.get_ylim()
