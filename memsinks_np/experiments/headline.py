@@ -211,10 +211,12 @@ def recall_axis(ax: Any, title: str, xlabel: str) -> None:
 def draw_over_training(ax: Any, result: RecallResult, lines: Lines, k: int, title: str) -> None:
     """Draw recall at one k over training."""
     recall_axis(ax, title, "training step")
-    points = [
-        (result.recall_history(method, k), text, method, line) for method, line, text in lines
+    points = [result.recall_history(method, k) for method, *_ in lines]
+    bands = [
+        (list(p), list(p.values()), text, method, line)
+        for p, (method, line, text) in zip(points, lines, strict=True)
     ]
-    plots.labelled_bands(ax, [(list(p), list(p.values()), *rest) for p, *rest in points])
+    plots.labelled_bands(ax, bands)
 
 
 def draw_by_k(ax: Any, result: RecallResult, lines: Lines, title: str) -> None:
@@ -238,6 +240,10 @@ def draw(result: Headline, folder: Path) -> list[Path]:
             axes[2], "Forced isolation: what breaks?", "loss (nats per word)", "training step"
         )
         axes[2].set_ylim(0, 9.5)
-        lines = [(result.history(m, f"heldout.{s}"), text, m, line) for m, s, line, text in MIRAGE]
-        plots.labelled_bands(axes[2], [(list(p), list(p.values()), *rest) for p, *rest in lines])
+        points = [result.history(method, f"heldout.{sinks}") for method, sinks, *_ in MIRAGE]
+        bands = [
+            (list(p), list(p.values()), text, method, line)
+            for p, (method, _, line, text) in zip(points, MIRAGE, strict=True)
+        ]
+        plots.labelled_bands(axes[2], bands)
         return plots.save(fig, folder, "headline")
