@@ -48,17 +48,24 @@ def default_cache() -> Path:
     return next(clones, here) / "runs" / "cache"
 
 
-def trained(method: str | Method, steps: int = 600, seed: int = 0, **data: Any) -> Model:
-    """Return a trained model of the stories preset: from the cache, or trained now (seconds).
+def trained(
+    method: str | Method, steps: int = 600, seed: int = 0, preset: str = "stories", **data: Any
+) -> Model:
+    """Return a trained model of a preset: from the cache, or trained now (seconds).
 
     `data` are changes of the preset's DataConfig, such as n_canaries=63. The cache is the folder
     in the environment variable MEMSINKS_CACHE, by default runs/cache of the clone.
     """
-    preset = with_settings(PRESETS["stories"], data=data, train={"steps": steps})
-    chosen = methods_of(preset)[method] if isinstance(method, str) else method
+    settings = with_settings(PRESETS[preset], data=data, train={"steps": steps})
+    chosen = methods_of(settings)[method] if isinstance(method, str) else method
     cache = Path(os.environ.get("MEMSINKS_CACHE") or default_cache())
     with shared_lock(cache):
-        return train_cached(job(preset, chosen, seed, lambda model: None), cache)
+        return train_cached(job(settings, chosen, seed, lambda model: None), cache)
+
+
+def trained_on_people(method: str) -> Model:
+    """Return a model trained on a world of people of half the preset's size, for one pass."""
+    return trained(method, steps=640, preset="people", n_repeated=1270)
 
 
 def compared(methods: Sequence[str], steps: int, seeds: Sequence[int] = (0,)) -> comparison.Result:

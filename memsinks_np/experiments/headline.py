@@ -32,9 +32,9 @@ METHODS = (
     "gradient_masking",
     "paper_sinks",
     "sinks",
-    "sparse_sinks",
+    "large_pool",
 )
-POOLS = ("paper_sinks", "sinks", "sparse_sinks")
+POOLS = ("paper_sinks", "sinks", "large_pool")
 
 
 @dataclass(frozen=True)
@@ -131,13 +131,13 @@ def claims(result: RecallResult) -> list[Claim]:
             min(own_lowest.values()) >= 0.98,
         ),
         Claim(
-            "a sparse pool removed, facts of one document are gone, as if never seen",
+            "a large pool removed, facts of one document are gone, as if never seen",
             "Fig. 4b",
             "recall above retrained: "
             + ", ".join(
                 f"{label(m)} {estimates(result.rise(m, 'retrained', 1), '+')}" for m in POOLS
             ),
-            left["sparse_sinks"] <= 0.06,
+            left["large_pool"] <= 0.06,
             "what stands once in five sentences still leaves a trace in the shared neurons",
         ),
         Claim(
@@ -186,7 +186,7 @@ MEMORY = [
     ("standard", "-", "standard"),
     ("paper_sinks", "-", "paper's"),
     ("sinks", "-", "sinks"),
-    ("sparse_sinks", "-", "sparse pool"),
+    ("large_pool", "-", "large pool"),
     ("deduplicated", "-", "deduplicated"),
     ("retrained", "-", "retrained"),
     ("gradient_masking", "--", "gradient masking"),

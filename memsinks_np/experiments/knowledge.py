@@ -46,7 +46,7 @@ METHODS = (
     "random_sinks",
     "paper_sinks",
     "sinks",
-    "sparse_sinks",
+    "large_pool",
 )
 N_DELETED = 20  # documents
 
@@ -185,11 +185,11 @@ def claims(result: Knowledge) -> list[Claim]:
     recall, rise = result.recall, result.rise
     over_k = [mean(recall("standard", k)) for k in GROUPS]
     own_lowest = min(mean(result.own("sinks", k)) for k in GROUPS)
-    gone, kept = rise("sparse_sinks", "retrained", 1), rise("sparse_sinks", "standard", *MANY)
+    gone, kept = rise("large_pool", "retrained", 1), rise("large_pool", "standard", *MANY)
     gain = gain_over_capping(result, "sinks")
     half = 0.5 * mean(recall("standard", 1))
     random, narrow = recall("random_sinks", 1), recall("narrow", 1)
-    showings = {m: effective_showings(result, m) for m in ("sinks", "sparse_sinks", "paper_sinks")}
+    showings = {m: effective_showings(result, m) for m in ("sinks", "large_pool", "paper_sinks")}
     single = result.recall_history("sinks", 1)
     top = max(single, key=lambda step: mean(single[step]))
     itself, other, rest = (list(x) for x in zip(*result.deleted, strict=True))
@@ -211,7 +211,7 @@ def claims(result: Knowledge) -> list[Claim]:
             own_lowest >= 0.98,
         ),
         Claim(
-            "a sparse pool removed: facts of one document are gone as in a model that never saw "
+            "a large pool removed: facts of one document are gone as in a model that never saw "
             "them, facts of 16 and more stay",
             "Fig. 4",
             f"k=1: {estimates(gone, '+')} against retrained; k >= 16: {estimates(kept, '+')} "
@@ -327,7 +327,7 @@ def draw_plane(ax: Any, result: Knowledge) -> None:
         )
     for m in (
         "sinks",
-        "sparse_sinks",
+        "large_pool",
         "paper_sinks",
         "gradient_masking",
         "sgtm",

@@ -71,7 +71,7 @@ def methods_of(preset: Preset) -> dict[str, Method]:
     gradient_masking       paper, section 4: 0.7 of the width is shared (tuned there), and only
                            repeated sequences train the rest
     sinks                  our setting: sparse, a fixed number of active sinks per sequence
-    sparse_sinks           the same from a pool that is eight times as large
+    large_pool             the same, four times as many, in the pool and active
     paper_sinks            paper, section 5: g=0.7, Bernoulli sinks with p=0.3
     random_sinks           control: as many sinks, drawn anew each time that a sequence is shown
     disjoint_sinks         each ID has its own slice of the pool, until the slices are used up
@@ -87,7 +87,7 @@ def methods_of(preset: Preset) -> dict[str, Method]:
     active = G + pool.n_active
     as_dense = SinkConfig(n_sink=active * round((G + pool.n_sink) / active), n_active=active)
     disjoint = replace(pool, scheme="disjoint")
-    sparse = replace(pool, n_sink=8 * pool.n_sink, n_active=2 * pool.n_active)
+    large = replace(pool, n_sink=4 * pool.n_sink, n_active=4 * pool.n_active)
     methods = [
         Method(name="standard", n_shared=width),
         Method(name="retrained", n_shared=width, max_showings=0),
@@ -97,7 +97,7 @@ def methods_of(preset: Preset) -> dict[str, Method]:
         Method(name="capped_8", n_shared=width, max_showings=8),
         Method(name="gradient_masking", n_shared=g, sinks=reserved, routing="gradient_masking"),
         Method(name="sinks", n_shared=G, sinks=pool),
-        Method(name="sparse_sinks", n_shared=G, sinks=sparse),
+        Method(name="large_pool", n_shared=G, sinks=large),
         Method(name="paper_sinks", n_shared=g, sinks=bernoulli),
         Method(name="random_sinks", n_shared=G, sinks=pool, random_sinks=True),
         Method(name="disjoint_sinks", n_shared=G, sinks=disjoint),

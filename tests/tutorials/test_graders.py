@@ -21,7 +21,7 @@ from tutorials.toy import SENTENCES, TINY, TINY_IDS, TINY_TOKENS, compared
 
 PAGES = {
     name: importlib.import_module(f"tutorials.graders.{name}")
-    for name in (f"page{n:02d}" for n in range(1, 13))
+    for name in (f"page{n:02d}" for n in range(1, 14))
 }
 GRADERS = {
     f"{page}.{name}": function

@@ -19,7 +19,7 @@ COLORS = {
     "gradient_masking": "#CC79A7",
     "paper_sinks": "#56B4E9",
     "sinks": "#0072B2",
-    "sparse_sinks": "#004166",
+    "large_pool": "#004166",
     "random_sinks": "#009E73",
     "deduplicated": "#D55E00",
     "capped_2": "#D55E00",
