@@ -28,7 +28,7 @@ PRESETS = {
     "people": Preset(  # chosen on seeds 100 and 101
         settings=Settings(
             data=DataConfig(corpus="people", n_ctx=29, n_repeated=2540, repeat_fraction=7 / 32),
-            train=TrainConfig(steps=1280),  # one pass
+            train=TrainConfig(steps=1280, eval_every=80),  # one pass
         ),
         baseline_width=256,
         n_shared=128,
