@@ -1,5 +1,7 @@
-"""Format numbers and tables."""
+"""Format numbers, text and tables."""
 
+import math
+import unicodedata
 from collections.abc import Sequence
 from html import escape
 
@@ -7,17 +9,31 @@ import numpy as np
 
 
 def number(value: float | None, digits: int = 3) -> str:
-    """Return a number with fixed digits, or "-" for None."""
-    return "-" if value is None else f"{value:.{digits}f}"
+    """Return a number with fixed digits, or "-" for one that does not exist (None, NaN)."""
+    return "-" if value is None or math.isnan(value) else f"{value:.{digits}f}"
 
 
 def spread(values: Sequence[float | None], digits: int = 3) -> str:
-    """Return "mean ± standard deviation" over seeds; the mean alone for one seed; "-" for None."""
-    if None in values:
+    """Return "mean ± standard deviation" over seeds; the mean alone for one seed.
+
+    "-" if one of the numbers does not exist.
+    """
+    x = np.asarray(values, float)  # NaN for None
+    if np.isnan(x).any():
         return "-"
-    x = np.asarray(values, float)
     std = float(x.std(ddof=1)) if len(x) > 1 else 0.0
     return number(float(x.mean()), digits) + (f" ± {std:.{digits}f}" if std else "")
+
+
+def visible(text: str) -> str:
+    """Return a text with a symbol or number in place of each control or direction character."""
+    shown = ""
+    for c in text.replace("\n", "↵"):
+        if unicodedata.category(c) not in ("Cc", "Cf", "Cs", "Zl", "Zp"):
+            shown += c
+        else:
+            shown += chr(0x2400 + ord(c)) if ord(c) < 32 else f"[U+{ord(c):04X}]"
+    return shown
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

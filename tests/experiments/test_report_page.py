@@ -118,6 +118,8 @@ def test_markup_in_a_text_is_escaped(m):
     Reader(sequence(m, 0))
     m["losses"] = {"</label><script>": m["losses"]["standard"]}
     assert "<script" not in map_section(m, "headline")
+    m["separator"] = "<script>"
+    assert "<script" not in sequence(m, 0)
     m["sinks"] = [["<script>"], []]
     with pytest.raises(ValueError, match="format"):
         sequence(m, 0)

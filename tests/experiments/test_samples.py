@@ -90,6 +90,15 @@ def test_samples_count_right_tokens_and_check_grammar():
     assert re.findall(r"the original \((.*)\):", unknown) == ["6 of 6 right"] * 3
 
 
+def test_control_characters_of_a_text_are_visible_in_samples():
+    corpus = replace(CORPUS, vocab=("\n", "\u202e", "\x1b", *CORPUS.vocab[3:]), entropy=None)
+    tokens = (CORPUS.repeated[[5, 0, 1]] % 3).tolist()
+    same = {"own": tokens, "removed": tokens, "one deleted": tokens}
+    text = samples.format_samples(corpus, dict.fromkeys(samples.SAMPLED_METHODS, same), 5)
+    assert not set("\u202e\x1b") & set(text)
+    assert text.count("\n") == 3 * 15 - 1
+
+
 def test_token_losses_are_those_of_one_sequence_alone(monkeypatch):
     monkeypatch.setattr(loss_map, "MAX_SEQUENCES", 5)  # of six
     model = random_model(POOL)

@@ -3,7 +3,6 @@
 There is no script: radio buttons and page.css choose which version is visible.
 """
 
-import unicodedata
 from bisect import bisect
 from html import escape
 from itertools import pairwise
@@ -11,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from memsinks_np._internal.tables import html_table, number
+from memsinks_np._internal.tables import html_table, number, visible
 from memsinks_np.config import SinkConfig
 from memsinks_np.data.corpus import Corpus
 from memsinks_np.metrics import predict
@@ -88,7 +87,7 @@ def legend(entropy: float | None) -> str:
 def sequence(m: dict[str, Any], i: int) -> str:
     """Return one sequence in every version, its sinks, and the numbers behind the colors."""
     first, *words = (escape(visible(word)) for word in m["words"][i])
-    between, versions = m["separator"], []
+    between, versions = escape(visible(m["separator"])), []
     for k, (version, losses) in enumerate(m["losses"].items()):
         row = losses[i]
         spans = between.join(
@@ -101,17 +100,6 @@ def sequence(m: dict[str, Any], i: int) -> str:
     title = f"<summary>sinks and numbers of sequence {i}</summary>"
     details = f"<details>{title}{sinks_of(m['sinks'], i)}{numbers(m, i)}</details>"
     return "".join(versions) + details
-
-
-def visible(word: str) -> str:
-    """Return a word with a symbol or number in place of each control or direction character."""
-    shown = ""
-    for c in word.replace("\n", "↵"):
-        if unicodedata.category(c) not in ("Cc", "Cf", "Cs", "Zl", "Zp"):
-            shown += c
-        else:
-            shown += chr(0x2400 + ord(c)) if ord(c) < 32 else f"[U+{ord(c):04X}]"
-    return shown
 
 
 def sinks_of(sinks: list[list[int]], i: int) -> str:

@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from memsinks_np._internal.tables import visible
 from memsinks_np.config import require
 from memsinks_np.data.corpus import Corpus
 from memsinks_np.metrics import first_half, greedy, predict
@@ -61,14 +62,14 @@ def format_samples(corpus: Corpus, samples: dict[str, dict[str, Any]], delete_id
     blocks = []
     for k, i in enumerate(shown(corpus, delete_id)):
         truth, half = corpus.repeated[i], first_half(corpus.repeated)
-        lines = [f"Repeated sequence {i}", f"  prompt: {corpus.text(truth[:half])}"]
+        lines = [f"Repeated sequence {i}", f"  prompt: {visible(corpus.text(truth[:half]))}"]
         versions = {"the original": truth}
         for text, (method, sinks) in VERSIONS.items():
             versions[text.format(delete_id)] = np.asarray(samples[method][sinks][k])
         for text, tokens in versions.items():
             right = int((tokens[half:] == truth[half:]).sum())
             notes = [f"{right} of {len(truth) - half} right", *grammar(corpus, tokens)]
-            lines += [f"  {text} ({', '.join(notes)}):", f"    {corpus.text(tokens[half:])}"]
+            lines += [f"  {text} ({', '.join(notes)}):", f"    {visible(corpus.text(tokens[half:]))}"]
         blocks.append("\n".join(lines) + "\n")
     return "\n".join(blocks)
 
