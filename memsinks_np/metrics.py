@@ -256,11 +256,19 @@ def deletion(params: Params, cfg: ModelConfig, corpus: Corpus) -> Deletion:
     return Deletion(float(loss.trace() / len(loss)), others)
 
 
-class Comparison(NamedTuple):
-    """A model compared with *standard* and *retrained*, all with their sinks removed."""
+def ratio(a: float, b: float) -> float | None:
+    """Return a / b; None if b is 0: there is no such number."""
+    return a / b if b else None
 
-    gap_closed: float
-    gold_gap_closed: float
+
+class Comparison(NamedTuple):
+    """A model compared with *standard* and *retrained*, all with their sinks removed.
+
+    None where the references are equal, so that there is nothing to close.
+    """
+
+    gap_closed: float | None
+    gold_gap_closed: float | None
     heldout_cost: float
 
 
@@ -275,4 +283,5 @@ def compare(model: Evaluation, standard: Evaluation, retrained: Evaluation) -> C
     gap: Callable[[Evaluation], float] = lambda e: e.heldout.removed - e.repeated.removed
     rise: Callable[[Evaluation], float] = lambda e: e.repeated.removed - standard.repeated.removed
     cost = model.heldout.removed - standard.heldout.removed
-    return Comparison(1 - gap(model) / gap(standard), rise(model) / rise(retrained), cost)
+    closed = ratio(gap(standard) - gap(model), gap(standard))
+    return Comparison(closed, ratio(rise(model), rise(retrained)), cost)

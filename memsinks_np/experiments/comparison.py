@@ -55,8 +55,8 @@ class Result:
         return list(map(attrgetter(field), self.methods[method]))
 
     def mean(self, method: str, field: str) -> float:
-        """Return a method's number, mean over seeds."""
-        return float(np.mean(self.values(method, field)))
+        """Return a method's number, mean over seeds; NaN, which fails every claim, for None."""
+        return float(np.asarray(self.values(method, field), float).mean())
 
     def spread(self, method: str, field: str) -> str:
         """Return "mean ± standard deviation" over seeds, or "-"."""

@@ -2,8 +2,9 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import fmean
 from typing import Any, NamedTuple
+
+import numpy as np
 
 from memsinks_np._internal.tables import number, table
 from memsinks_np.config import require
@@ -12,6 +13,7 @@ from memsinks_np.experiments.methods import label, methods_of, with_settings
 from memsinks_np.experiments.registry import Context, Jobs, Outputs
 from memsinks_np.experiments.report import plots
 from memsinks_np.experiments.report.claims import Claim, estimate
+from memsinks_np.metrics import ratio
 
 N_STORIES = (75, 300)  # of the rare domain
 SHOWINGS = (10, 40)  # of each story
@@ -36,12 +38,12 @@ class Row:
     own: list[float]  # repeated stories, own sinks active
     repeated: list[float]
     heldout: list[float]  # new stories
-    gap_closed: list[float]  # see metrics.compare
-    benefit_kept: list[float]  # (once - heldout) / (once - standard) (paper, Fig. 6)
+    gap_closed: list[float | None]  # see metrics.compare
+    benefit_kept: list[float | None]  # (once - heldout) / (once - standard) (paper, Fig. 6)
 
     def mean(self, field: str) -> float:
-        """Return the mean over seeds."""
-        return fmean(getattr(self, field))
+        """Return the mean over seeds; NaN, which fails every claim, if a number does not exist."""
+        return float(np.asarray(getattr(self, field), float).mean())
 
     @property
     def has_benefit(self) -> bool:
@@ -124,8 +126,8 @@ def make_row(setting: Setting, method: str, result: Result, shown_once: Result) 
         own=result.values(method, "repeated.own"),
         repeated=result.values(method, "repeated.removed"),
         heldout=heldout,
-        gap_closed=[1 - g / g0 for g, g0 in zip(gap, standard_gap, strict=True)],
-        benefit_kept=[(o - h) / (o - s) for o, h, s in benefits],
+        gap_closed=[ratio(g0 - g, g0) for g, g0 in zip(gap, standard_gap, strict=True)],
+        benefit_kept=[ratio(o - h, o - s) for o, h, s in benefits],
     )
 
 

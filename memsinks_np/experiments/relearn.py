@@ -63,7 +63,7 @@ class Removal(NamedTuple):
     update: Unlearning | None
     repeated: float
     heldout: float
-    gold_gap_closed: float
+    gold_gap_closed: float | None
     heldout_cost: float
     steps: int  # to relearn the shown half
     steps_new: int  # to learn new sequences
@@ -207,8 +207,8 @@ def hardest_to_relearn(rows: list[Removal]) -> Removal:
 
 
 def mean(rows: list[Removal], field: str) -> float:
-    """Return a number, mean over seeds."""
-    return float(np.mean([getattr(row, field) for row in rows]))
+    """Return a number, mean over seeds; NaN for None."""
+    return float(np.asarray([getattr(row, field) for row in rows], float).mean())
 
 
 def claims(result: Relearn) -> list[Claim]:

@@ -120,6 +120,8 @@ def test_compare_on_numbers_that_one_can_check():
     assert compare(retrained).gold_gap_closed == 1
     broken = compare(row(5.0, 5.0))  # closes the gap, and its cost shows how
     assert (broken.gap_closed, broken.heldout_cost) == (1, 4)
+    nothing_learned = metrics.compare(retrained, row(0.9, 0.9), row(0.9, 0.95))
+    assert nothing_learned == (None, None, pytest.approx(0.05))
 
 
 def test_without_a_pool_all_selections_are_equal():

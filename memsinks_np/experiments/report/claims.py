@@ -43,12 +43,15 @@ def t95(freedom: int) -> float:
     return z + first / n + second / n**2 + third / n**3
 
 
-def estimate(values: Sequence[float] | NDArray[Any], digits: int = 3, sign: str = "") -> str:
+def estimate(values: Sequence[float | None] | NDArray[Any], digits: int = 3, sign: str = "") -> str:
     """Return the mean over seeds with its 95 % t-interval, "0.926 [0.918, 0.934]".
 
-    The mean alone for one seed. `sign` is "+" to show a sign.
+    The mean alone for one seed; "-" if one of the numbers does not exist. `sign` is "+" to show a
+    sign.
     """
     x, n = np.asarray(values, float), len(values)
+    if np.isnan(x).any():
+        return "-"
     show: Callable[[float], str] = lambda v: f"{v:{sign}.{digits}f}"
     if n == 1:
         return show(x[0])
