@@ -18,13 +18,12 @@ wrong formula could pass.
 """
 
 from collections.abc import Callable
-from contextlib import suppress
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from memsinks_np._internal.backend import to_device, to_host
-from memsinks_np.config import require
+from memsinks_np.config import require, shorten
 from memsinks_np.gradcheck import references
 
 LIMITS = {  # in float64
@@ -34,6 +33,7 @@ LIMITS = {  # in float64
     "pytorch": 1e-12,
 }
 FLOAT32_LIMIT = 1e-4
+MIN_LIMITS = {"float64": 0.0, "float32": FLOAT32_LIMIT}
 
 
 class Case(NamedTuple):
@@ -41,6 +41,9 @@ class Case(NamedTuple):
 
     Anything else that the forward needs (masks, targets) is data. Each reference has its own array
     type, so convert the data in the forward: `to_device(xp, data)`, or `xp.asarray(data)`.
+
+    A reference that does not apply to the forward abstains: PyTorch without a function of that
+    name, the complex step where the forward is not analytic (abs, norms), differences at a kink.
     """
 
     name: str
@@ -58,12 +61,13 @@ class GradientError(NamedTuple):
     case: str
     input: str
     errors: dict[str, float]
+    notes: dict[str, str]  # why a reference abstained, or what is wrong with the gradient
     min_limit: float = 0.0  # larger errors than the limits that the dtype allows
 
     @property
     def ok(self) -> bool:
-        """Whether all errors are within the limits. False for NaN."""
-        return all(
+        """Whether all errors are within the limits. False for NaN, and without any reference."""
+        return bool(self.errors) and all(
             error <= max(LIMITS[name], self.min_limit) for name, error in self.errors.items()
         )
 
@@ -73,29 +77,82 @@ def check(
 ) -> list[GradientError]:
     """Check one op, its backward in `dtype` and `xp`, the references in float64 on the host.
 
-    A wrong shape or a NaN counts as an infinite error. Raises ConfigError if the backward does not
-    return one array for each input.
+    A wrong shape or a NaN counts as an infinite error. Raises ConfigError if forward or backward
+    break the contract: no pair (y, cache), not one array for each input, an argument written to.
     """
+    dtype = _dtype_name(dtype)
     rng = np.random.default_rng(seed)
-    values = [np.asarray(v, dtype).astype(np.float64) for v in case.inputs.values()]
-    y, cache = case.forward(xp, *to_device(xp, tuple(v.astype(dtype) for v in values)))
+    values = [v.astype(dtype).astype(np.float64) for v in _input_arrays(case)]
+    inputs = to_device(xp, tuple(v.astype(dtype) for v in values))
+    y, cache = _as_pair(case, case.forward(xp, *inputs))
+    _require_unchanged(f"the forward of {case.name}", case.inputs, inputs, values)
     dy = rng.standard_normal(y.shape)
-    grads = _as_gradients(case, case.backward(xp, to_device(xp, dy.astype(dtype)), cache))
-    expected = _expected_gradients(case.forward, values, dy)
+    upstream = to_device(xp, dy.astype(dtype))
+    grads = _as_gradients(case, case.backward(xp, upstream, cache))
+    names, arrays, before = ("dy", *case.inputs), (upstream, *inputs), [dy.astype(dtype), *values]
+    _require_unchanged(f"the backward of {case.name}", names, arrays, before)
+    expected, notes = _expected_gradients(case.forward, values, dy)
     results = []
     for i, (name, grad) in enumerate(zip(case.inputs, grads, strict=True)):
-        errors = {"autograd": np.inf}
-        if grad.shape == values[i].shape and np.isfinite(grad).all():
-            scale = float(np.abs(expected["autograd"][i]).max()) or 1.0
+        errors, why = {"autograd": np.inf}, {}
+        if grad.shape != values[i].shape:
+            why["gradient"] = f"shape {grad.shape}, but {name} has {values[i].shape}"
+        elif not np.isfinite(grad).all():
+            why["gradient"] = "not finite"
+        else:
+            like = [gradient[i] for gradient in expected.values()] or [grad]
+            scale = float(np.abs(like[0]).max()) or 1.0
             errors = {
                 reference: float(np.abs(grad - gradient[i]).max()) / scale
                 for reference, gradient in expected.items()
             }
             vectors = [rng.standard_normal(grad.shape) for _ in range(directions)]
-            errors |= _slope_errors(case.forward, values, i, dy, grad, vectors, scale)
-        min_limit = FLOAT32_LIMIT if dtype == np.float32 else 0.0
-        results.append(GradientError(case.name, name, errors, min_limit))
+            slopes, why = _slope_errors(case.forward, values, i, dy, grad, vectors, scale)
+            errors |= slopes
+        min_limit = MIN_LIMITS[dtype]
+        results.append(GradientError(case.name, name, errors, notes | why, min_limit))
     return results
+
+
+def _dtype_name(dtype: Any) -> str:
+    """Return the name of a dtype. Raises ConfigError for one without limits."""
+    try:
+        name = str(np.dtype(dtype).name)
+    except TypeError:
+        name = repr(dtype)
+    require(name in MIN_LIMITS, f"dtype {name} cannot be checked; use {' or '.join(MIN_LIMITS)}")
+    return name
+
+
+def _input_arrays(case: Case) -> list[Any]:
+    """Return the inputs as arrays. Raises ConfigError unless all are finite numbers."""
+    remedy = "give a dictionary of arrays by name, at least one"
+    ok = isinstance(case.inputs, dict) and bool(case.inputs)
+    require(ok, f"the inputs of {case.name} are {shorten(case.inputs)}; {remedy}")
+    arrays = [np.asarray(v) for v in case.inputs.values()]
+    for name, a in zip(case.inputs, arrays, strict=True):
+        ok = a.dtype.kind in "iuf" and a.size > 0 and bool(np.isfinite(a).all())
+        require(ok, f"input {name} of {case.name} is not an array of finite numbers, or is empty")
+    return arrays
+
+
+def _as_pair(case: Case, result: Any) -> tuple[Any, Any]:
+    """Return what a forward returned as (y, cache)."""
+    name, remedy = f"the forward of {case.name} returned", "return a pair (y, cache), y an array"
+    is_pair = isinstance(result, tuple) and len(result) == 2
+    require(is_pair, f"{name} {type(result).__name__}; {remedy}")
+    y, cache = result
+    require(hasattr(y, "shape"), f"{name} y of type {type(y).__name__}; {remedy}")
+    finite = bool(np.isfinite(to_host(y)).all())
+    require(finite, f"{name} NaN or infinity, which has no gradient; change the inputs")
+    return y, cache
+
+
+def _require_unchanged(who: str, names: Any, arrays: Any, before: list[Any]) -> None:
+    """Raise ConfigError, naming the array, if an argument was written to."""
+    for name, array, old in zip(names, arrays, before, strict=True):
+        same = np.array_equal(to_host(array), old)
+        require(same, f"{who} writes into {name}, but arguments stay as they are; copy it first")
 
 
 def _as_gradients(case: Case, result: Any) -> list[Any]:
@@ -111,13 +168,19 @@ def _as_gradients(case: Case, result: Any) -> list[Any]:
     return [np.asarray(to_host(g)) for g in grads]
 
 
-def _expected_gradients(forward: Any, values: list[Any], dy: Any) -> dict[str, list[Any]]:
-    """Return the gradients of autograd, and of PyTorch if it is installed."""
-    expected = {"autograd": references.autograd(forward, values, dy)}
-    if references.torch_installed():
-        with suppress(AttributeError):  # the forward may use a function that PyTorch does not have
-            expected["pytorch"] = references.torch(forward, values, dy)
-    return expected
+def _expected_gradients(
+    forward: Any, values: list[Any], dy: Any
+) -> tuple[dict[str, list[Any]], dict[str, str]]:
+    """Return the gradients of autograd, and of PyTorch if it is installed; and who abstained."""
+    chosen = {"autograd": references.autograd}
+    chosen |= {"pytorch": references.torch} if references.torch_installed() else {}
+    expected, notes = {}, {}
+    for name, reference in chosen.items():
+        try:
+            expected[name] = reference(forward, values, dy)
+        except Exception as e:  # the forward uses what this library does not have
+            notes[name] = describe(e)
+    return expected, notes
 
 
 def _slope_errors(
@@ -128,13 +191,34 @@ def _slope_errors(
     grad: Any,
     vectors: list[Any],
     scale: float,
-) -> dict[str, float]:
-    """Return the largest error of input i's slope along any of the vectors."""
-    slopes = {"differences": references.central_slope, "complex step": references.complex_slope}
+) -> tuple[dict[str, float], dict[str, str]]:
+    """Return the largest error of input i's slope along any of the vectors; and who abstained.
+
+    Whether a reference abstains depends only on the forward, so a wrong backward cannot cause it.
+    """
     unit = [v / np.sqrt(np.sum(v * v)) for v in vectors]
-    return {
-        reference: max(
-            abs(float(np.sum(grad * v)) - slope(forward, values, i, dy, v)) / scale for v in unit
-        )
-        for reference, slope in slopes.items()
-    }
+    at, limit = (forward, values, i, dy), LIMITS["differences"] * scale
+    central = np.array([references.central_slope(*at, v) for v in unit])
+    slopes = {"differences": central}
+    notes: dict[str, str] = {}
+    try:
+        slopes["complex step"] = np.array([references.complex_slope(*at, v) for v in unit])
+    except Exception as e:  # the forward uses what has no complex form
+        notes["complex step"] = describe(e)
+    ours = np.array([np.sum(grad * v) for v in unit])
+    errors = {name: float(np.abs(ours - slope).max()) / scale for name, slope in slopes.items()}
+    smooth = errors["differences"] <= LIMITS["differences"] or all(
+        references.roughness(*at, v) <= limit for v in unit
+    )
+    if not smooth:
+        del errors["differences"]
+        notes["differences"] = "a kink, or strong curvature, near the input"
+    elif not np.abs(slopes.get("complex step", central) - central).max() <= limit:
+        del errors["complex step"]
+        notes["complex step"] = "the forward is not analytic"
+    return errors, notes
+
+
+def describe(e: Exception) -> str:
+    """Return an exception on one line."""
+    return f"{type(e).__name__}: {shorten(str(e))}"

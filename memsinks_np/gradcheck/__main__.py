@@ -41,12 +41,17 @@ def tabulate(results: list[GradientError], per_gradient: bool) -> str:
         [
             key,
             *([] if per_gradient else [str(len(group))]),
-            *(f"{max(r.errors.get(name, 0.0) for r in group):.1e}" for name in names),
+            *(largest([r.errors[name] for r in group if name in r.errors]) for name in names),
         ]
         for key, group in groups.items()
     ]
     header = ["gradient"] if per_gradient else ["op", "grads"]
     return table([*header, *names], rows)
+
+
+def largest(errors: list[float]) -> str:
+    """Return the largest error, or "-" if the reference abstained."""
+    return f"{max(errors):.1e}" if errors else "-"
 
 
 def run(args: argparse.Namespace) -> list[GradientError]:
@@ -70,13 +75,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         p.exit(2, f"{e}\n")
     failed = [r for r in results if not r.ok]
     if args.json:
-        rows = [{"op": r.case, "gradient": r.input, "ok": r.ok, **r.errors} for r in results]
+        rows = [
+            {"op": r.case, "gradient": r.input, "ok": r.ok, **r.errors, "notes": r.notes}
+            for r in results
+        ]
         print(json.dumps(rows, indent=1))
         return bool(failed)
     print(tabulate(results, args.per_gradient))
     for r in failed:
-        errors = ", ".join(f"{name} {error:.1e}" for name, error in r.errors.items())
-        print(f"FAILED: {r.case}, gradient of {r.input} ({errors})")
+        errors = [f"{name} {error:.1e}" for name, error in r.errors.items()]
+        errors += [f"{name}: {note}" for name, note in r.notes.items()]
+        print(f"FAILED: {r.case}, gradient of {r.input} ({', '.join(errors)})")
     print(f"{len(results) - len(failed)} of {len(results)} gradients agree with every reference")
     return bool(failed)
 

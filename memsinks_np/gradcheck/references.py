@@ -107,12 +107,30 @@ def complex_slope(
     return _along(forward, values, i, dy, 1j * h * v).imag / h
 
 
-def central_slope(
-    forward: Forward, values: list[Any], i: int, dy: Any, v: Any, eps: float = 1e-5
-) -> float:
+def step_of(values: list[Any], i: int) -> float:
+    """Return the step of differences: 1e-5, and more where the input is large."""
+    return max(1e-5, 1e-6 * float(np.abs(values[i]).max()))
+
+
+def central_slope(forward: Forward, values: list[Any], i: int, dy: Any, v: Any) -> float:
     """Return the slope along v by central differences, which have about ten correct digits."""
+    eps = step_of(values, i)
     up, down = (_along(forward, values, i, dy, e * v) for e in (eps, -eps))
     return (up - down).real / (2 * eps)
+
+
+def roughness(forward: Forward, values: list[Any], i: int, dy: Any, v: Any) -> float:
+    """Return how much the slope along v depends on the side and the size of the step.
+
+    It is about zero where the forward is smooth, and the jump of the slope at a kink.
+    """
+    here, eps = _along(forward, values, i, dy, 0 * v).real, step_of(values, i)
+    slopes, bends = [], []  # a smooth forward's bend is proportional to the step
+    for e in (eps, eps / 10):
+        up, down = (_along(forward, values, i, dy, s * v).real for s in (e, -e))
+        slopes.append((up - down) / (2 * e))
+        bends.append((up - 2 * here + down) / e)
+    return max(abs(slopes[0] - slopes[1]), abs(bends[0] / 10 - bends[1]))
 
 
 def _along(forward: Forward, values: list[Any], i: int, dy: Any, step: Any) -> complex:

@@ -95,6 +95,181 @@ def test_checker_states_what_a_backward_returns(damage, message):
         check(broken(CASES["linear"], damage))
 
 
+def own_case(forward, backward, x=X["x"]):
+    return Case("own", forward, backward, {"x": x} if isinstance(x, np.ndarray) else x)
+
+
+ABSTAINS = {  # right gradients to which some references do not apply: who must abstain, and why
+    "abs": (
+        own_case(lambda xp, x: (xp.abs(x), x), lambda xp, dy, x: dy * np.sign(x)),
+        {"complex step": "the forward is not analytic"},
+    ),
+    "norm": (
+        own_case(
+            lambda xp, x: (x * xp.linalg.norm(x), x),
+            lambda xp, dy, x: dy * np.linalg.norm(x) + x * (dy @ x) / np.linalg.norm(x),
+        ),
+        {"complex step": "the forward is not analytic"},
+    ),
+    "near a kink": (
+        own_case(*OWN["relu"], np.array([1e-6, 1.0, -1.0])),
+        {"differences": "a kink, or strong curvature, near the input"},
+    ),
+    "curved": (
+        own_case(lambda xp, x: (x * x * x, x), lambda xp, dy, x: 3 * x * x * dy, 1e-4 * X["x"]),
+        {"differences": "a kink, or strong curvature, near the input"},
+    ),
+    "not in autograd": (
+        own_case(lambda xp, x: (xp.cbrt(x), x), lambda xp, dy, x: dy / (3 * np.cbrt(x) ** 2)),
+        {"autograd": "NotImplementedError: ", "complex step": "TypeError: "},
+    ),
+}
+
+
+@pytest.mark.parametrize("name", ABSTAINS)
+def test_a_reference_that_does_not_apply_abstains(name):
+    case, notes = ABSTAINS[name]
+    (result,) = check(case)
+    result.notes.pop("pytorch", None)
+    assert result.ok
+    assert set(result.notes) == set(notes)
+    assert all(result.notes[key].startswith(note) for key, note in notes.items())
+    assert not set(notes) & set(result.errors)
+    for factor in (0.0, 1 + 1e-4, 1e9):  # no wrong backward makes a reference abstain
+        (wrong,) = check(broken(case, lambda g, c=factor: [c * g[0]]))
+        assert not wrong.ok
+        assert set(wrong.errors) >= set(result.errors)
+
+
+def test_at_a_kink_the_note_says_kink():
+    (result,) = check(own_case(*OWN["relu"], np.array([0.0, 1.0, -1.0])))
+    assert not result.ok
+    assert "kink" in result.notes["differences"]
+
+
+def test_without_any_reference_a_gradient_is_not_ok(monkeypatch):
+    def fails(*args):
+        raise OSError("no library")
+
+    for name in ("autograd", "torch", "complex_slope"):
+        monkeypatch.setattr(references, name, fails)
+    monkeypatch.setattr(references, "roughness", lambda *args: np.inf)
+    (result,) = check(broken(own_case(*OWN["square"]), lambda g: [g[0] + 1.0]))
+    assert not result.errors
+    assert not result.ok
+    assert result.notes["autograd"] == "OSError: 'no library'"
+
+
+@pytest.mark.parametrize("size", [1e3, 1e6, 1e12])
+def test_large_inputs_are_checked(size):
+    case = own_case(*OWN["square"], size * X["x"])
+    (result,) = check(case)
+    assert result.ok
+    assert not check(broken(case, lambda g: [g[0] * 1.0001]))[0].ok
+    assert result.errors["differences"] < 1e-7
+
+
+@pytest.mark.parametrize("dtype", ["float32", "f4", np.float32, np.dtype("float32")])
+def test_dtypes_go_by_name(dtype):
+    (result,) = check(own_case(*OWN["square"]), dtype=dtype)
+    assert result.ok
+    assert 1e-9 < result.errors["autograd"] < 1e-6
+
+
+def doubled(name):
+    """Return an in-place forward of x * b that writes into one of its arguments."""
+
+    def forward(xp, x, b):
+        if name == "x":
+            x *= 2.0
+        else:
+            b *= 2.0
+        return x * b, (x, b)
+
+    return forward
+
+
+def writing(place):
+    """Return a backward of x * b that writes into dy or, through its cache, into an input."""
+
+    def backward(xp, dy, cache):
+        {"dy": dy, "x": cache[0], "b": cache[1]}[place].__imul__(2.0)
+        return dy * cache[1], dy * cache[0]
+
+    return backward
+
+
+PAIR = {"x": X["x"], "b": X["x"] + 1}
+PRODUCT = (lambda xp, x, b: (x * b, (x, b)), lambda xp, dy, c: (dy * c[1], dy * c[0]))
+BREAKS = (
+    {  # what breaks the contract, and what is said
+        "forward writes into x": (
+            own_case(doubled("x"), PRODUCT[1], PAIR),
+            "forward of own writes into x",
+        ),
+        "forward writes into b": (
+            own_case(doubled("b"), PRODUCT[1], PAIR),
+            "forward of own writes into b",
+        ),
+        "no pair": (own_case(lambda xp, x: x * x, None), "the forward of own returned ndarray; "),
+        "two rows": (own_case(lambda xp, x: x[:2], None), "the forward of own returned ndarray; "),
+        "nothing": (own_case(lambda xp, x: None, None), "the forward of own returned NoneType; "),
+        "a number": (own_case(lambda xp, x: (1.0, x), None), "returned y of type float; "),
+        "nan": (own_case(lambda xp, x: (x * np.nan, x), None), "returned NaN or infinity"),
+        "list": (own_case(*OWN["square"], [X["x"]]), r"inputs of own are \[array"),
+        "no inputs": (own_case(*OWN["square"], {}), "inputs of own are {}; give a dictionary"),
+        "empty": (
+            own_case(*OWN["square"], np.zeros((0, 3))),
+            "input x of own is not an array of fini",
+        ),
+        "text": (
+            own_case(*OWN["square"], {"x": "one"}),
+            "input x of own is not an array of finite",
+        ),
+        "infinite": (
+            own_case(*OWN["square"], np.array([1.0, np.inf])),
+            "input x of own is not an arr",
+        ),
+    }
+    | {
+        f"backward writes into {n}": (
+            own_case(PRODUCT[0], writing(n), PAIR),
+            f"the backward of own writes into {n}, but arguments stay as they are",
+        )
+        for n in ("dy", "x", "b")
+    }
+)
+
+
+@pytest.mark.parametrize("name", BREAKS)
+def test_a_broken_contract_is_named(name):
+    case, message = BREAKS[name]
+    with pytest.raises(ConfigError, match=message) as e:
+        check(case)
+    assert "\n" not in str(e.value)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "longdouble", int, complex, "half a float"])
+def test_dtypes_without_limits_are_refused(dtype):
+    with pytest.raises(ConfigError, match="cannot be checked; use float64 or float32"):
+        check(own_case(*OWN["square"]), dtype=dtype)
+
+
+def test_a_failed_line_says_why(capsys, monkeypatch):
+    square = own_case(*OWN["square"], np.ones((2, 3)))
+    wrong = broken(square, lambda g: [g[0].T])
+    monkeypatch.setattr(__main__, "cases", lambda seed: [ABSTAINS["abs"][0], wrong])
+    assert __main__.main([]) == 1
+    out = capsys.readouterr().out
+    assert "gradient of x (autograd inf, gradient: shape (3, 2), but x has (2, 3))" in out
+    assert __main__.main(["--per-gradient", "--json"]) == 1
+    row, _ = json.loads(capsys.readouterr().out)
+    assert row["notes"]["complex step"] == "the forward is not analytic"
+    monkeypatch.setattr(__main__, "cases", lambda seed: [ABSTAINS["abs"][0], CASES["gelu"]])
+    assert __main__.main([]) == 0
+    assert " - |" in capsys.readouterr().out.splitlines()[2]
+
+
 def test_command_reports_success_and_failure(capsys, monkeypatch):
     assert __main__.main(["--op", "linear"]) == 0
     assert "2 of 2 gradients agree" in capsys.readouterr().out
