@@ -6,7 +6,7 @@ from typing import Any
 from memsinks_np._internal.tables import number, table
 from memsinks_np.experiments.report import plots
 
-Row = dict[str, Any]  # shape, n_sink, implementation, threads, median_ms, min_ms
+Row = dict[str, Any]  # shape, n_sink, implementation, threads, median_ms
 OURS, MASKED = "ours gathered", "ours masked"
 COLORS = {  # ours as in every figure of this project, then the rest of Okabe and Ito's palette
     OURS: "#0072B2",
@@ -50,15 +50,11 @@ def tabulate(rows: list[Row], threads: int) -> str:
 
 def draw(rows: list[Row], threads: int, folder: Path) -> None:
     """Draw the median time per step against the size of the pool, one line per implementation."""
-    lines = {}
-    for name in COLORS:
-        lines[name] = sorted(
-            (r["n_sink"], r["median_ms"])
-            for r in rows
-            if (r["implementation"], r["threads"]) == (name, threads)
-            and (r["shape"] == "default" or r["shape"].startswith("pool-"))
-        )
-    lines = {name: points for name, points in lines.items() if points}
+    lines: dict[str, list[tuple[int, float]]] = {}
+    for r in sorted(rows, key=lambda r: r["n_sink"]):
+        pool = r["shape"] == "default" or r["shape"].startswith("pool-")
+        if pool and r["threads"] == threads:
+            lines.setdefault(r["implementation"], []).append((r["n_sink"], r["median_ms"]))
     with plots.style():
         fig, ax = plots.subplots(figsize=(7.5, 4.8))
         for name, points in lines.items():

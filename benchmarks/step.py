@@ -18,6 +18,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from importlib.metadata import version
 from pathlib import Path
+from timeit import repeat
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -128,7 +129,7 @@ def measure(shape: Shape, threads: list[int], seconds: float, with_peers: bool =
             by_name = implementations(shape, pool, with_peers)
             steps |= {(n, name): step for name, step in by_name.items()}
         times: dict[tuple[int, str], list[float]] = {key: [] for key in steps}
-        slowest = {key: max(timed(step) for _ in range(2)) for key, step in steps.items()}
+        slowest = {key: max(repeat(step, number=1, repeat=2)) for key, step in steps.items()}
         for turn in tqdm(range(max(2, round(12 * seconds))), desc=shape.name, disable=None):
             for (n, name), step in steps.items():
                 if turn >= 2 and turn * slowest[n, name] * BLOCK > seconds * 3:
@@ -137,15 +138,14 @@ def measure(shape: Shape, threads: list[int], seconds: float, with_peers: bool =
                     set_torch_threads(n)
                 time.sleep(0.02)  # until the threads of the previous one have stopped spinning
                 step()
-                times[n, name] += [timed(step) for _ in range(BLOCK)]
-    names = {"shape": shape.name, "n_sink": shape.n_sink}
+                times[n, name] += repeat(step, number=1, repeat=BLOCK)
     return [
         {
-            **names,
+            "shape": shape.name,
+            "n_sink": shape.n_sink,
             "implementation": name,
             "threads": n,
             "median_ms": float(np.median(t)) * 1e3,
-            "min_ms": min(t) * 1e3,
         }
         for (n, name), t in times.items()
     ]
@@ -159,20 +159,14 @@ def set_torch_threads(threads: int) -> None:
         torch.set_num_threads(threads)
 
 
-def timed(step: Callable[[], Any]) -> float:
-    """Return the seconds that one call takes."""
-    start = time.perf_counter()
-    step()
-    return time.perf_counter() - start
-
-
 def selection_fraction(rows: list[Row]) -> float | None:
     """Return the time to choose the sinks of 64 new IDs, as a fraction of our step.
 
     For the largest pool; None if its step was not measured.
     """
     cfg = SinkConfig(n_sink=65536, n_active=32)
-    times = [timed(lambda i=i: active(cfg, i * 64 + np.arange(64))) for i in range(200)]
+    ids = iter(np.arange(200 * 64).reshape(200, 64))
+    times = repeat(lambda: active(cfg, next(ids)), number=1, repeat=200)
     step_ms = median_of(rows, "pool-65536", OURS, max(r["threads"] for r in rows))
     return float(np.median(times)) * 1e3 / step_ms if step_ms else None
 
@@ -182,21 +176,18 @@ def machine() -> dict[str, Any]:
     info = Path("/proc/cpuinfo")
     lines = info.read_text().splitlines() if info.exists() else []
     models = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
-    blas = [
-        f"{i['internal_api']} {i['version']} {i.get('architecture', '')}" for i in threadpool_info()
-    ]
     packages = [name for name in ("numpy", "autograd", "torch", "jax") if installed(name)]
     return {
         "cpu": models[0] if models else platform.processor(),
         "python": platform.python_version(),
-        "blas": blas,
+        "threads": threadpool_info(),  # of BLAS: its version and architecture
         "memsinks_np": __version__,
         **{name: version(name) for name in packages},
     }
 
 
-def parser() -> argparse.ArgumentParser:
-    """Return the command's options."""
+def main(argv: list[str] | None = None) -> int:
+    """Run the command."""
     p = argparse.ArgumentParser(
         prog="python -m benchmarks.step", description=(__doc__ or "").split("\n")[0]
     )
@@ -210,12 +201,6 @@ def parser() -> argparse.ArgumentParser:
     )
     out = Path("runs/benchmarks")
     p.add_argument("--out", type=Path, default=out, help=f"default: {out}")
-    return p
-
-
-def main(argv: list[str] | None = None) -> int:
-    """Run the command."""
-    p = parser()
     a = p.parse_args(argv)
     try:
         a.out.mkdir(parents=True, exist_ok=True)

@@ -40,7 +40,7 @@ def test_every_number_of_threads_is_measured_in_one_run():
     rows = step.measure(SHAPE, [1, 2], seconds=0.1, with_peers=False)
     measured = [(r["threads"], r["implementation"]) for r in rows]
     assert measured == [(n, name) for n in (1, 2) for name in (report.OURS, "floor")]
-    assert all(0 < r["min_ms"] <= r["median_ms"] for r in rows)
+    assert all(r["median_ms"] > 0 for r in rows)
 
 
 def test_table_divides_the_right_numbers(tmp_path):
