@@ -69,7 +69,10 @@ def format_samples(corpus: Corpus, samples: dict[str, dict[str, Any]], delete_id
         for text, tokens in versions.items():
             right = int((tokens[half:] == truth[half:]).sum())
             notes = [f"{right} of {len(truth) - half} right", *grammar(corpus, tokens)]
-            lines += [f"  {text} ({', '.join(notes)}):", f"    {visible(corpus.text(tokens[half:]))}"]
+            lines += [
+                f"  {text} ({', '.join(notes)}):",
+                f"    {visible(corpus.text(tokens[half:]))}",
+            ]
         blocks.append("\n".join(lines) + "\n")
     return "\n".join(blocks)
 
