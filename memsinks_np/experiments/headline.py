@@ -98,7 +98,6 @@ def lowest(result: RecallResult, ks: tuple[int, ...], *methods: str) -> float:
 def claims(result: RecallResult) -> list[Claim]:
     """Return what the comparison should show, each with the number that decides it."""
     recall, own = result.recall, result.own
-    one, many = mean(recall("standard", 1)), mean(recall("standard", *MANY))
     own_lowest = {m: min(mean(own(m, k)) for k in GROUPS) for m in POOLS}
     left = {m: mean(result.rise(m, "retrained", 1)) for m in POOLS}
     kept = {m: lowest(result, MANY, m) for m in POOLS}
@@ -110,11 +109,11 @@ def claims(result: RecallResult) -> list[Claim]:
     masked = recall("gradient_masking", 0)
     return [
         Claim(
-            "standard training learns a fact in one document as well as in many",
+            "standard training learns most facts that only one document tells",
             "ours",
-            f"recall {estimates(recall('standard', 1))} of facts in one document, "
-            f"{estimates(recall('standard', *MANY))} of facts in 16 and more",
-            one >= many - 0.1,
+            f"recall in new documents {estimates(recall('standard', 1))}; of facts in 16 and more "
+            f"{estimates(recall('standard', *MANY))}",
+            mean(recall("standard", 1)) >= 0.7,
         ),
         Claim(
             "repeats help on new text: never showing them, or once, gives a higher loss",

@@ -27,8 +27,8 @@ PRESETS = {
     ),
     "people": Preset(  # chosen on seeds 100 and 101
         settings=Settings(
-            data=DataConfig(corpus="people", n_ctx=29, n_repeated=2540, repeat_fraction=7 / 32),
-            train=TrainConfig(steps=1280, eval_every=80),  # one pass
+            data=DataConfig(corpus="people", n_ctx=29, n_repeated=1778, repeat_fraction=7 / 32),
+            train=TrainConfig(steps=896, eval_every=64),  # one pass
         ),
         baseline_width=256,
         n_shared=128,
@@ -71,7 +71,7 @@ def methods_of(preset: Preset) -> dict[str, Method]:
     gradient_masking       paper, section 4: 0.7 of the width is shared (tuned there), and only
                            repeated sequences train the rest
     sinks                  our setting: sparse, a fixed number of active sinks per sequence
-    large_pool             the same, four times as many, in the pool and active
+    large_pool             the same, with twice the pool and four times as many active sinks
     paper_sinks            paper, section 5: g=0.7, Bernoulli sinks with p=0.3
     random_sinks           control: as many sinks, drawn anew each time that a sequence is shown
     disjoint_sinks         each ID has its own slice of the pool, until the slices are used up
@@ -87,7 +87,7 @@ def methods_of(preset: Preset) -> dict[str, Method]:
     active = G + pool.n_active
     as_dense = SinkConfig(n_sink=active * round((G + pool.n_sink) / active), n_active=active)
     disjoint = replace(pool, scheme="disjoint")
-    large = replace(pool, n_sink=4 * pool.n_sink, n_active=4 * pool.n_active)
+    large = replace(pool, n_sink=2 * pool.n_sink, n_active=4 * pool.n_active)
     methods = [
         Method(name="standard", n_shared=width),
         Method(name="retrained", n_shared=width, max_showings=0),
