@@ -13,7 +13,7 @@ from memsinks_np._internal.backend import namespace_of, to_device, to_host
 from memsinks_np._internal.typing import Floats, Losses, Params
 from memsinks_np._internal.typing import Tokens as Tokens
 from memsinks_np.config import ModelConfig, SinkConfig, require
-from memsinks_np.data.batches import make_batch
+from memsinks_np.data.batches import check_selection, check_tokens, make_batch
 from memsinks_np.data.corpus import PADDING, Corpus, Facts
 from memsinks_np.data.people import VALUE_PLACES
 from memsinks_np.model import model_forward
@@ -26,7 +26,7 @@ MASKED_CELLS = 1 << 21  # neurons x tokens that one masked layer may hold at onc
 
 def slice_selection(selection: Selection, part: slice | NDArray[np.bool_]) -> Selection:
     """Return the entries of a selection for some of its sequences."""
-    if selection is None or (isinstance(selection, Mask) and len(selection.value) == 1):
+    if selection is None or (isinstance(selection, Mask) and selection.value.ndim == 1):
         return selection
     return type(selection)(selection[0][part])
 
@@ -37,8 +37,10 @@ def predict(
     """Return the loss of every token and the likeliest token, (N,T+1) -> (N,T), (N,T).
 
     The loss is NaN where the target is padding, and infinite where the model's output is NaN.
+    Raises ConfigError like `make_batch`.
     """
-    xp, tokens, chunk = namespace_of(params["wte"]), np.asarray(tokens), CHUNK
+    xp, tokens, chunk = namespace_of(params["wte"]), check_tokens(cfg, tokens), CHUNK
+    check_selection(cfg, selection, len(tokens), tokens.shape[1] - 1)
     if isinstance(selection, Mask):
         cells = selection.value.shape[-1] * tokens.shape[1]
         chunk = max(1, min(CHUNK, MASKED_CELLS // cells))

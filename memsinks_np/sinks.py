@@ -37,7 +37,7 @@ class Rows(NamedTuple):
 class Mask(NamedTuple):
     """One factor per sink of the pool: 1 is active, 0 is not."""
 
-    value: Array  # (B,S); (1,S) for all sequences; (B,T,S) for each token (data/batches.py)
+    value: Array  # (B,S); (S,) for all sequences; (B,T,S) for each token (data/batches.py)
 
 
 Selection = Rows | Mask | None
@@ -95,7 +95,7 @@ def own(cfg: SinkConfig | None, ids: Any) -> Selection:
 
 def all_scaled(cfg: SinkConfig | None) -> Selection:
     """Select all sinks, scaled by the density A/S so that the expected sum is that of training."""
-    return Mask(np.full((1, cfg.n_sink), cfg.density, np.float32)) if cfg else NO_SINKS
+    return Mask(np.full(cfg.n_sink, cfg.density, np.float32)) if cfg else NO_SINKS
 
 
 def placebo(cfg: SinkConfig | None, ids: Any) -> Selection:
@@ -114,11 +114,11 @@ def own_except(cfg: SinkConfig, ids: Any, deleted: Any) -> Selection:
 
 def masked_sink_forward(
     xp: Xp, x: Array, mask: Array, W_in: Array, b_in: Array, W_out: Array
-) -> tuple[Array, Cache]:  # (B,T,C), (B,S) or (B,T,S), ... -> (B,T,C)
+) -> tuple[Array, Cache]:  # (B,T,C), (S,), (B,S) or (B,T,S), ... -> (B,T,C)
     """y = (mask * gelu(x W_in^T + b_in)) W_out: the definition of the sinks."""
     pre = x @ W_in.T + b_in  # (B,T,S)
     post, c_act = gelu_forward(xp, pre)
-    mask = mask if len(mask.shape) == 3 else mask[:, None, :]  # the same at every position
+    mask = mask[:, None, :] if len(mask.shape) == 2 else mask  # the same at every position
     kept = post * mask  # <- this line is the paper
     return kept @ W_out, (x, mask, W_in, W_out, c_act, kept)
 

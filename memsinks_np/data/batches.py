@@ -24,7 +24,7 @@ from memsinks_np._internal.typing import Tokens
 from memsinks_np.config import ConfigError, ModelConfig, SinkConfig, require
 from memsinks_np.data.corpus import PADDING
 from memsinks_np.model import Batch
-from memsinks_np.sinks import NO_SINKS, Mask, Rows, Selection, sink_mask
+from memsinks_np.sinks import NO_SINKS, Mask, Selection, sink_mask
 
 
 def make_batch(
@@ -41,8 +41,8 @@ def make_batch(
     pool, which would silently wrap around on a device.
     """
     tokens = check_tokens(cfg, tokens)
-    check_selection(cfg, sinks, len(tokens))
     T = tokens.shape[1] - 1
+    check_selection(cfg, sinks, len(tokens), T)
     real = tokens[:, 1:] != PADDING
     tokens = np.where(tokens == PADDING, 0, tokens)
     one_hot = np.eye(cfg.n_vocab, dtype=dtype)
@@ -71,16 +71,22 @@ def check_tokens(cfg: ModelConfig, given: Any) -> Tokens:
     return tokens
 
 
-def check_selection(cfg: ModelConfig, sinks: Selection, n: int) -> None:
-    """Raise ConfigError unless a selection fits n sequences and the pool."""
+def check_selection(cfg: ModelConfig, sinks: Selection, B: int, T: int) -> None:
+    """Raise ConfigError unless a selection fits B sequences of T tokens and the pool."""
     if sinks is None:
         return
     S = cfg.sinks.n_sink if cfg.sinks else 0
-    for_all = isinstance(sinks, Mask) and len(sinks.value) == 1
-    if len(sinks[0]) != n and not for_all:
-        raise ConfigError(f"sinks are chosen for {len(sinks[0])} sequences, but there are {n}")
-    if isinstance(sinks, Rows) and sinks.index.size:
-        low, high = sinks.index.min(), sinks.index.max()
+    shape = sinks[0].shape
+    for_all = isinstance(sinks, Mask) and len(shape) == 1
+    if not for_all and shape[:1] != (B,):
+        raise ConfigError(f"sinks are chosen for {(*shape, 0)[0]} sequences, but there are {B}")
+    if isinstance(sinks, Mask):
+        fits = shape in ((S,), (B, S), (B, T, S))
+        require(fits, f"a mask of shape {shape} does not fit ({B},{S}), or ({B},{T},{S}) by token")
+    else:
+        index = validate_ints(sinks.index, "active sinks")
+        require(index.ndim == 2, f"active sinks have shape {shape}; give (B,A), a row per sequence")
+        low, high = index.min(initial=0), index.max(initial=0)
         require(0 <= low and high < S, f"sink {low} or {high} is outside the pool of {S}")
 
 
@@ -170,8 +176,8 @@ def packed_batch(
     require(outside.size == 0, f"token {outside[:1]} is outside the vocabulary of {cfg.n_vocab}")
     longest = int(position.max()) + 1
     require(longest <= cfg.n_ctx, f"a document of {longest} tokens does not fit n_ctx={cfg.n_ctx}")
-    check_selection(cfg, sinks, len(tokens))
     T = tokens.shape[1]
+    check_selection(cfg, sinks, len(tokens), T)
     same = document[:, :, None] == document[:, None, :]  # (B,T,T)
     visible = same & np.tri(T, dtype=bool)  # padding sees padding: softmax needs one finite score
     attn_mask = np.where(visible, 0.0, -np.inf).astype(dtype)[:, None]  # (B,1,T,T)

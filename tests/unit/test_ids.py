@@ -12,6 +12,7 @@ from memsinks_np._internal.ids import (
     uniform,
     validate_ids,
 )
+from memsinks_np.config import ConfigError
 
 MASK = 2**64 - 1
 
@@ -79,6 +80,19 @@ def test_duplicates_negative_and_unsigned_ids_are_legal():
     assert validate_ids([3, 3, -1, 2**63 - 1]).tolist() == [3, 3, -1, 2**63 - 1]
     assert validate_ids(np.array([7], np.uint8)).dtype == np.int64
     assert validate_ids([]).shape == (0,)
+
+
+@pytest.mark.parametrize("too_large", [2**63, 2**64 - 1])
+def test_ids_beyond_int64_are_refused(too_large):
+    largest = np.array([2**63 - 1], np.uint64)
+    assert validate_ids(largest).tolist() == [2**63 - 1]
+    with pytest.raises(ConfigError, match=f"{too_large} in sequence IDs does not fit into int64"):
+        validate_ids(np.array([0, too_large], np.uint64))
+
+
+def test_an_empty_sequence_has_an_id_of_its_own():
+    empty = id_of(np.zeros((3, 0), int))
+    assert empty.tolist() == [hash_reference(0) >> 1] * 3
 
 
 def test_no_further_purposes_share_a_number():

@@ -76,6 +76,50 @@ def test_padding_has_no_loss_and_changes_none(trained):
     assert metrics.mean_loss(params, cfg, tokens, own) == pytest.approx(want, rel=1e-4)
 
 
+BERNOULLI = SinkConfig(n_sink=32, scheme="bernoulli")
+MISFITS = {  # selections for 3 sequences of 15 tokens
+    "one ID": (lambda pool: sinks.own(pool, [5]), "chosen for 1 sequences, but there are 3"),
+    "two IDs": (lambda pool: sinks.own(pool, [5, 6]), "chosen for 2 sequences, but there are 3"),
+    "four IDs": (lambda pool: sinks.own(pool, range(4)), "chosen for 4 sequences, but there are 3"),
+    "chunks": (lambda pool: sinks.own(pool, range(99)), "chosen for 99 sequences, but there are 3"),
+    "narrow mask": (
+        lambda pool: sinks.Mask(np.ones((3, 7))),
+        r"mask of shape \(3, 7\) does not fit",
+    ),
+    "narrow for all": (lambda pool: sinks.Mask(np.ones(31)), r"\(31,\) does not fit \(3,32\)"),
+    "short mask": (lambda pool: sinks.Mask(np.ones((3, 2, 32))), r"\(3, 2, 32\) does not fit"),
+    "1-d rows": (lambda pool: sinks.Rows(np.ones(3, int)), r"shape \(3,\); give \(B,A\)"),
+    "real rows": (lambda pool: sinks.Rows(np.ones((3, 2))), "active sinks must be integers"),
+}
+
+
+@pytest.mark.parametrize("pool", [POOL, BERNOULLI], ids=lambda pool: pool.scheme)
+@pytest.mark.parametrize("what", MISFITS)
+def test_a_selection_of_another_size_is_refused(what, pool, trained):
+    corpus, cfg, params = trained
+    select, message = MISFITS[what]
+    for n, tokens in ((3, corpus.heldout[:3]), (33, corpus.heldout[:33])):
+        if n == 3 or what == "one ID":
+            with pytest.raises(ConfigError, match=message.replace("are 3", f"are {n}")):
+                metrics.mean_loss(params, replace(cfg, sinks=pool), tokens, select(pool))
+
+
+def test_a_model_without_a_pool_takes_no_selection(trained):
+    corpus, cfg, params = trained
+    plain = replace(cfg, sinks=None), corpus.heldout[:1]
+    for pool, message in ((POOL, "outside the pool of 0"), (BERNOULLI, "does not fit")):
+        with pytest.raises(ConfigError, match=message):
+            metrics.mean_loss(params, *plain, sinks.own(pool, [1]))
+
+
+@pytest.mark.parametrize("measure", [metrics.mean_loss, metrics.sequence_losses, metrics.predict])
+def test_no_sequences_are_refused_in_one_line(measure, trained):
+    corpus, cfg, params = trained
+    for pool in (POOL, BERNOULLI):
+        with pytest.raises(ConfigError, match="there are no sequences; give at least one"):
+            measure(params, replace(cfg, sinks=pool), corpus.heldout[:0], sinks.own(pool, []))
+
+
 def test_a_model_that_computes_nan_has_an_infinite_loss(trained):
     corpus, cfg, params = trained
     broken = params | {"wpe": params["wpe"] * np.nan}
@@ -207,6 +251,28 @@ def test_collateral_deletes_one_and_measures_all(trained):
     assert metrics.deletion(params, replace(cfg, sinks=None), corpus) == (None, None)
 
 
+@pytest.mark.parametrize("n_sink", [8, 32, 512])  # others share all, some, rarely any sinks
+def test_deletion_reaches_whoever_shares_a_sink(n_sink, trained):
+    _, cfg, params = trained
+    pool = SinkConfig(n_sink=n_sink, n_active=8)
+    wide = replace(cfg, sinks=pool)
+    rng = np.random.default_rng(3)
+    grown = {
+        name: 0.3 * rng.standard_normal((n_sink, *w.shape[1:])) if sinks.is_sink(name) else w
+        for name, w in params.items()
+    }
+    six = load_corpus(replace(DATA, n_canaries=2))
+    own = sinks.own(pool, six.repeated_ids)
+    active = [set(row) for row in own.index.tolist()]
+    before = metrics.sequence_losses(grown, wide, six.repeated, own)
+    loss = metrics.collateral(grown, wide, six)
+    n_shared = np.array([[len(a & b) for b in active] for a in active])
+    changed = np.abs(loss - before) > 1e-6
+    np.testing.assert_array_equal(changed, n_shared > 0)
+    others = n_shared[~np.eye(6, dtype=bool)]
+    assert {8: others.min() == 8, 32: others.max() < 8, 512: 0 < (others > 0).mean() < 0.3}[n_sink]
+
+
 def test_deletion_of_a_sequence_without_sinks_or_others(trained):
     corpus, cfg, params = trained
     rare = replace(cfg, sinks=SinkConfig(n_sink=32, scheme="bernoulli", p=0.03, seed=1))
@@ -230,6 +296,10 @@ def test_fraction_deleted_counts_shared_sinks():
     disjoint = replace(POOL, scheme="disjoint")
     assert metrics.fraction_deleted(disjoint, [0], [1, 2, 3]).tolist() == [0.0]
     assert metrics.fraction_deleted(POOL, [0], []).tolist() == [0.0]
+    single, one = SinkConfig(n_sink=4, n_active=1), [[0], [0]]
+    assert metrics.fraction_deleted(single, *one).tolist() == [1.0]
+    rare = SinkConfig(n_sink=4, scheme="bernoulli", p=0.01)  # none is active
+    assert metrics.fraction_deleted(rare, *one).tolist() == [0.0]
     mean = np.mean([metrics.fraction_deleted(POOL, range(999), [i, -i]) for i in range(999, 1040)])
     assert mean == pytest.approx(1 - (1 - 8 / 32) ** 2, abs=0.02)
 

@@ -126,6 +126,19 @@ def test_clip_scale_bounds_the_global_norm():
     np.testing.assert_allclose(params["h0.sink.W_in"][5], [0, -0.8])
 
 
+@pytest.mark.parametrize(
+    ("name", "decay"), [("wte", 0.1), ("h0.ln1.g", 0.0), ("h0.sink.W_in", 0.1)]
+)
+def test_sgd_takes_the_gradient_and_the_decay(name, decay):
+    rng = np.random.default_rng(4)
+    cfg = TrainConfig(optimizer="sgd", weight_decay=0.1)
+    w, g = rng.standard_normal((2, 3, 2))
+    params, rows = {name: w.copy(), "h0.sink.b_in": np.zeros(3)}, np.arange(3)
+    grads = {name: RowGrad(rows, g) if name in SINKS else g}
+    optim.update(np, params, grads, optim.init_state(np, params), cfg, 0.5, 0.2)
+    np.testing.assert_allclose(params[name], w - 0.5 * (decay * w + 0.2 * g), rtol=1e-12)
+
+
 def test_schedule_warms_up_and_decays_to_a_tenth():
     rates = [optim.learning_rate(CFG, step) for step in range(100)]
     assert rates[0] == pytest.approx(0.001)

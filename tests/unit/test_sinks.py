@@ -125,7 +125,7 @@ def test_a_model_without_a_pool_has_no_selection():
 
 def test_all_scaled_is_the_pool_times_the_density(params):
     mask = sinks.all_scaled(POOL).value
-    assert mask.shape == (1, 20)
+    assert mask.shape == (20,)
     assert (mask == 0.25).all()
     dense = SinkConfig(n_sink=20, n_active=20)
     got, want = (losses(params, f) for f in (sinks.all_scaled(dense), sinks.own(dense, IDS)))

@@ -23,7 +23,7 @@ DATA = DataConfig(n_ctx=7, batch_size=8, n_repeated=4, n_heldout=4)
 SETTINGS = Settings(data=DATA, train=TrainConfig(steps=4, eval_every=2), d_model=8, n_heads=2)
 CORPUS = load_corpus(DATA)
 MASKING = Method(name="gradient_masking", n_shared=10, sinks=ALL_ON, routing="gradient_masking")
-ALL = sinks.Mask(np.ones((1, 6), np.float32))
+ALL = sinks.Mask(np.ones(6, np.float32))
 
 
 def with_train(**changes):
@@ -67,6 +67,8 @@ def test_retrained_sees_the_same_once_seen_sequences_only():
     seen = visible_sequences(method, batch, 5, 0)
     np.testing.assert_array_equal(seen.tokens, batch.tokens[~batch.repeated])
     np.testing.assert_array_equal(seen.ids, batch.ids[~batch.repeated])
+    assert len(seen.repeated) == len(seen.ids)
+    assert not seen.repeated.any()
 
 
 def test_random_sinks_are_drawn_anew_at_each_occurrence():
@@ -75,6 +77,16 @@ def test_random_sinks_are_drawn_anew_at_each_occurrence():
     drawn = [visible_sequences(method, batch, step, 0).ids for step in (5, 6)]
     assert len(set(np.concatenate(drawn).tolist())) == 16
     np.testing.assert_array_equal(drawn[0], visible_sequences(method, batch, 5, 0).ids)
+
+
+def test_free_batches_are_split_into_two_halves():
+    method = replace(MASKING, routing="free")
+    cfg, _, batch = setup(method)
+    for n in (1, 2, 7, 8):
+        parts = microbatches(method, cfg, batch._make(a[:n] for a in batch))
+        sizes = [len(part.tokens) for part in parts]
+        assert sizes == [(n + 1) // 2, n // 2][: len(sizes)]
+        np.testing.assert_array_equal(np.concatenate([p.tokens for p in parts]), batch.tokens[:n])
 
 
 def test_gradient_masking_routes_gradients_as_in_the_paper():
