@@ -66,11 +66,13 @@ def npo_forward(
 ) -> tuple[Array, Cache]:  # (B,T), (B,) -> (B,)
     """Return (2/beta) log(1 + (pi/pi_ref)^beta) / T of each sequence.
 
-    `reference` is -log pi_ref, the summed loss before unlearning. The power is at most
-    exp(beta * reference), since no loss is negative: with beta=0.1 it does not overflow.
+    `reference` is -log pi_ref, the summed loss before unlearning. A power above e^80 is cut off
+    there, where log(1 + power) is log(power), so that it does not overflow.
     """
-    ratio = xp.exp(beta * (reference - xp.sum(nll, axis=1)))  # (pi/pi_ref)^beta
-    return (2 / beta) * xp.log(1 + ratio) / nll.shape[1], (ratio, nll.shape)
+    z = beta * (reference - xp.sum(nll, axis=1))
+    excess = xp.maximum(z - 80.0, 0.0)
+    ratio = xp.exp(z - excess)  # (pi/pi_ref)^beta
+    return (2 / beta) * (xp.log(1 + ratio) + excess) / nll.shape[1], (ratio, nll.shape)
 
 
 def npo_backward(xp: Xp, dloss: Array, cache: Cache) -> Array:  # (B,) -> (B,T)
