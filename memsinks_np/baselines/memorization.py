@@ -21,12 +21,13 @@ def min_k(nll: Losses, fraction: float = 0.2) -> Floats:
     """Return the mean of the highest losses of each sequence, (N,T) -> (N,) (Shi et al. 2024).
 
     Min-K%: a text that is easy on average still has hard tokens, unless it was trained on. Lower
-    means more likely a member. At least one token is taken. Raises ConfigError unless
-    0 < fraction <= 1.
+    means more likely a member. At least one token is taken, and no padding (NaN). Raises
+    ConfigError unless 0 < fraction <= 1.
     """
     require(0 < fraction <= 1, f"fraction={fraction} of the tokens; choose 0 < fraction <= 1")
-    n = max(1, int(fraction * nll.shape[1]))
-    mean: Floats = np.sort(nll, axis=1)[:, -n:].mean(axis=1, dtype=np.float64)
+    n = np.maximum(1, (fraction * (~np.isnan(nll)).sum(axis=1)).astype(int))[:, None]
+    hardest = np.where(np.arange(nll.shape[1]) < n, -np.sort(-nll, axis=1), 0)  # NaN comes last
+    mean: Floats = hardest.sum(axis=1, dtype=np.float64) / n[:, 0]
     return mean
 
 
@@ -34,9 +35,12 @@ def membership_auc(members: Losses, others: Losses) -> float:
     """Return P(s_member < s_other) + P(=)/2 over all pairs of scores (Yeom et al. 2018).
 
     The score is a sequence's loss (LOSS) or `min_k`. 0.5 is chance, 1 identifies all members.
-    Below 0.5 the memory was not removed but inverted, and an attacker can invert it back.
+    Below 0.5 the memory was not removed but inverted, and an attacker can invert it back. Raises
+    ConfigError without scores on both sides, and for NaN.
     """
     a, b = np.asarray(members)[:, None], np.asarray(others)[None, :]
+    exists = a.size > 0 and b.size > 0 and not (np.isnan(a).any() or np.isnan(b).any())
+    require(exists, f"no AUC of {a.size} and {b.size} scores; give some of each, without NaN")
     return float((a < b).mean() + 0.5 * (a == b).mean())
 
 
@@ -64,6 +68,6 @@ def memorization_report(
     return Report(
         repeated=mean_of(nll),
         extracted=float(extracted(tokens, likeliest).mean()),
-        auc_loss=membership_auc(nll.mean(axis=1), new.mean(axis=1)),
+        auc_loss=membership_auc(np.nanmean(nll, axis=1), np.nanmean(new, axis=1)),
         auc_min_k=membership_auc(min_k(nll), min_k(new)),
     )

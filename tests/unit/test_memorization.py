@@ -1,12 +1,14 @@
 """Measures of memorization: on cases with known answers, and on a model that memorized."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from memsinks_np import metrics, sinks
 from memsinks_np.baselines import memorization as m
 from memsinks_np.config import ConfigError, DataConfig, Method, Settings, SinkConfig, TrainConfig
-from memsinks_np.data.corpus import load_corpus
+from memsinks_np.data.corpus import PADDING, load_corpus
 from memsinks_np.model import init_params
 from memsinks_np.train import train
 
@@ -56,6 +58,29 @@ def test_min_k_is_the_mean_of_the_hardest_tokens():
     for fraction in (0, 1.1):
         with pytest.raises(ConfigError, match="fraction="):
             m.min_k(nll, fraction)
+
+
+def test_padding_is_no_token_of_a_sequence():
+    padded = np.array([[5.0, 1, np.nan, np.nan], [3, 2, 1, 0]])
+    assert m.min_k(padded, 0.5).tolist() == [5, 2.5]
+    assert m.min_k(padded, 1.0).tolist() == [3, 1.5]
+
+
+def test_report_of_padded_sequences_is_that_of_short_ones(trained):
+    params, cfg, corpus = trained
+    select = lambda ids: sinks.NO_SINKS
+    short = replace(corpus, repeated=corpus.repeated[:, :9], heldout=corpus.heldout[:, :9])
+    fill = lambda tokens: np.pad(tokens, ((0, 0), (0, 7)), constant_values=PADDING)
+    padded = replace(corpus, repeated=fill(short.repeated), heldout=fill(short.heldout))
+    want = m.memorization_report(params, cfg, short, select)
+    got = m.memorization_report(params, cfg, padded, select)
+    assert got._replace(extracted=0) == pytest.approx(want._replace(extracted=0), rel=1e-5)
+
+
+@pytest.mark.parametrize("scores", [([], [1.0]), ([1.0], []), ([np.nan], [1.0]), ([1.0], [np.nan])])
+def test_an_auc_that_does_not_exist_is_refused(scores):
+    with pytest.raises(ConfigError, match=r"no AUC of \d and \d scores; give some"):
+        m.membership_auc(*scores)
 
 
 def test_report_shows_memory_with_sinks_and_none_without(trained):
