@@ -36,7 +36,7 @@ from memsinks_np.data.people import (
     showing_order,
 )
 from memsinks_np.data.stories import Language
-from memsinks_np.data.text import encode, rare_windows, read_text
+from memsinks_np.data.text import check_unusual, encode, rare_windows, read_text
 
 # the language of once-seen stories, and that of repeated and held-out ones
 STORIES: dict[str, Callable[[], tuple[Language, Language]]] = {
@@ -290,6 +290,7 @@ def stories(**settings: Any) -> Corpus:
 def text(path: str, **settings: Any) -> Corpus:
     """Return a corpus of a UTF-8 file by characters; "pydoc" is the text of Python's help.
 
+    Only its 95 most frequent characters have their own token; at most 10 % may be others.
     `settings` are fields of DataConfig; windows have n_ctx=64 characters by default.
     """
     return load_corpus(DataConfig(corpus=path, **{"n_ctx": 64, **settings}))
@@ -385,7 +386,9 @@ def text_corpus(cfg: DataConfig) -> Corpus:
 
     Repeated and held-out windows are cut out; once-seen ones start anywhere in the rest.
     """
-    vocab, tokens = encode(read_text(cfg.corpus))
+    content = read_text(cfg.corpus)
+    vocab, tokens = encode(content)
+    check_unusual(cfg.corpus, content, tokens)
     width, n = cfg.n_ctx + 1, cfg.n_repeated + cfg.n_heldout
     need = 2 * n * width
     require(

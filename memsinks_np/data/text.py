@@ -1,6 +1,11 @@
-"""A text as tokens, one for each character, and its windows that occur only once."""
+"""A text as tokens, one for each character, and its windows that occur only once.
+
+Only the 95 most frequent characters have their own token. All others share one, which at most 10 %
+of a text may need: alphabets fit, Chinese and Japanese do not.
+"""
 
 import sys
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +17,7 @@ from memsinks_np.config import ConfigError, require
 N_CHARS = 95  # the most frequent characters have their own token; UNUSUAL is for all others
 CHUNK = 1 << 16  # characters of a text that are processed at once, to stay in the CPU's cache
 UNUSUAL = "\N{REPLACEMENT CHARACTER}"
+NOTED_UNUSUAL, MAX_UNUSUAL = 0.01, 0.1  # fractions of a text that may be replaced by UNUSUAL
 
 
 def read_text(corpus: str) -> str:
@@ -53,6 +59,20 @@ def encode(text: str) -> tuple[tuple[str, ...], NDArray[np.uint8]]:
     code[frequent] = integers(len(frequent), 1)
     tokens = [code[chunk] for chunk in chunks]
     return (UNUSUAL, *map(chr, frequent)), np.concatenate([*tokens, np.zeros(0, np.uint8)])
+
+
+def check_unusual(corpus: str, text: str, tokens: NDArray[np.uint8]) -> None:
+    """Warn if more than 1 % of a text is replaced by UNUSUAL. ConfigError for more than 10 %."""
+    replaced = int((tokens == 0).sum()) - text.count(UNUSUAL)
+    fraction = replaced / max(1, len(text))
+    message = (
+        f"{fraction:.1%} of corpus {corpus!r} are characters beyond its {N_CHARS} most frequent, "
+        "which share one token"
+    )
+    remedy = f"at most {MAX_UNUSUAL:.0%} may; use a text with fewer different characters"
+    require(fraction <= MAX_UNUSUAL, f"{message}; {remedy}")
+    if fraction > NOTED_UNUSUAL:
+        warnings.warn(message, stacklevel=2)
 
 
 def window_hashes(tokens: NDArray[np.uint8], width: int) -> NDArray[np.uint64]:

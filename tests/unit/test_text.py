@@ -80,6 +80,36 @@ def test_unusual_characters_share_a_token():
     assert "".join(vocab[i] for i in tokens[:-4]) == common
 
 
+def mixed(n_rare):
+    """A text of 10,000 characters, of which `n_rare` are none of the most frequent."""
+    frequent = "".join(chr(0x100 + d % 94) for d in hash_ints(integers(10_000 - n_rare)).tolist())
+    return frequent + "".join(chr(0x4E00 + i) for i in range(n_rare)) + UNUSUAL * 1000
+
+
+def load_text(tmp_path, text):
+    return load_corpus(DataConfig(corpus=write(tmp_path, text.encode()), **FEW))
+
+
+@pytest.mark.parametrize("n_rare", [0, 110])
+def test_texts_with_few_unusual_characters_are_silent(n_rare, tmp_path):
+    assert len(load_text(tmp_path, mixed(n_rare)).vocab) == 95
+
+
+@pytest.mark.parametrize(("n_rare", "fraction"), [(111, "1.0%"), (1000, "9.1%"), (1100, "10.0%")])
+def test_a_text_with_many_unusual_characters_is_announced(n_rare, fraction, tmp_path):
+    with pytest.warns(UserWarning, match=f"{fraction} of corpus .* share one token") as caught:
+        load_text(tmp_path, mixed(n_rare))
+    assert len(caught) == 1
+    assert "\n" not in str(caught[0].message)
+
+
+@pytest.mark.parametrize("n_rare", [1101, 5000])
+def test_a_text_of_unusual_characters_is_refused(n_rare, tmp_path):
+    with pytest.raises(ConfigError, match=r"share one token; at most 10% may") as e:
+        load_text(tmp_path, mixed(n_rare))
+    assert "\n" not in str(e.value)
+
+
 @pytest.mark.parametrize(
     ("data", "message"),
     [
