@@ -134,12 +134,18 @@ class ModelConfig:
         C, H = self.d_model, self.n_heads
         d_model = H * max(1, C // H)
         require(C % H == 0, f"n_heads={H} does not divide d_model={C}; try d_model={d_model}")
-        neurons = self.n_shared + (self.sinks.n_sink if self.sinks else 0)
-        n_params = C * (self.n_vocab + self.n_ctx + self.n_layers * (4 * C + 2 * neurons))
         require(
-            n_params <= MAX_NUMBERS,
-            f"d_model={C} and the other sizes make {n_params:.1e} parameters; choose smaller ones",
+            self.n_params <= MAX_NUMBERS,
+            f"d_model={C} and the other sizes make {self.n_params:.1e} parameters; "
+            "choose smaller ones",
         )
+
+    @property
+    def n_params(self) -> int:
+        """Numbers in the matrices, which are nearly all parameters."""
+        neurons = self.n_shared + (self.sinks.n_sink if self.sinks else 0)
+        per_layer = 4 * self.d_model + 2 * neurons
+        return self.d_model * (self.n_vocab + self.n_ctx + self.n_layers * per_layer)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -132,6 +132,9 @@ def load(path: str | Path) -> Model:
         vocab, history = tuple(meta["vocab"]), to_history(meta["history"])
         require(all(isinstance(word, str) for word in vocab), "its vocabulary is not text")
         require(len(vocab) == cfg.n_vocab, "its vocabulary has another size")
+        # before memory is taken: a layer has 12 arrays, each with a header of 128 bytes
+        fits = 4 * cfg.n_params + 12 * 128 * cfg.n_layers <= path.stat().st_size
+        require(fits, f"{path} is not a saved model ({cfg} does not fit into its size)")
     except ConfigError:
         raise
     except (KeyError, TypeError, AttributeError, ValueError) as e:

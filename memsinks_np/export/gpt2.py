@@ -1,8 +1,8 @@
 """Write a trained model as safetensors under GPT-2's names, for other libraries.
 
 The layout is that of Hugging Face's `GPT2LMHeadModel`: matrices are (in, out), and queries, keys
-and values form one matrix, `c_attn`. A GPT-2 loader also needs a config.json: n_positions=n_ctx,
-n_embd=d_model, n_inner=n_shared, and GPT-2's own activation. Two things differ from GPT-2:
+and values form one matrix, `c_attn`. The file config.json beside it holds the sizes, which
+`GPT2LMHeadModel.from_pretrained(folder)` needs. Two things differ from GPT-2:
 
 - Attention has no biases. The file holds zeros, which compute the same.
 - Each layer has three more arrays for the sinks, one row per sink. A GPT-2 loader ignores them, so
@@ -58,11 +58,36 @@ def gpt2_arrays(params: Params, cfg: ModelConfig) -> Params:
     return arrays
 
 
+def gpt2_config(cfg: ModelConfig) -> dict[str, Any]:
+    """Return the model as Hugging Face's GPT2Config: without sinks and without dropout."""
+    return {
+        "architectures": ["GPT2LMHeadModel"],
+        "model_type": "gpt2",
+        "vocab_size": cfg.n_vocab,
+        "n_positions": cfg.n_ctx,
+        "n_embd": cfg.d_model,
+        "n_head": cfg.n_heads,
+        "n_layer": cfg.n_layers,
+        "n_inner": cfg.n_shared,
+        "activation_function": "gelu_new",
+        "layer_norm_epsilon": 1e-5,
+        "tie_word_embeddings": True,
+        **dict.fromkeys(("attn_pdrop", "embd_pdrop", "resid_pdrop"), 0.0),
+        **dict.fromkeys(("bos_token_id", "eos_token_id"), None),
+    }
+
+
 def save(path: Path, params: Params, cfg: ModelConfig) -> None:
     """Write a model, whole or pruned, with its configuration as JSON in the metadata.
 
-    Raises ConfigError if safetensors is not installed, or if the parameters do not fit `cfg`.
+    A loader of GPT-2 needs the name model.safetensors and the file config.json, which is written
+    beside it. Raises ConfigError if the folder has another config.json, if safetensors is not
+    installed, or if the parameters do not fit `cfg`.
     """
+    path, config = Path(path), Path(path).with_name("config.json")
+    sizes = json.dumps(gpt2_config(cfg), indent=1)
+    free = not config.exists() or config.read_bytes() == sizes.encode()
+    require(free, f"{config} is of something else; export the model into a folder of its own")
     try:
         from safetensors.numpy import save as to_bytes
     except ImportError:
@@ -78,7 +103,8 @@ def save(path: Path, params: Params, cfg: ModelConfig) -> None:
     # safetensors writes the memory of an array as it is, so a transposed array must be copied
     arrays = {name: np.ascontiguousarray(w) for name, w in gpt2_arrays(params, cfg).items()}
     meta = json.dumps({"version": __version__, "model": asdict(cfg)})
-    write_atomic(Path(path), to_bytes(arrays, metadata={"format": "pt", "memsinks_np": meta}))
+    write_atomic(path, to_bytes(arrays, metadata={"format": "pt", "memsinks_np": meta}))
+    write_atomic(config, sizes)
 
 
 def config_of(metadata: dict[str, str] | None) -> ModelConfig:
@@ -87,7 +113,7 @@ def config_of(metadata: dict[str, str] | None) -> ModelConfig:
         model: dict[str, Any] = json.loads((metadata or {})["memsinks_np"])["model"]
         sinks = model.pop("sinks")
         return ModelConfig(**model, sinks=sinks and SinkConfig(**sinks))
-    except (AttributeError, KeyError, TypeError, ValueError) as e:
+    except (AttributeError, KeyError, RecursionError, TypeError, ValueError) as e:
         raise ConfigError(
             f"not a model that memsinks_np exported ({type(e).__name__}); use export.gpt2.save"
         ) from None

@@ -8,7 +8,8 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from memsinks_np.config import ModelConfig, SinkConfig
+from memsinks_np._internal.ids import validate_ids
+from memsinks_np.config import ConfigError, ModelConfig, SinkConfig, require
 from memsinks_np.export.gpt2 import config_of
 from memsinks_np.sinks import active, sink_mask
 
@@ -43,6 +44,8 @@ class SinkMLP(nn.Module):
         if ids is None or self.sinks is None:
             return y
         sink: Tensor
+        ids = validate_ids(ids)
+        require(len(ids) == len(x), f"{len(x)} sequences with {len(ids)} IDs; give one to each")
         if self.sinks.is_random:  # compute every sink and mask it: the definition
             mask = torch.as_tensor(sink_mask(self.sinks, ids)).to(x)  # (B,S)
             sink = (self.act(self.sink_fc(x)) * mask[:, None]) @ self.sink_proj.weight
@@ -84,9 +87,21 @@ class GPT(nn.Module):
 
 
 def load(path: Path) -> GPT:
-    """Load a model that gpt2.save wrote. Raises ConfigError for any other safetensors file."""
-    with safe_open(path, "pt") as file:
-        gpt = GPT(config_of(file.metadata()))
-    weights = load_file(path)
-    gpt.to(weights["transformer.wte.weight"].dtype).load_state_dict(weights)
+    """Load a model that gpt2.save wrote. Raises ConfigError for any other file.
+
+    No model is made that is larger than the file, so a malicious file takes little memory.
+    """
+    try:
+        with safe_open(path, "pt") as file:
+            cfg = config_of(file.metadata())
+        weights = load_file(path)
+        n = sum(w.numel() for w in weights.values())
+        fits = cfg.n_params <= n and 12 * cfg.n_layers <= len(weights)  # a layer has 12 arrays
+        require(fits, f"{cfg} has more numbers or layers than the file")
+        gpt = GPT(cfg)
+        gpt.to(weights["transformer.wte.weight"].dtype)
+        gpt.load_state_dict(weights)
+    except Exception as e:
+        reason = str(e) if isinstance(e, ConfigError) else type(e).__name__
+        raise ConfigError(f"{path} is not a saved model ({reason})") from None
     return gpt

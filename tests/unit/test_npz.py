@@ -6,12 +6,14 @@ import os
 import tracemalloc
 import warnings
 import zipfile
+from dataclasses import asdict
 
 import numpy as np
 import pytest
 
+from memsinks_np import trained
 from memsinks_np._internal import files
-from memsinks_np.config import ConfigError
+from memsinks_np.config import ConfigError, ModelConfig
 from memsinks_np.export import npz
 
 PARAMS = {"wte": np.arange(6, dtype=np.float32).reshape(2, 3).T, "h0.b_in": np.ones(2)}
@@ -116,6 +118,20 @@ def test_hostile_files_are_refused_in_one_line(what, tmp_path):
     tracemalloc.stop()
     assert "\n" not in str(e.value)
     assert peak < 2_000_000  # bytes
+
+
+@pytest.mark.parametrize(
+    "sizes",
+    [{"n_shared": 1 << 24}, {"n_ctx": 1 << 24}, {"n_layers": 500, "d_model": 1, "n_heads": 1}],
+    ids=lambda sizes: next(iter(sizes)),
+)
+def test_no_model_is_made_that_is_larger_than_its_file(sizes, tmp_path, monkeypatch):
+    cfg = ModelConfig(n_vocab=2, **({"d_model": 16} | sizes))
+    meta = {"cfg": asdict(cfg), "vocab": ["a", "b"], "separator": "", "history": []}
+    npz.save(tmp_path / "a.npz", PARAMS, meta)
+    monkeypatch.setattr(trained, "init_params", None)
+    with pytest.raises(ConfigError, match=r"a.npz is not a saved model \(.* does not fit into its"):
+        trained.load(tmp_path / "a.npz")
 
 
 def test_the_size_of_metadata_is_limited(tmp_path, monkeypatch):

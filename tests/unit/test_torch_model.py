@@ -1,8 +1,9 @@
 """The exported file, and the PyTorch model that loads it: the same logits, the same gradients."""
 
 import importlib
+import json
 import sys
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
@@ -18,6 +19,7 @@ from plain import strong_params
 torch = pytest.importorskip("torch")
 safetensors_numpy = pytest.importorskip("safetensors.numpy")
 torch_model = importlib.import_module("memsinks_np.export.torch_model")
+GPT = torch_model.GPT
 torch.set_num_threads(1)  # on arrays this small, threads only wait for each other
 
 POOL = SinkConfig(n_sink=20, n_active=5)
@@ -80,6 +82,24 @@ def test_sink_mlp_takes_ids_of_either_library():
 
 
 @each_pool
+@pytest.mark.parametrize(
+    ("ids", "message"),
+    [
+        ([5], "4 sequences with 1 IDs; give one to each"),
+        ([5, 6], "4 sequences with 2 IDs"),
+        (range(5), "4 sequences with 5 IDs"),
+        ([[1], [2], [3], [4]], r"shape \(4, 1\); give one ID per sequence"),
+        (7, "must be a list or an array"),
+        ([0.5] * 4, "must be integers"),
+    ],
+)
+def test_another_number_of_ids_is_refused(pool, ids, message):
+    mlp, x = torch_model.SinkMLP(6, 7, pool), torch.randn(4, 3, 6)
+    with pytest.raises(ConfigError, match=message):
+        mlp(x, ids)
+
+
+@each_pool
 def test_sink_mlp_keeps_dtype_and_device(pool):
     """IDs, masks and indices are made on the host; "meta" replaces a GPU if there is none."""
     other = "cuda" if torch.cuda.is_available() else "meta"
@@ -129,6 +149,80 @@ def test_other_files_are_rejected(tmp_path):
         safetensors_numpy.save_file({"wte": np.zeros(3)}, path, metadata)
         with pytest.raises(ConfigError, match="not a model that memsinks_np exported"):
             torch_model.load(path)
+
+
+def exported(**changes):
+    """Return arrays and metadata of a small model whose configuration says something else."""
+    cfg = replace(CFG, n_layers=1)
+    arrays = gpt2.gpt2_arrays(strong_params(cfg, dtype=np.float32), cfg)
+    meta = json.dumps({"model": asdict(replace(cfg, **changes))})
+    return arrays, {"memsinks_np": meta}
+
+
+def saved(arrays, metadata):
+    return safetensors_numpy.save(arrays, metadata)
+
+
+NESTED = {"memsinks_np": "[" * 100_000 + "]" * 100_000}
+HOSTILE = {
+    "many numbers": saved(*exported(n_vocab=1 << 24, d_model=128)),
+    "many sinks": saved(*exported(sinks=SinkConfig(n_sink=1 << 24))),
+    "many layers": saved(*exported(d_model=2, n_layers=30)),
+    "other shapes": saved(*exported(n_vocab=12)),
+    "missing arrays": saved({"wte": np.zeros(10_000)}, exported()[1]),
+    "nested metadata": saved({"wte": np.zeros(3)}, NESTED),
+    "cut off": saved(*exported())[:-5],
+    "no header": b"",
+    "text": b"not a model" * 99,
+}
+
+
+@pytest.mark.parametrize("what", HOSTILE)
+def test_hostile_files_are_refused_in_one_line(what, tmp_path, monkeypatch):
+    made = []
+    monkeypatch.setattr(torch_model, "GPT", lambda cfg: made.append(cfg) or GPT(cfg))
+    path = tmp_path / "model.safetensors"
+    path.write_bytes(HOSTILE[what])
+    with pytest.raises(ConfigError, match=f"{path} is not a saved model") as e:
+        torch_model.load(path)
+    assert "\n" not in str(e.value)
+    assert all(cfg.n_params < 10_000 and cfg.n_layers < 2 for cfg in made)  # no memory is taken
+
+
+def test_a_missing_file_is_refused(tmp_path):
+    with pytest.raises(ConfigError, match="is not a saved model"):
+        torch_model.load(tmp_path / "missing.safetensors")
+
+
+def test_config_json_has_what_a_loader_of_gpt2_needs(tmp_path):
+    gpt2.save(tmp_path / "model.safetensors", strong_params(CFG, dtype=np.float32), CFG)
+    sizes = json.loads((tmp_path / "config.json").read_bytes())
+    want = {"vocab_size": 13, "n_positions": 9, "n_embd": 6, "n_head": 2, "n_layer": 2}
+    want |= {"n_inner": 7, "activation_function": "gelu_new", "tie_word_embeddings": True}
+    assert sizes == sizes | want
+
+
+@pytest.mark.parametrize("pruned", [False, True])
+def test_a_stock_loader_computes_the_same_logits(tmp_path, pruned):
+    transformers = pytest.importorskip("transformers")
+    params = strong_params(CFG, dtype=np.float32)
+    gpt2.save(tmp_path / "model.safetensors", sinks.prune(params) if pruned else params, CFG)
+    gpt = transformers.GPT2LMHeadModel.from_pretrained(tmp_path).train()  # there is no dropout
+    batch = make_batch(CFG, TOKENS, sinks.NO_SINKS, np.float32)
+    got = gpt(torch.as_tensor(TOKENS[:, :-1])).logits.detach().numpy()
+    assert relative(got, model_forward(np, params, batch, CFG)[0]) < LIMIT[np.float32]
+
+
+def test_config_json_of_something_else_is_kept(tmp_path):
+    params, path = strong_params(CFG, dtype=np.float32), tmp_path / "config.json"
+    path.write_text("{}")
+    with pytest.raises(ConfigError, match=r"config.json is of something else; export the model"):
+        gpt2.save(tmp_path / "model.safetensors", params, CFG)
+    assert [p.name for p in tmp_path.iterdir()] == ["config.json"]
+    assert path.read_text() == "{}"
+    path.unlink()
+    for _ in range(2):  # the same model again is no other
+        gpt2.save(tmp_path / "model.safetensors", params, CFG)
 
 
 def test_missing_safetensors_names_the_extra(tmp_path, monkeypatch):
