@@ -35,12 +35,9 @@ ROOT = HERE.parent
 MATHJAX = HERE / "_static" / "tex-svg.js"  # git-ignored
 
 project = "memsinks_np"
-author = "The memsinks_np authors"
 copyright = "the memsinks_np authors, MIT licence"
 html_title = "Memorization sinks in NumPy"
 extensions = ["myst_parser", "sphinx.ext.mathjax", "sphinx_copybutton"]
-source_suffix = {".md": "markdown"}
-exclude_patterns = ["_static"]
 
 html_theme = "furo"
 html_static_path = ["_static"]
