@@ -193,7 +193,7 @@ def test_claims_and_report_can_be_combined(copied, page, capsys):
     printed, claims = capsys.readouterr().out, claims_of(copied, "headline", "theory")
     n = sum(c["holds"] for c in claims)
     assert f"{n} of {len(claims)} claims hold (1 seed: headline, theory)." in printed
-    assert printed.count("| yes |") == n
+    assert printed.count("\n| ✓ |") == n
     assert printed.count("This was --quick") == 1
 
 

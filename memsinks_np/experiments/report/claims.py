@@ -71,14 +71,18 @@ def format_claims(claims: Sequence[Claim]) -> str:
 
 
 def tabulate_claims(claims: Mapping[str, Sequence[Claim]]) -> str:
-    """Return the claims of several experiments as a Markdown table."""
-    rows = [["experiment", "claim", "paper", "here (mean [95 % interval])", "holds?"], ["---"] * 5]
+    """Return the claims as Markdown, a table per experiment; a claim that fails has a cross."""
+    blocks = []
     for name, each in claims.items():
+        rows = [["", "claim", "paper", "here (mean [95 % interval])"], ["---"] * 4]
         for c in each:
-            verdict = "yes" if c.holds else "no" + (f": {c.why}" if c.why else "")
-            cells = (name, c.text, c.paper, c.here, verdict)
+            why = f" *Likely because {c.why}.*" if c.why and not c.holds else ""
+            cells = ("✓" if c.holds else "**✗**", c.text + why, c.paper, c.here)
             rows.append([cell.replace("|", "\\|") for cell in cells])
-    return "\n".join("| " + " | ".join(row) + " |" for row in rows)
+        held = f"{sum(c.holds for c in each)} of {len(each)}"
+        table = "\n".join("| " + " | ".join(row) + " |" for row in rows)
+        blocks.append(f"## {name}: {EXPERIMENTS[name].what} ({held} hold)\n\n{table}")
+    return "\n\n".join(blocks)
 
 
 def finished(out: Path) -> list[str]:
@@ -92,7 +96,7 @@ def finished(out: Path) -> list[str]:
 
 
 def summarize_claims(out: Path) -> str:
-    """Return how many claims hold, the number of seeds, and a table of all claims in a folder."""
+    """Return how many claims hold, the number of seeds, and tables of all claims in a folder."""
     claims: dict[str, list[Claim]] = {}
     by_seeds: dict[int, list[str]] = {}
     quick = False
