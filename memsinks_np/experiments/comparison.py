@@ -18,6 +18,7 @@ from memsinks_np.metrics import BySinks, Deletion, HistoryRow
 from memsinks_np.trained import Model
 
 MAX_DELETIONS = 100  # sequences; deleting each of more takes too long
+SETTINGS = {"paper_sinks": "the paper's setting", "sinks": "ours"}  # of sinks, in claims
 
 
 class Entropy(NamedTuple):

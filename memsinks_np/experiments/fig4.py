@@ -8,7 +8,7 @@ from typing import Any
 from memsinks_np._internal.tables import number, table
 from memsinks_np.baselines.tradeoff import max_forgetting, tradeoff_curve
 from memsinks_np.experiments import fig2, relearn
-from memsinks_np.experiments.comparison import Result, compare, compare_jobs
+from memsinks_np.experiments.comparison import SETTINGS, Result, compare, compare_jobs
 from memsinks_np.experiments.methods import label, methods_of
 from memsinks_np.experiments.registry import Context, Jobs, Outputs
 from memsinks_np.experiments.report import plots
@@ -29,7 +29,6 @@ METHODS = {
     "dropout": "all",
 }
 CUTS, UPDATES = ("gates", "integrated_gradients"), ("gradient_ascent", "npo")
-SETTINGS = {"paper_sinks": "the paper's setting", "sinks": "ours"}
 Curve = list[tuple[float, float]]  # (cost, forgotten), in nats per token
 
 

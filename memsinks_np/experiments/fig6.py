@@ -2,13 +2,13 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from memsinks_np._internal.tables import number, table
 from memsinks_np.config import require
-from memsinks_np.experiments.comparison import Result, compare_groups, group_jobs
+from memsinks_np.experiments.comparison import SETTINGS, compare_groups, group_jobs
 from memsinks_np.experiments.methods import label, methods_of, with_settings
 from memsinks_np.experiments.registry import Context, Jobs, Outputs
 from memsinks_np.experiments.report import plots
@@ -20,18 +20,12 @@ SHOWINGS = (10, 40)  # of each story
 METHODS = ("standard", "sinks", "paper_sinks")
 
 
-class Setting(NamedTuple):
-    """How many stories of the rare domain are shown, and how often each."""
-
-    n_stories: int
-    showings: int
-
-
 @dataclass(frozen=True)
 class Row:
     """One method in one setting: numbers over seeds, losses on the rare domain, sinks removed."""
 
-    setting: Setting
+    n_stories: int
+    showings: int  # of each story
     method: str
     once: list[float]  # new stories; standard training that saw each story once
     standard: list[float]  # new stories; standard training in this setting
@@ -56,22 +50,22 @@ class RareDomain:
     """All methods in all settings."""
 
     rows: list[Row]
-    entropy: float  # of new stories
+    entropy: float | None  # of new stories
 
     def row(self, method: str, n_stories: int, showings: int) -> Row:
         """Return one method in one setting."""
-        wanted = method, (n_stories, showings)
-        return next(r for r in self.rows if (r.method, r.setting) == wanted)
+        wanted = method, n_stories, showings
+        return next(r for r in self.rows if (r.method, r.n_stories, r.showings) == wanted)
 
     @property
     def sizes(self) -> list[int]:
         """The numbers of stories."""
-        return sorted({r.setting.n_stories for r in self.rows})
+        return sorted({r.n_stories for r in self.rows})
 
     @property
     def showings(self) -> list[int]:
         """The numbers of showings, without one."""
-        return sorted({r.setting.showings for r in self.rows})
+        return sorted({r.showings for r in self.rows})
 
 
 def jobs(context: Context) -> Jobs:
@@ -92,43 +86,25 @@ def jobs(context: Context) -> Jobs:
             data = {"n_repeated": n, "show_every_n_passes": steps * n_places // n // k}
             preset = with_settings(context.preset, data=data)
             names = METHODS if k > 1 else ("standard",)
-            groups[Setting(n, k)] = (preset, {name: methods[name] for name in names})
+            groups[n, k] = (preset, {name: methods[name] for name in names})
     return group_jobs(context, groups)
 
 
 def result(context: Context, outputs: Outputs) -> RareDomain:
     """Compare each method with standard training, and with one showing of each story."""
-    results: dict[Setting, Result] = compare_groups(outputs)
-    rows = [
-        make_row(setting, method, r, results[Setting(setting.n_stories, 1)])
-        for setting, r in results.items()
-        if setting.showings > 1
-        for method in METHODS
-    ]
-    entropy = next(iter(results.values())).entropy.heldout
-    assert entropy is not None
-    return RareDomain(rows, entropy)
-
-
-def make_row(setting: Setting, method: str, result: Result, shown_once: Result) -> Row:
-    """Return the numbers of one method in one setting."""
-    once = shown_once.values("standard", "heldout.removed")
-    standard, heldout = (result.values(m, "heldout.removed") for m in ("standard", method))
-    gap, standard_gap = (
-        result.rise(m, "heldout.removed", m, "repeated.removed") for m in (method, "standard")
-    )
-    benefits = zip(once, heldout, standard, strict=True)
-    return Row(
-        setting,
-        method,
-        once,
-        standard,
-        own=result.values(method, "repeated.own"),
-        repeated=result.values(method, "repeated.removed"),
-        heldout=heldout,
-        gap_closed=[ratio(g0 - g, g0) for g, g0 in zip(gap, standard_gap, strict=True)],
-        benefit_kept=[ratio(o - h, o - s) for o, h, s in benefits],
-    )
+    results, rows = compare_groups(outputs), []
+    for (n, k), r in results.items():
+        for method in METHODS if k > 1 else ():
+            once = results[n, 1].values("standard", "heldout.removed")
+            standard, heldout = (r.values(m, "heldout.removed") for m in ("standard", method))
+            gap, standard_gap = (
+                r.rise(m, "heldout.removed", m, "repeated.removed") for m in (method, "standard")
+            )
+            own, repeated = (r.values(method, f"repeated.{s}") for s in ("own", "removed"))
+            closed = [ratio(g0 - g, g0) for g, g0 in zip(gap, standard_gap, strict=True)]
+            kept = [ratio(o - h, o - s) for o, h, s in zip(once, heldout, standard, strict=True)]
+            rows.append(Row(n, k, method, once, standard, own, repeated, heldout, closed, kept))
+    return RareDomain(rows, r.entropy.heldout)
 
 
 def claims(result: RareDomain) -> list[Claim]:
@@ -153,8 +129,7 @@ def claims(result: RareDomain) -> list[Claim]:
                 for a, b in zip(standard[few], standard[many], strict=True)
             ),
         ),
-        *claims_of(result, "paper_sinks", "the paper's setting"),
-        *claims_of(result, "sinks", "ours"),
+        *(claim for setting in SETTINGS.items() for claim in claims_of(result, *setting)),
     ]
 
 
@@ -201,8 +176,7 @@ def claims_of(result: RareDomain, method: str, setting: str) -> list[Claim]:
 
 def estimates(rows: list[Row], field: str, digits: int = 2) -> str:
     """Return a number for each number of stories."""
-    texts = [f"{r.setting.n_stories} stories: {estimate(getattr(r, field), digits)}" for r in rows]
-    return ", ".join(texts)
+    return ", ".join(f"{r.n_stories} stories: {estimate(getattr(r, field), digits)}" for r in rows)
 
 
 COLUMNS = {
@@ -218,7 +192,7 @@ def tabulate(result: RareDomain) -> str:
     """Return one row per setting and method: means, in nats per token, or a fraction."""
     rows = [
         [
-            f"{r.setting.n_stories} x {r.setting.showings}: {label(r.method)}",
+            f"{r.n_stories} x {r.showings}: {label(r.method)}",
             *(number(r.mean(c)) for c in COLUMNS),
             number(r.mean("benefit_kept")) if r.has_benefit else "no benefit",
         ]

@@ -1,6 +1,5 @@
 """Learning and forgetting: the loss of one sequence that is shown every 40 steps, at every step."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,6 +8,7 @@ import numpy as np
 from memsinks_np._internal.tables import table
 from memsinks_np._internal.typing import Floats
 from memsinks_np.config import require
+from memsinks_np.experiments.comparison import SETTINGS
 from memsinks_np.experiments.methods import job, label, methods_of, with_settings
 from memsinks_np.experiments.registry import Context, Jobs, Outputs
 from memsinks_np.experiments.report import plots
@@ -94,32 +94,26 @@ def claims(result: Forgetting) -> list[Claim]:
             f"standard: the loss rises by {estimate(rise, sign='+')} before the next showing",
             min(rise) > 0.02,
         ),
-        *claims_of(result, "paper_sinks", "the paper's setting"),
-        *claims_of(result, "sinks", "ours"),
+        *(claim for setting in SETTINGS.items() for claim in claims_of(result, *setting)),
     ]
 
 
 def claims_of(result: Forgetting, method: str, setting: str) -> list[Claim]:
     """Return the claims about one setting of sinks."""
-
-    def against(numbers: Callable[[str], list[float]], sign: str = "") -> tuple[str, bool]:
-        ours, standard = numbers(method), numbers("standard")
-        text = f"{estimate(ours, sign=sign)} against {estimate(standard, sign=sign)}"
-        return text, sum(ours) < sum(standard)
-
-    (rises, forgets_less), (last, ends_lower) = against(result.rise, "+"), against(result.last)
+    rise, standard_rise = (result.rise(m) for m in (method, "standard"))
+    last, standard_last = (result.last(m) for m in (method, "standard"))
     return [
         Claim(
             f"sinks forget less between two showings than standard training ({setting})",
             "Fig. 7: lower amplitude",
-            rises,
-            forgets_less,
+            f"{estimate(rise, sign='+')} against {estimate(standard_rise, sign='+')}",
+            sum(rise) < sum(standard_rise),
         ),
         Claim(
             f"with sinks, the loss ends lower than in standard training ({setting})",
             "Fig. 7: 0.04 against 0.10",
-            f"{last} over the last cycle",
-            ends_lower,
+            f"{estimate(last)} against {estimate(standard_last)} over the last cycle",
+            sum(last) < sum(standard_last),
         ),
     ]
 
