@@ -133,9 +133,9 @@ def best_cut(seeds: list[dict[str, Any]]) -> Cut:
     return max(cuts, key=lambda cut: float(forgotten(cut).mean()))
 
 
-def forgotten(cut: Cut, cost: float = MAX_COST) -> Floats:
-    """Return the nats per token that are forgotten at no more than a cost, for every seed."""
-    return np.array([max_forgetting(tradeoff_curve(rows), cost) for rows in cut.curves])
+def forgotten(cut: Cut) -> Floats:
+    """Return the nats per token that are forgotten at the allowed cost, for every seed."""
+    return np.array([max_forgetting(tradeoff_curve(rows), MAX_COST) for rows in cut.curves])
 
 
 def residual_extraction(cut: Cut) -> Floats:
