@@ -164,45 +164,35 @@ def compare_removal(
     update: Unlearning | None, measured: Measured, standard: Evaluation, retrained: Evaluation
 ) -> Removal:
     """Return what a removal costs, and how much of the memory the attack brings back."""
-    evaluation, old, new = measured.attack
-    comparison, level = compare(evaluation, standard, retrained), without_sinks(standard)[0]
+    (evaluation, old, new), loss_with_sinks, unlearning = measured
+    _, gold_gap_closed, heldout_cost = compare(evaluation, standard, retrained)
+    level = standard.repeated.removed
     steps, steps_new = (relearning.steps_to_relearn(t, level) for t in (old, new))
     return Removal(
         update,
-        *without_sinks(evaluation),
-        comparison.gold_gap_closed,
-        comparison.heldout_cost,
+        evaluation.repeated.removed,
+        evaluation.heldout.removed,
+        gold_gap_closed,
+        heldout_cost,
         steps,
         steps_new,
         1 - steps / max(1, steps_new),
         relearning.recovered(old, level) if evaluation != standard else None,
-        measured.loss_with_sinks,
+        loss_with_sinks,
         old,
-        measured.unlearning,
+        unlearning,
     )
 
 
-def without_sinks(evaluation: Evaluation) -> tuple[float, float]:
-    """Return the losses on repeated and new sequences."""
-    repeated, heldout = evaluation.repeated.removed, evaluation.heldout.removed
-    assert repeated is not None
-    assert heldout is not None
-    return repeated, heldout
-
-
-def forgotten(rows: list[Removal]) -> list[Removal]:
-    """Return the settings under which the repeated loss reached the held-out loss."""
-    return [row for row in rows if row.repeated >= row.heldout]
-
-
 def best_utility(rows: list[Removal]) -> Removal:
-    """Return the setting that forgot with the lowest held-out loss."""
-    return min(forgotten(rows) or rows, key=lambda row: row.heldout)
+    """Return the setting with the lowest held-out loss, of those that forgot: repeated >= new."""
+    forgotten = [row for row in rows if row.repeated >= row.heldout]
+    return min(forgotten or rows, key=lambda row: row.heldout)
 
 
 def hardest_to_relearn(rows: list[Removal]) -> Removal:
-    """Return the setting that forgot at an allowed cost and recovered least."""
-    allowed = [row for row in forgotten(rows) if row.heldout_cost <= MAX_COST]
+    """Return the setting that recovered least, of those that forgot at an allowed cost."""
+    allowed = [r for r in rows if r.repeated >= r.heldout and r.heldout_cost <= MAX_COST]
     return min(allowed or rows, key=lambda row: row.recovered or 0)
 
 
@@ -325,42 +315,30 @@ def label(name: str) -> str:
     return LABELS.get(name, methods.label(name))
 
 
-class Line(NamedTuple):
-    """One removal in the table and in the figure."""
-
-    label: str
-    method: str
-    rows: list[Removal]
-    style: str
-
-
-def lines(result: Relearn) -> list[Line]:
-    """Return all removals; an update under both of its settings."""
+def lines(result: Relearn) -> list[tuple[str, str, str, list[Removal]]]:
+    """Return (label, method, line style, rows) of all removals; an update has two settings."""
     lines = []
     for name, rows in result.removals.items():
-        lines.append(Line(label(name), name, rows, "-"))
+        lines.append((label(name), name, "-", rows))
         if name in result.hardest:
-            lines.append(Line(HARDEST[name], name, result.hardest[name], "--"))
+            lines.append((HARDEST[name], name, "--", result.hardest[name]))
     return lines
 
 
 def tabulate(result: Relearn) -> str:
     """Return every removal (mean ± standard deviation), then every setting tried on seed 0."""
     rows = [
-        [line.label]
-        + [spread([getattr(r, f) for r in line.rows], n) for f, (_, n) in COLUMNS.items()]
-        for line in lines(result)
+        [text, *(spread([getattr(r, f) for r in each], n) for f, (_, n) in COLUMNS.items())]
+        for text, _, _, each in lines(result)
     ]
     tried = []
     for name, each in result.tried.items():
         for row in each:
             assert row.update
             beta = f"beta {row.update.beta:g}, " if row.update.beta else ""
-            settings = f"{beta}retain {row.update.retain:g}, lr {row.update.lr:g}"
-            losses = [number(row.repeated), number(row.heldout)]
-            tried.append(
-                [f"{label(name)}, {settings}", *losses, str(row.steps), number(row.recovered, 2)]
-            )
+            setting = f"{label(name)}, {beta}retain {row.update.retain:g}, lr {row.update.lr:g}"
+            losses = number(row.repeated), number(row.heldout)
+            tried.append([setting, *losses, str(row.steps), number(row.recovered, 2)])
     header = ["removal (steps)", *(text for text, _ in COLUMNS.values())]
     tried_header = ["tried (seed 0)", "repeated", "new", "to relearn", "way back"]
     return f"{table(header, rows)}\n\n{table(tried_header, tried)}"
@@ -409,18 +387,18 @@ def draw_cost(ax: Any, result: Relearn, unit: str) -> None:
 
 def draw_steps(ax: Any, result: Relearn) -> None:
     """Draw a line from the steps to relearn (full) to those for new sequences (open)."""
-    shown = lines(result)[::-1]
-    for y, line in enumerate(shown):
-        color = plots.color_of(line.method)
-        steps, steps_new = mean(line.rows, "steps"), mean(line.rows, "steps_new")
+    labels, names, _, removals = zip(*reversed(lines(result)), strict=True)
+    colors = list(map(plots.color_of, names))
+    for y, (rows, color) in enumerate(zip(removals, colors, strict=True)):
+        steps, steps_new = mean(rows, "steps"), mean(rows, "steps_new")
         style = {"color": color, "markersize": 9, "clip_on": False}
         ax.plot([steps, steps_new], [y, y], color=color)
         ax.plot(steps_new, y, "o", markerfacecolor="white", markeredgewidth=2, **style)
         ax.plot(steps, y, "o", **style)
-    ax.set_yticks(range(len(shown)), [line.label for line in shown])
+    ax.set_yticks(range(len(labels)), labels)
     ax.tick_params(axis="y", length=0)
-    for tick, line in zip(ax.get_yticklabels(), shown, strict=True):
-        tick.set_color(plots.color_of(line.method))
+    for tick, color in zip(ax.get_yticklabels(), colors, strict=True):
+        tick.set_color(color)
     ax.set(title="Is it relearned faster?", xlabel="steps: ● forgotten, ○ new sequences")
     ax.set_xlim(-0.05 * ax.get_xlim()[1])
 
@@ -428,11 +406,10 @@ def draw_steps(ax: Any, result: Relearn) -> None:
 def draw_return(ax: Any, result: Relearn, unit: str) -> None:
     """Draw the loss of the half that is never shown, while the other is relearned."""
     ends = []
-    for line in lines(result):
-        other = np.array([[halves.other for halves in row.attack] for row in line.rows]).T
-        color = plots.color_of(line.method)
-        end = plots.band(ax, range(len(other)), other, color, line.style)
-        ends.append((end, line.label, line.method))
+    for text, name, style, rows in lines(result):
+        other = np.array([[halves.other for halves in row.attack] for row in rows]).T
+        end = plots.band(ax, range(len(other)), other, plots.color_of(name), style)
+        ends.append((end, text, name))
     ax.set_ylim(0, 2)
     plots.frame(ax, "Does the other half return?", f"loss (nats per {unit})", "step of the attack")
     plots.label_ends(ax, ends)

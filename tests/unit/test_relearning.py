@@ -145,7 +145,7 @@ def result():
 def test_relearn_tabulates_claims_and_draws(result, tmp_path):
     json.loads(to_json(result))
     assert len(experiment.lines(result)) == 9
-    assert all(len(row.attack) == 5 for line in experiment.lines(result) for row in line.rows)
+    assert all(len(row.attack) == 5 for *_, rows in experiment.lines(result) for row in rows)
     assert "neurons cut out" in experiment.tabulate(result)
     assert [type(claim.holds) for claim in experiment.claims(result)] == [bool] * 9
     paths = experiment.draw(result, tmp_path)
