@@ -85,7 +85,7 @@ def sizes_of(context: Context) -> tuple[int, int, list[int]]:
 
 def jobs(context: Context) -> Jobs:
     """Train every pool under every seed; delete."""
-    _, _, sizes = sizes_of(context)
+    *_, sizes = sizes_of(context)
     delete = partial(measure, sizes=sizes, draws=2 if context.quick else DRAWS)
     return {
         (name, seed): job(context.preset, method, seed, delete)
@@ -137,24 +137,7 @@ def result(context: Context, outputs: Outputs) -> Deletions:
 
 def claims(result: Deletions) -> list[Claim]:
     """Return what deletion erases, what disjoint slices change, and whether it is permanent."""
-    residue = max(e.residue for seeds in result.effects.values() for row in seeds for e in row)
-    return [
-        *claims_on_overlap(result),
-        *claims_on_slices(result),
-        Claim(
-            "a removed memory comes back with its ID; a deleted one does not",
-            "ours",
-            f"sinks removed {result.estimate('sinks', 'repeated.removed')}, "
-            f"own sinks {result.estimate('sinks', 'repeated.own')}; "
-            f"deleted, own sinks and none differ by {residue:g}",
-            residue == 0,
-        ),
-    ]
-
-
-def claims_on_overlap(result: Deletions) -> list[Claim]:
-    """Return what deletion does where sequences share sinks."""
-    some = result.some
+    some, half = result.some, result.half
     off = [
         abs(effect.pool_erased - (1 - (1 - pool.density) ** m))
         for name, pool in result.pools.items()
@@ -163,7 +146,10 @@ def claims_on_overlap(result: Deletions) -> list[Claim]:
         if pool.scheme != "disjoint"
     ]
     paper, sparse = (result.after(p, "memory_lost", some) for p in ("paper_sinks", "sinks"))
-    lost, erased = (result.after("sinks", f, result.half) for f in ("memory_lost", "sinks_erased"))
+    lost, erased = (result.after("sinks", f, half) for f in ("memory_lost", "sinks_erased"))
+    disjoint = result.after("disjoint_sinks", "others_up", half)
+    small = result.after("small_disjoint", "memory_lost", some)
+    residue = max(e.residue for seeds in result.effects.values() for row in seeds for e in row)
     return [
         Claim(
             "m deletions erase 1-(1-p)^m of the pool",
@@ -185,14 +171,6 @@ def claims_on_overlap(result: Deletions) -> list[Claim]:
             f"{estimate(lost)} of their memory lost",
             bool(np.mean(lost) > np.mean(erased)),
         ),
-    ]
-
-
-def claims_on_slices(result: Deletions) -> list[Claim]:
-    """Return what deletion does where every ID has a slice of the pool."""
-    disjoint = result.after("disjoint_sinks", "others_up", result.half)
-    small = result.after("small_disjoint", "memory_lost", result.some)
-    return [
         Claim(
             "disjoint slices make deletion exact",
             "ours",
@@ -203,20 +181,28 @@ def claims_on_slices(result: Deletions) -> list[Claim]:
         Claim(
             "with more sequences than disjoint slices, it is not exact",
             "ours",
-            f"eight sequences per slice, {result.some} deleted: "
+            f"eight sequences per slice, {some} deleted: "
             f"{estimate(small)} of the others' memory lost",
             bool(np.mean(small) > 0.1),
+        ),
+        Claim(
+            "a removed memory comes back with its ID; a deleted one does not",
+            "ours",
+            f"sinks removed {result.estimate('sinks', 'repeated.removed')}, "
+            f"own sinks {result.estimate('sinks', 'repeated.own')}; "
+            f"deleted, own sinks and none differ by {residue:g}",
+            residue == 0,
         ),
     ]
 
 
 def labels(result: Deletions) -> dict[str, str]:
     """Return each pool's label: its scheme and density."""
-    density = {
-        name: f"{p.density:g}" if p.density > 0.2 else f"1/{1 / p.density:g}"
-        for name, p in result.pools.items()
+    densities = (pool.density for pool in result.pools.values())
+    return {
+        name: f"{scheme}, {p:g}" if p > 0.2 else f"{scheme}, 1/{1 / p:g}"
+        for (name, (_, _, scheme)), p in zip(POOLS.items(), densities, strict=True)
     }
-    return {name: f"{scheme}, {density[name]}" for name, (_, _, scheme) in POOLS.items()}
 
 
 def tabulate(result: Deletions) -> str:
@@ -232,33 +218,23 @@ def tabulate(result: Deletions) -> str:
 
 def draw(result: Deletions, folder: Path) -> list[Path]:
     """Draw what the others lose, by deletions and by sinks."""
+    sizes, fractions, lines = result.sizes, np.linspace(0, 1, 6), []
     with plots.style():
-        size: Any = {"figsize": (14.5, 4.8), "gridspec_kw": {"wspace": 0.75}}
-        fig, (left, right) = plots.subplots(1, 2, **size)
-        draw_lost(left, result)
+        fig, axes = plots.subplots(1, 2, figsize=(14.5, 4.8), gridspec_kw={"wspace": 0.75})
+        left, right = axes
+        title, ylabel = "Delete some: what do others lose?", "fraction of the others' memory"
+        plots.frame(left, title, ylabel, "sequences deleted")
+        left.set(xscale="log", xticks=sizes, xticklabels=sizes, ylim=(0, 1.12), yticks=fractions)
+        left.minorticks_off()
         title, ylabel = "How much of a memory is in a sink?", "fraction of the memory lost"
         plots.frame(right, title, ylabel, "fraction of its sinks erased (lines as on the left)")
         for pool, (method, line, _) in POOLS.items():
             erased, lost = (result.means(pool, f) for f in ("sinks_erased", "memory_lost"))
-            color = plots.color_of(method)
-            right.plot(erased, lost, line, color=color, marker="o", clip_on=False)
-        right.set(xlim=(0, 1), ylim=(0, 1), xticks=np.linspace(0, 1, 6))
+            lines.append((sizes, lost, labels(result)[pool], method, line + "o"))
+            right.plot(erased, lost, line + "o", color=plots.color_of(method), clip_on=False)
+        plots.labelled_lines(left, lines)
+        right.set(xlim=(0, 1), ylim=(0, 1), xticks=fractions)
         right.plot([0, 1], [0, 1], ":", color="#444444", linewidth=1.3)
         style = {"color": "#444444", "fontsize": 11, "ha": "center", "va": "center"}
         right.text(0.84, 0.77, "in proportion", rotation=42, **style)
         return plots.save(fig, folder, "delete")
-
-
-def draw_lost(ax: Any, result: Deletions) -> None:
-    """Draw the memory that the others lose against the number of deletions."""
-    sizes = result.sizes
-    title, ylabel = "Delete some: what do others lose?", "fraction of the others' memory"
-    plots.frame(ax, title, ylabel, "sequences deleted")
-    ticks = {"xticks": sizes, "xticklabels": sizes, "yticks": np.linspace(0, 1, 6)}
-    ax.set(xscale="log", ylim=(0, 1.12), **ticks)
-    ax.minorticks_off()
-    lines = [
-        (sizes, result.means(pool, "memory_lost"), labels(result)[pool], method, line + "o")
-        for pool, (method, line, _) in POOLS.items()
-    ]
-    plots.labelled_lines(ax, lines)
