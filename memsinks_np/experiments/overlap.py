@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
+from statistics import fmean
 
 import numpy as np
 
@@ -104,8 +105,7 @@ def result(context: Context, outputs: Outputs) -> Overlap:
             float(np.mean(up)),
         )
         cells.append(cell)
-    steps, active = preset.settings.train.steps, preset.sinks.n_active
-    return Overlap(some, steps, active, cells)
+    return Overlap(some, preset.settings.train.steps, preset.sinks.n_active, cells)
 
 
 def claims(result: Overlap) -> list[Claim]:
@@ -118,16 +118,16 @@ def claims(result: Overlap) -> list[Claim]:
         """Return the claim that a number rises (falls, if sign is -1) with the pool size."""
         lines = [list(line.values()) for line in result.lines(field).values()]
         holds = all(sign * a < sign * b for line in lines for a, b in pairwise(line))
-        small, large = (float(np.mean([line[i] for line in lines])) for i in (0, -1))
+        small, large = (fmean(line[i] for line in lines) for i in (0, -1))
         here = f"{small:.3f} in the smallest pool, {large:.3f} in the largest{more}"
         return Claim(title, paper, here, holds)
 
-    equal: dict[int, list[float]] = {}  # overlap 1/32: A -> held
-    for c in result.cells:
-        if c.n_sink == 32 * c.n_active:
-            equal.setdefault(c.n_active, []).append(c.held)
-    held = {A: float(np.mean(equal[A])) for A in sorted(equal)}
-    up = [c.others_up for c in result.cells if c.n_sink == 32 * c.n_active]
+    equal = [c for c in result.cells if c.n_sink == 32 * c.n_active]  # overlap 1/32
+    held = {
+        A: fmean(c.held for c in equal if c.n_active == A)
+        for A in sorted({c.n_active for c in equal})
+    }
+    up = [c.others_up for c in equal]
     less = f"less overlap, less collateral ({result.some} deleted)"
     same = f"; at overlap 1/32 {min(up):.3f} to {max(up):.3f}, however many are active"
     return [
@@ -162,15 +162,7 @@ def tabulate(result: Overlap) -> str:
 
 def draw(result: Overlap, folder: Path) -> list[Path]:
     """Draw memory against pool size, and collateral against overlap."""
-    widest = max(c.n_shared for c in result.cells)
-    memory, collateral = [], []
-    for (G, A), held in result.lines("held").items():
-        up = result.lines("others_up")[G, A]
-        method = "sinks" if G == widest else "paper_sinks"  # for the color: dark is wide
-        label = f"{A} active, {G} shared"
-        line = LINES[A / result.n_active] + "o"
-        memory.append((list(held), list(held.values()), label, method, line))
-        collateral.append(([A / S for S in up], list(up.values()), method, line))
+    widest, memory = max(c.n_shared for c in result.cells), []
     with plots.style():
         fig, (left, right) = plots.subplots(1, 2, figsize=(13.5, 4.8), gridspec_kw={"wspace": 0.85})
         ylabel = "held by the sinks (nats per token)"
@@ -178,8 +170,13 @@ def draw(result: Overlap, folder: Path) -> list[Path]:
         ylabel = f"rise of the others' loss\n({result.some} deleted, nats per token)"
         xlabel = "overlap A/S (lines as on the left)"
         plots.frame(right, "Less overlap, less collateral?", ylabel, xlabel)
-        for x, y, method, line in collateral:
-            right.plot(x, y, line, color=plots.color_of(method), clip_on=False)
+        for (G, A), held in result.lines("held").items():
+            up = result.lines("others_up")[G, A]
+            method = "sinks" if G == widest else "paper_sinks"  # for the color: dark is wide
+            line, label = LINES[A / result.n_active] + "o", f"{A} active, {G} shared"
+            memory.append((list(held), list(held.values()), label, method, line))
+            color, overlap = plots.color_of(method), [A / S for S in up]
+            right.plot(overlap, list(up.values()), line, color=color, clip_on=False)
         sizes = sorted({c.n_sink for c in result.cells})
         overlaps = sorted({c.n_active / c.n_sink for c in result.cells})
         left.set(xscale="log", xticks=sizes, xticklabels=sizes)
