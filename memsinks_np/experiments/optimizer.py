@@ -35,12 +35,8 @@ class Group(Result):
     """Both optimizers on the same data. The "methods" of the comparison are the optimizers."""
 
     every: float  # steps from one showing of a repeated sequence to the next
-    inactive: dict[str, list[float]]  # by optimizer, for each seed: fraction of steps of a sink
-    unused: dict[str, list[list[float]]]  # ... : loss, own sinks, after each of UNUSED
-
-    def losses(self, i: int) -> list[float]:
-        """Return the loss of lazy AdamW after the i-th of UNUSED, seed by seed."""
-        return [losses[i] for losses in self.unused["lazy_adamw"]]
+    inactive: list[float]  # seed by seed: fraction of the steps in which a sink is inactive
+    unused: list[list[float]]  # for each of UNUSED, seed by seed: loss of lazy AdamW, own sinks
 
 
 @dataclass(frozen=True)
@@ -134,30 +130,30 @@ def result(context: Context, outputs: Outputs) -> OptimizerResult:
     paper, seeds = require_sinks(methods_of(context.preset)["paper_sinks"]), range(context.seeds)
     groups = {}
     for name, times in FREQUENCIES.items():
-        rows = {o: [outputs[name, o, seed] for seed in seeds] for o in OPTIMIZERS}
-        compared = comparison.compare({(o, s): rows[o][s][0] for o in OPTIMIZERS for s in seeds})
-        groups[name] = Group(
-            compared.entropy,
-            compared.methods,
-            times * data.n_repeated / data.n_repeated_per_batch,
-            {o: [inactive for _, inactive, _ in rows[o]] for o in OPTIMIZERS},
-            {o: [losses for *_, losses in rows[o]] for o in OPTIMIZERS},
-        )
+        rows = {(o, seed): outputs[name, o, seed] for o in OPTIMIZERS for seed in seeds}
+        compared = comparison.compare({key: row[0] for key, row in rows.items()})
+        _, inactive, unused = zip(*(rows["lazy_adamw", seed] for seed in seeds), strict=True)
+        every = times * data.n_repeated / data.n_repeated_per_batch
+        by_steps = [list(losses) for losses in zip(*unused, strict=True)]
+        groups[name] = Group(compared.entropy, compared.methods, every, list(inactive), by_steps)
     half_life = float(np.log(0.5) / np.log(1 - train.lr * train.weight_decay))
     return OptimizerResult(traces(train), half_life, (1 - paper.density) ** data.batch_size, groups)
 
 
 def claims(result: OptimizerResult) -> list[Claim]:
     """Return what moves an inactive sink, then what that does to memories."""
-    return [*claims_on_sinks(result), *claims_on_memories(result.groups)]
-
-
-def claims_on_sinks(result: OptimizerResult) -> list[Claim]:
-    """Return what moves an inactive sink, and how often a sink is inactive."""
     lazy, sgd = (max(result.traces[name]) for name in ("lazy AdamW", "SGD"))
     moved = result.traces["AdamW, no decay"][-1]
-    inactive = np.mean(result.groups["often"].inactive["lazy_adamw"])
     shielded = "section 5: sinks are shielded while they are off"
+    often, rarely = result.groups.values()
+    fresh, unused = often.unused[0], often.unused[LONG]
+
+    def both(group: Group, field: str) -> str:
+        return " against ".join(group.estimate(o, field) for o in ("adamw", "lazy_adamw"))
+
+    def difference(group: Group, field: str) -> float:
+        return group.mean("adamw", field) - group.mean("lazy_adamw", field)
+
     return [
         Claim(
             "lazy AdamW, and SGD on the active rows, leave an inactive sink exactly as it is",
@@ -177,24 +173,9 @@ def claims_on_sinks(result: OptimizerResult) -> list[Claim]:
             "in the paper's setting it hardly matters: few sinks are inactive for a whole batch",
             "ours",
             f"(1 - p)^B = {result.paper_inactive:.0e}; in our sparse pool a sink is inactive in "
-            f"{inactive:.0%} of the steps",
+            f"{np.mean(often.inactive):.0%} of the steps",
             result.paper_inactive < 0.01,
         ),
-    ]
-
-
-def claims_on_memories(groups: dict[str, Group]) -> list[Claim]:
-    """Return what AdamW's momentum and decay do to memories in inactive sinks."""
-    often, rarely = groups.values()
-
-    def both(group: Group, field: str) -> str:
-        return " against ".join(group.estimate(o, field) for o in ("adamw", "lazy_adamw"))
-
-    def difference(group: Group, field: str) -> float:
-        return group.mean("adamw", field) - group.mean("lazy_adamw", field)
-
-    fresh, unused = often.losses(0), often.losses(LONG)
-    return [
         Claim(
             "momentum in inactive sinks disturbs memories",
             "ours, as we expected",
@@ -207,8 +188,8 @@ def claims_on_memories(groups: dict[str, Group]) -> list[Claim]:
         Claim(
             "with either optimizer the memory is in the sinks",
             "ours",
-            "sinks removed: " + "; ".join(both(g, "repeated.removed") for g in groups.values()),
-            max(abs(difference(g, "repeated.removed")) for g in groups.values()) < 0.02,
+            "sinks removed: " + "; ".join(both(g, "repeated.removed") for g in (often, rarely)),
+            max(abs(difference(g, "repeated.removed")) for g in (often, rarely)) < 0.02,
         ),
         Claim(
             "decay erases a memory whose sinks are no longer used",
@@ -229,16 +210,11 @@ def tabulate(result: OptimizerResult) -> str:
     steps, groups = (1, 10, 50, 100, 400), result.groups.values()
     moved = [[name, *(f"{trace[i]:.2f}" for i in steps)] for name, trace in result.traces.items()]
     methods = [
-        [
-            f"every {group.every:.0f} steps, {label}",
-            *(group.estimate(o, field) for field in COLUMNS),
-        ]
-        for group in groups
+        [f"every {g.every:.0f} steps, {label}", *(g.estimate(o, field) for field in COLUMNS)]
+        for g in groups
         for o, label in OPTIMIZERS.items()
     ]
-    unused = [
-        [f"{n:,}", *(estimate(group.losses(i)) for group in groups)] for i, n in enumerate(UNUSED)
-    ]
+    unused = [[f"{n:,}", *(estimate(g.unused[i]) for g in groups)] for i, n in enumerate(UNUSED)]
     tables = [
         (["moved (learning rates) after inactive steps", *map(str, steps)], moved),
         (["method", *COLUMNS.values()], methods),
@@ -289,10 +265,9 @@ def draw_unused(ax: Any, groups: dict[str, Group]) -> None:
     """Draw the loss after many steps of decay without an update."""
     ylabel, xlabel = "own sinks (nats per token)", "inactive steps with AdamW's decay"
     plots.frame(ax, "How long does an unused memory last?", ylabel, xlabel)
-    top = 1.05 * max(group.losses(-1)[0] for group in groups.values())
-    ax.set(xscale="log", ylim=(0, top))
     lines = [
-        (UNUSED[1:], group.unused["lazy_adamw"][0][1:], f"shown {name}", "adamw", STYLES[name])
-        for name, group in groups.items()
+        (UNUSED[1:], [losses[0] for losses in g.unused[1:]], f"shown {name}", "adamw", STYLES[name])
+        for name, g in groups.items()
     ]
+    ax.set(xscale="log", ylim=(0, 1.05 * max(losses[-1] for _, losses, *_ in lines)))
     plots.labelled_lines(ax, lines)

@@ -64,8 +64,8 @@ def test_experiment_reports_motion_and_loss(tmp_path):
     assert [group.every for group in result.groups.values()] == [1, 5]
     rarely = result.groups["rarely"]
     own, removed = (rarely.mean("lazy_adamw", f"repeated.{s}") for s in ("own", "removed"))
-    assert rarely.losses(0) == [pytest.approx(own, abs=1e-6)]
-    assert rarely.losses(-1) == [pytest.approx(removed, abs=1e-3)]  # nothing is left of it
-    assert rarely.inactive["lazy_adamw"] == [pytest.approx((1 - 16 / 256) ** 32, abs=0.02)]
+    assert rarely.unused[0] == [pytest.approx(own, abs=1e-6)]
+    assert rarely.unused[-1] == [pytest.approx(removed, abs=1e-3)]  # nothing is left of it
+    assert rarely.inactive == [pytest.approx((1 - 16 / 256) ** 32, abs=0.02)]
     assert "lazy AdamW" in experiment.tabulate(result)
     assert len(experiment.draw(result, tmp_path)) == 2
