@@ -53,7 +53,7 @@ WRONG_KINDS += [lambda *args: args[0], lambda: 0, lambda *args: np.ones(7)]
 def test_any_wrong_answer_gets_one_line(name, capsys):
     check = GRADERS[name]
     assert check.__doc__.startswith("Grade ")
-    n = sum(p.default is p.empty for p in inspect.signature(check).parameters.values())
+    n = len(inspect.signature(check).parameters)
     assert check(*[None] * n) == f"not yet: {NO_ANSWER}"
     for answer in ([wrong] * n for wrong in WRONG_KINDS):
         capsys.readouterr()

@@ -83,12 +83,12 @@ def grader(function: Grader) -> Grader:
     """
 
     @wraps(function)
-    def grade(*answers: Any, **options: Any) -> str:
+    def grade(*answers: Any) -> str:
         if any(answer is None for answer in answers):
             return verdict(False, "", NO_ANSWER)
         try:
             wrapped = (run_answer(a) if callable(a) else a for a in answers)
-            return function(*wrapped, **options)
+            return function(*wrapped)
         except (AnswerError, ConfigError) as e:  # ConfigError: gradcheck on a backward's outputs
             return verdict(False, "", str(e))
         except Exception as e:

@@ -12,8 +12,9 @@ def check_faster(answer: str) -> str:
 
 
 @grader
-def check_rarely_on(fraction: float, rho: float = 0.1) -> str:
+def check_rarely_on(fraction: float) -> str:
     """Grade the fraction of ||W_mem x|| that the distance tends to with a rarely active memory."""
+    rho = 0.1
     hint = "write the update of W_gen - W_never, average over the coin, and ask where it is zero"
     if abs(fraction - 1) < 1e-6:
         hint = "that is the limit for a memory that is always active; which output does W_gen see "
