@@ -74,10 +74,6 @@ class HashResult(Result):
         """Return a field of the collateral, seed by seed."""
         return [getattr(row, field) for row in self.collateral[method]]
 
-    def collateral_of(self, method: str, field: str) -> str:
-        """Return a field of the collateral with its 95 % interval."""
-        return estimate(self.numbers(method, field))
-
 
 def methods_compared(preset: Preset) -> dict[str, Method]:
     """Return the references; and the paper's pool and a sparse one, each under both hashes."""
@@ -110,8 +106,9 @@ def measure(model: Model) -> tuple[Any, Collateral | None]:
 
 def collateral(model: Model) -> Collateral:
     """Return what the deletion of one sequence does to the others, mean over pairs of sequences."""
-    assert model.corpus
-    ids = model.corpus.repeated_ids
+    corpus = model.corpus
+    assert corpus
+    ids = corpus.repeated_ids
     mask = sink_mask(require_sinks(model.cfg), ids)
     owners = mask[ids != 0].sum(axis=0)
     common = owners == (ids != 0).sum()
@@ -119,23 +116,17 @@ def collateral(model: Model) -> Collateral:
     pair = doubled | doubled.T
     related = pair | np.eye(len(ids), dtype=bool) | (ids == 0) | (ids == 0)[:, None]
 
+    def losses(erased: Any) -> Floats:
+        selection = Mask((mask * (1 - erased)).astype(np.float32))
+        return sequence_losses(model.params, model.cfg, corpus.repeated, selection)
+
     def means(spared: Any) -> tuple[float, float | None]:
-        up = rise(model, mask, spared)
+        # (R,R): how much the loss of j rises when i is deleted
+        up = np.stack([losses(row * (1 - spared)) for row in mask]) - losses(0 * mask[0])
         return float(up[~related].mean()), float(up[pair].mean()) if pair.any() else None
 
     counts = np.sort(owners)[::-1].astype(int).tolist()
     return Collateral(*means(0 * common), *means(common), int(common.sum()), counts)
-
-
-def rise(model: Model, mask: Any, spared: Any) -> Floats:
-    """Return the rise of sequence j's loss when i is deleted, except its spared sinks, (R,R)."""
-
-    def losses(erased: Any) -> Floats:
-        assert model.corpus
-        selection = Mask((mask * (1 - erased)).astype(np.float32))
-        return sequence_losses(model.params, model.cfg, model.corpus.repeated, selection)
-
-    return np.stack([losses(row * (1 - spared)) for row in mask]) - losses(0 * mask[0])
 
 
 def describe(mask: Callable[[Any], Any]) -> MaskStats:
@@ -171,13 +162,20 @@ def independent(mask: MaskStats) -> bool:
 
 
 def claims(result: HashResult) -> list[Claim]:
-    """Return the claims on the masks, then on their effect in training."""
-    return [*claims_on_masks(result.masks), *claims_on_training(result)]
-
-
-def claims_on_masks(masks: dict[str, MaskStats]) -> list[Claim]:
-    """Return what an ID's mask depends on."""
+    """Return what an ID's mask depends on, then its effect on isolation and deletion."""
+    masks = result.masks
     ours, released, exact, short = (masks[name] for name in ("ours", "int64", "exact", "int32"))
+    closed = {
+        pool: [result.estimate(method, "gap_closed") for method in reversed(methods)]
+        for pool, methods in POOLS.items()
+    }
+    difference = min(
+        result.mean(released, "gap_closed") - result.mean(ours, "gap_closed")
+        for ours, released in POOLS.values()
+    )
+    up, up_released = (result.numbers(method, "others") for method in POOLS["sparse"])
+    _, sparse = POOLS["sparse"]
+    n_common = np.mean(result.numbers(sparse, "n_common"))
     return [
         Claim(
             "the released hash gives every ID a mask that is independent of the others",
@@ -206,41 +204,27 @@ def claims_on_masks(masks: dict[str, MaskStats]) -> list[Claim]:
             "a^j overflows 64 bits from j = 3 on, and ID * 2^16 overflows 32 bits: 65,536 masks "
             "remain",
         ),
-    ]
-
-
-def claims_on_training(result: HashResult) -> list[Claim]:
-    """Return what the masks do to isolation and deletion."""
-    gaps, differences = [], []
-    for pool, (ours, released) in POOLS.items():
-        here = [result.estimate(method, "gap_closed") for method in (released, ours)]
-        gaps.append(f"{pool} pool: {' against '.join(here)}")
-        differences.append(result.mean(released, "gap_closed") - result.mean(ours, "gap_closed"))
-    ours, released = POOLS["sparse"]
-    up, up_released = (np.mean(result.numbers(method, "others")) for method in (ours, released))
-    n_common = np.mean(result.numbers(released, "n_common"))
-    return [
         Claim(
             "removing all sinks closes as much of the gap with the released masks as with ours",
             "ours",
-            "; ".join(gaps),
-            min(differences) > -0.05,
+            "; ".join(f"{pool} pool: {' against '.join(here)}" for pool, here in closed.items()),
+            difference > -0.05,
             "the masks of small IDs are too similar",
         ),
         Claim(
             "in a sparse pool with our masks, deleting one sequence leaves the others in place",
             "ours",
-            f"the others rise by {result.collateral_of(ours, 'others')} nats per token",
-            bool(up < 0.1),
+            f"the others rise by {estimate(up)} nats per token",
+            bool(np.mean(up) < 0.1),
             "the pool is too dense: sequences share too many sinks",
         ),
         Claim(
             "in a sparse pool with the released masks, it leaves them in place, too",
             "ours",
-            f"the others rise by {result.collateral_of(released, 'others')}, by "
-            f"{result.collateral_of(released, 'spared_others')} if the {n_common:.0f} sinks "
+            f"the others rise by {estimate(up_released)}, by "
+            f"{estimate(result.numbers(sparse, 'spared_others'))} if the {n_common:.0f} sinks "
             "that they all have are not deleted",
-            bool(up_released < 0.1),
+            bool(np.mean(up_released) < 0.1),
             "every small ID has sink 0 and the other sinks with a small factor, so their memories "
             "share these sinks",
         ),
@@ -255,7 +239,7 @@ def tabulate(result: HashResult) -> str:
     ]
     methods = [
         [f"{pool}, {kind}", result.estimate(method, "gap_closed")]
-        + [result.collateral_of(method, field) for field in ("others", "spared_others")]
+        + [estimate(result.numbers(method, field)) for field in ("others", "spared_others")]
         for pool, names in POOLS.items()
         for kind, method in zip(("ours", "released"), names, strict=True)
     ]
