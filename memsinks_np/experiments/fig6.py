@@ -104,7 +104,7 @@ def result(context: Context, outputs: Outputs) -> RareDomain:
             closed = [ratio(g0 - g, g0) for g, g0 in zip(gap, standard_gap, strict=True)]
             kept = [ratio(o - h, o - s) for o, h, s in zip(once, heldout, standard, strict=True)]
             rows.append(Row(n, k, method, once, standard, own, repeated, heldout, closed, kept))
-    return RareDomain(rows, r.entropy.heldout)
+    return RareDomain(rows, next(iter(results.values())).entropy.heldout)
 
 
 def claims(result: RareDomain) -> list[Claim]:
