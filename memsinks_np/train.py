@@ -203,20 +203,22 @@ def train(
     threads: int = 1,
     xp: Xp = None,
     start: Params | None = None,
+    on_params: Callable[[int, Params], Any] = lambda n_steps, params: None,
 ) -> Model:
     """Train one model: a pure function of (method, settings, corpus, start) on one machine.
 
     `on_step(step, loss)` is called after every step. With two threads, each computes half of a
     batch; the bits stay the same. `xp` is the array namespace, by default that of the configured
     backend; the model that is returned holds host arrays. `start` replaces the initial weights.
-    Raises TrainingDiverged.
+    `on_params(n_steps, params)` may read the parameters, which the next step changes, before the
+    first step and after every step. Raises TrainingDiverged.
     """
     xp = xp or namespace(settings.train.backend)
     # threads do not inherit the errstate of _loop
     quiet = partial(np.seterr, over="ignore", invalid="ignore")
     with one_blas_thread(), ThreadPoolExecutor(2, initializer=quiet) as pool:
         run = pool.map if threads > 1 and xp is np else map
-        return _loop(method, settings, corpus, on_step, run, xp, start)
+        return _loop(method, settings, corpus, on_step, run, xp, start, on_params)
 
 
 @np.errstate(over="ignore", invalid="ignore")  # a non-finite loss raises TrainingDiverged
@@ -228,6 +230,7 @@ def _loop(
     run: Callable[..., Any],
     xp: Xp,
     start: Params | None,
+    on_params: Callable[[int, Params], Any],
 ) -> Model:
     cfg, model_cfg = settings.train, settings.model(method, len(corpus.vocab))
     only_repeated = corpus.cfg.n_repeated_per_batch == corpus.cfg.batch_size
@@ -244,6 +247,7 @@ def _loop(
     history = [history_row(0, None, params, model_cfg, corpus)]
     losses: list[float] = []
     first_sequence: list[float] = []
+    on_params(0, params)
     for step in range(cfg.steps):
         batch = visible_sequences(method, corpus.batch(step), step, cfg.seed)
         loss, grads = gradients(params, model_cfg, microbatches(method, model_cfg, batch), run)
@@ -266,6 +270,7 @@ def _loop(
                 raise divergence_error(where, params, grads, cfg)
             history.append(row._replace(first_sequence=tuple(first_sequence)))
             losses, first_sequence = [], []
+        on_params(step + 1, params)
         on_step(step, loss)
     return Model(to_host(params), model_cfg, corpus.vocab, corpus.separator, history, corpus)
 

@@ -185,6 +185,21 @@ def test_start_continues_from_given_parameters_unchanged():
         np.testing.assert_array_equal(first.params[name], w)
 
 
+def test_on_params_reads_the_parameters_after_each_step():
+    method, read = methods_of(PRESETS["stories"])["sinks"], {}
+
+    def note(n_steps, params):
+        assert n_steps == len(read)
+        read[n_steps] = {name: w.copy() for name, w in params.items()}
+
+    model = train(method, SETTINGS, CORPUS, on_params=note)
+    assert list(read) == [0, 1, 2, 3, 4]
+    first = init_params(model.cfg, SETTINGS.train.seed)
+    short = train(method, with_train(steps=2, warmup=100), CORPUS)  # still in the warm-up
+    for n_steps, params in ((0, first), (2, short.params), (4, model.params)):
+        assert all((read[n_steps][name] == w).all() for name, w in params.items())
+
+
 def test_log_first_sequence_has_its_loss_after_every_step():
     model = train(MASKING, with_train(steps=5, log_first_sequence=True), CORPUS)
     assert [len(row.first_sequence) for row in model.history] == [0, 2, 2, 1]
