@@ -63,7 +63,7 @@ def trained(
 
 
 def trained_on_people(method: str) -> Model:
-    """Return a model trained on a world of people of half the preset's size, for one pass."""
+    """Return a model trained for one pass on a world of people smaller than the preset."""
     return trained(method, steps=640, preset="people", n_repeated=1270)
 
 
