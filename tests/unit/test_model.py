@@ -1,5 +1,7 @@
 """The transformer: causal, initialized well, and in one floating-point type throughout."""
 
+from itertools import product
+
 import numpy as np
 import pytest
 
@@ -74,9 +76,9 @@ def test_impossible_tokens_are_refused(tokens, message):
 
 
 def test_a_selection_for_another_batch_or_pool_is_refused():
-    """One mask may serve all sequences; one row may not."""
-    make_batch(CFG, TOKENS, sinks.own(BERNOULLI, [3]))
-    for pool, ids in ((POOL, [3]), (POOL, [3, 4, 5]), (BERNOULLI, [3, 4, 5])):
+    """Only a mask without an axis of sequences serves all of them."""
+    make_batch(CFG, TOKENS, sinks.all_scaled(POOL))
+    for pool, ids in product((POOL, BERNOULLI), ([3], [3, 4, 5])):
         with pytest.raises(ConfigError, match=f"for {len(ids)} sequences, but there are 6"):
             make_batch(CFG, TOKENS, sinks.own(pool, ids))
     for index in (-1, 40):
