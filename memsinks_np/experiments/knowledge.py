@@ -253,7 +253,7 @@ def claims(result: Knowledge) -> list[Claim]:
             min(mean(random), mean(narrow)) > half,
         ),
         Claim(
-            "without its sinks a model knows what one knows that saw each document about twice",
+            "without sinks a model knows what one knows that saw each document one to three times",
             "ours",
             "effective showings: " + "; ".join(f"{label(m)} {n}" for m, n in showings.items()),
             1 <= showings["sinks"].n <= 3,
@@ -301,46 +301,46 @@ def tabulate(result: Knowledge) -> str:
 LINES = [*MEMORY, ("random_sinks", "-", "random sinks"), ("narrow", "-", "narrow")]
 
 
+# where a label stands beside its point, in points, and which side of the label is there
+PLANE = {
+    "sinks": (-10, 8, "right"),
+    "large_pool": (10, -5, "left"),
+    "paper_sinks": (0, -34, "center"),
+    "gradient_masking": (12, -7, "left"),
+    "sgtm": (12, 3, "left"),
+    "narrow": (0, 12, "center"),
+    "random_sinks": (8, -54, "center"),
+}
+CAPPED = {"retrained": "never shown", "deduplicated": "once", "capped_2": "at most twice"}
+CAPPED |= {"capped_4": "4 times", "capped_8": "8", "standard": "all"}
+
+
 def draw_plane(ax: Any, result: Knowledge) -> None:
     """Draw what is kept (k=4 and 8) against what is left (k=1), sinks removed."""
 
     def point(m: str) -> tuple[float, float]:
         return mean(result.recall(m, 1)), mean(result.recall(m, 4, 8))
 
-    capped = ["retrained", *CAPS.values(), "standard"]
-    x, y = zip(*map(point, capped), strict=True)
-    ax.plot(x, y, "--", color=plots.color_of("deduplicated"), marker="s", markersize=6)
-    for m, text in zip(capped, ["never", "once", "2", "4", "8", "all"], strict=True):
-        ax.annotate(
-            text,
-            point(m),
-            (6, -13),
-            textcoords="offset points",
-            fontsize=11,
-            color=plots.color_of("deduplicated"),
-        )
+    orange = plots.color_of("deduplicated")
+    x, y = zip(*map(point, CAPPED), strict=True)
+    ax.plot(x, y, "--s", color=orange, markersize=6)
+    near = {"textcoords": "offset points", "fontsize": 11, "color": orange}
+    for m, text in CAPPED.items():
+        offset = (12, 26) if m == "retrained" else (8, -13)
+        ax.annotate(text, point(m), offset, **near)
     for size, names in result.sweeps.items():
         method = "paper_sinks" if size == "p" else "sinks"
         points = sorted(point(m) for m in [*names, method])
-        ax.plot(
-            *zip(*points, strict=True), "-", color=plots.color_of(method), linewidth=1, marker="."
-        )
-    for m in (
-        "sinks",
-        "large_pool",
-        "paper_sinks",
-        "gradient_masking",
-        "sgtm",
-        "narrow",
-        "random_sinks",
-    ):
-        ax.plot(*point(m), "o", color=plots.color_of(m), markersize=9)
-        ax.annotate(label(m), point(m), (8, 4), textcoords="offset points", color=plots.color_of(m))
-    ax.set(
-        title="Memory left, knowledge kept",
-        xlabel="recall of facts in 1 document",
-        ylabel="recall of facts in 4 and 8",
-    )
+        style = {"color": plots.color_of(method), "linewidth": 1, "marker": "."}
+        ax.plot(*zip(*points, strict=True), **style)
+    for m, (right, up, side) in PLANE.items():
+        color = plots.color_of(m)
+        ax.plot(*point(m), "o", color=color, markersize=9)
+        place = {"textcoords": "offset points", "ha": side, "color": color}
+        ax.annotate(label(m), point(m), (right, up), **place)
+    title, kept = "Memory left, knowledge kept", "recall of facts in 4 and 8 documents"
+    ax.set(title=title, xlabel="recall of facts in 1 document", ylabel=kept)
+    ax.set(xticks=[0, 0.2, 0.4, 0.6, 0.8], xlim=(-0.15, 0.95), ylim=(-0.06, 1.12))
 
 
 def draw_training(ax: Any, result: Knowledge) -> None:
