@@ -21,7 +21,7 @@ from memsinks_np.config import (
     SinkConfig,
     TrainConfig,
 )
-from memsinks_np.data.corpus import Corpus, load_corpus, stories, text
+from memsinks_np.data.corpus import Corpus, load_corpus, people, stories, text
 from memsinks_np.experiments import methods
 from memsinks_np.gradcheck import Case, GradientError, check
 from memsinks_np.train import TrainingDiverged, fit
@@ -48,6 +48,7 @@ __all__ = [
     "load",
     "load_corpus",
     "methods",
+    "people",
     "prune",
     "stories",
     "text",

@@ -287,6 +287,15 @@ def stories(**settings: Any) -> Corpus:
     return load_corpus(DataConfig(corpus="stories", **settings))
 
 
+def people(**settings: Any) -> Corpus:
+    """Return a corpus about people (people.py); train for 896 steps to show each fact 64 times.
+
+    `settings` are fields of DataConfig, such as seed=1. n_repeated is a multiple of 127.
+    """
+    sizes: dict[str, Any] = {"n_ctx": LENGTH - 1, "n_repeated": 1778, "repeat_fraction": 7 / 32}
+    return load_corpus(DataConfig(corpus="people", **sizes | settings))
+
+
 def text(path: str, **settings: Any) -> Corpus:
     """Return a corpus of a UTF-8 file by characters; "pydoc" is the text of Python's help.
 

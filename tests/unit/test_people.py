@@ -2,14 +2,17 @@
 
 import itertools
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
+import memsinks_np as ms
 from memsinks_np.config import DataConfig
 from memsinks_np.data import people
 from memsinks_np.data.corpus import load_corpus
 from memsinks_np.data.people import GROUPS, N_FACTS, SHOWINGS, People, reversed_bits
+from memsinks_np.experiments.methods import PRESETS
 
 N = 10  # facts in a group
 SETTINGS = {"n_ctx": 29, "n_repeated": 254, "n_heldout": 40, "repeat_fraction": 7 / 32, "seed": 3}
@@ -86,6 +89,12 @@ def test_documents_are_read_as_they_were_written():
     wrong = people.repeated[:1].copy()
     wrong[0, 4] = wrong[0, 0]
     assert world.read(wrong)[0].tolist() == [-1, *people.facts.repeated[0, 1:]]
+
+
+def test_the_public_corpus_is_that_of_the_preset():
+    preset = PRESETS["people"].settings.data
+    assert ms.people().cfg == preset
+    assert ms.people(seed=2).cfg == replace(preset, seed=2)
 
 
 def test_a_once_seen_document_depends_on_its_number_alone():
