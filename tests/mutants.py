@@ -34,6 +34,7 @@ TESTS = {  # module -> test files of tests/unit, the fastest first
     "train": "train golden api",
     "metrics": "metrics memorization api",
     "data/stories": "stories data golden",
+    "data/people": "people data",
     "data/text": "text data",
     "data/corpus": "data batches text api golden",
     "data/batches": "batches metrics train",
