@@ -111,7 +111,7 @@ def methods_of(preset: Preset) -> dict[str, Method]:
 
 LABELS = {
     "paper_sinks": "paper's setting",
-    "capped_2": "shown at most twice",
+    "capped_2": "at most 2 times",
     "capped_4": "at most 4 times",
     "capped_8": "at most 8 times",
     "sgtm": "SGTM",

@@ -93,13 +93,13 @@ class RecallResult:
             step: [row[i] for row in rows] for step, rows in self.history(method, "recall").items()
         }
 
-    def benefit_kept(self, method: str, *ks: int) -> list[float]:
+    def benefit_kept(self, method: str, *ks: int) -> list[float | None]:
         """Return how much of what repetition teaches about new documents a method keeps, by seed.
 
         (retrained - method) / (retrained - standard), in losses (paper, Figs. 4a and 6).
         """
         each = [self.loss(name, *ks) for name in ("retrained", method, "standard")]
-        return [(r - m) / (r - s) for r, m, s in zip(*each, strict=True)]
+        return [metrics.ratio(r - m, r - s) for r, m, s in zip(*each, strict=True)]
 
     def rise(self, method: str, base: str, *ks: int) -> list[float]:
         """Return a method's recall minus that of a base method, by seed."""
@@ -127,12 +127,12 @@ def collect(outputs: Outputs) -> dict[str, list[Measured]]:
     return methods
 
 
-def mean(values: Sequence[float]) -> float:
-    """Return the mean over seeds."""
-    return float(np.mean(values))
+def mean(values: Sequence[float | None]) -> float:
+    """Return the mean over seeds; NaN if one of the numbers does not exist."""
+    return float(np.asarray(values, float).mean())
 
 
-def estimates(values: Sequence[float], sign: str = "") -> str:
+def estimates(values: Sequence[float | None], sign: str = "") -> str:
     """Return a mean and its interval with two digits."""
     return estimate(values, 2, sign)
 

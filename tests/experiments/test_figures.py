@@ -53,7 +53,7 @@ def by_sinks(numbers):
 
 def output(*points):
     """What `comparison.measure` returns for numbers at steps 0, 10, ..., as JSON data."""
-    history = [[10 * i, 1.0, *by_sinks(numbers), []] for i, numbers in enumerate(points)]
+    history = [[10 * i, 1.0, *by_sinks(numbers), [], []] for i, numbers in enumerate(points)]
     evaluation = [*by_sinks(points[-1]), [0.0] * 3]
     return [evaluation, [None, None], history, [0.9, 0.9]]
 
@@ -144,7 +144,7 @@ def test_claim_fails_by_its_number(experiment, tag, field, value, fail):
 def test_only_own_sinks_are_deleted():
     jobs = comparison.compare_jobs(Context(PRESET), PRESET, methods_of(PRESET))
     deleting = {name for (name, _), job in jobs.items() if job.measure.keywords["deletions"]}
-    assert deleting == {"sinks", "paper_sinks", "disjoint_sinks"}
+    assert deleting == {"sinks", "large_pool", "paper_sinks", "disjoint_sinks"}
 
 
 def test_selections_differ_and_own_is_that_of_evaluation(tmp_path):

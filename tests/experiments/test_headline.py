@@ -1,19 +1,29 @@
-"""The headline at full length."""
+"""The headline and its comparison on stories at full length."""
 
 import pytest
 
-from memsinks_np.experiments import headline
+from memsinks_np.experiments import headline, isolation
 from memsinks_np.experiments.methods import PRESETS
 from memsinks_np.experiments.registry import Context
 from memsinks_np.experiments.runner.grid import Grid
 
 
+def run(experiment, corpus, folder):
+    """Run an experiment for one seed; hold its claims."""
+    context = Context(PRESETS[corpus])
+    result = experiment.result(context, Grid(folder)(experiment.jobs(context)))
+    assert [claim for claim in experiment.claims(result) if not claim.holds] == []
+    return result
+
+
 @pytest.mark.slow
 def test_every_claim_of_the_headline_holds(tmp_path):
-    context = Context(PRESETS["stories"])
-    result = headline.result(context, Grid(tmp_path)(headline.jobs(context)))
-    assert [claim for claim in headline.claims(result) if not claim.holds] == []
-    mean = result.mean
+    run(headline, "people", tmp_path)
+
+
+@pytest.mark.slow
+def test_every_claim_of_isolation_holds(tmp_path):
+    mean = run(isolation, "stories", tmp_path).mean
     assert mean("standard", "repeated.own") <= 0.25
     assert mean("sinks", "repeated.own") <= 0.05
     assert 0.97 <= mean("sinks", "gold_gap_closed") <= 1.03

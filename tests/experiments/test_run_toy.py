@@ -10,20 +10,23 @@ import sys
 import pytest
 
 from commands import FILES, ROOT, bytes_of, run, run_script
-from memsinks_np.experiments import cli
+from memsinks_np.experiments import cli, headline
 from memsinks_np.experiments.report.claims import Claim, format_claims
 
 REFUSED = [
     ("--corpus no/such/file.txt", "not found; use stories, "),
     ("--corpus {empty}", "at least"),
     ("--corpus {short}", "at least"),
-    ("--n-active 4096", "n_active=4096 exceeds n_sink=2048"),
+    ("--n-active 4096", "n_active=4096 exceeds n_sink=512"),
     ("--d-model 65", "n_heads=4 does not divide d_model=65; try d_model=64"),
     ("--steps -5", "steps=-5 is too small"),
     ("--steps many", "invalid int value: 'many'"),
     ("--seeds 0", "--seeds 0"),
     ("--workers -1", "--workers -1"),
-    ("--delete-id 64", "--delete-id 64: there is no such repeated sequence; use 0 to 63"),
+    (
+        "--corpus stories --delete-id 64",
+        "--delete-id 64: there is no such repeated sequence; use 0 to 63",
+    ),
     ("--preset huge", "invalid choice"),
     ("--backend tpu", "invalid choice"),
     ("--backend cupy", "backend cupy"),
@@ -82,15 +85,12 @@ def test_a_run_writes_all_files_and_trains_nothing_twice(tmp_path):
     assert first.returncode == 0, first.stderr
     written = bytes_of(tmp_path)
     result = json.loads(written["result.json"])
-    assert set(result["entropy"]) == {"repeated", "heldout"}
-    names = "standard retrained gradient_masking sinks paper_sinks random_sinks"
-    assert list(result["methods"]) == names.split()
+    assert list(result["methods"]) == list(headline.METHODS)
     for rows in result["methods"].values():
-        assert [row["seed"] for row in rows] == [0, 1]
-        assert None not in [row["gap_closed"] for row in rows]
-    assert len(list((tmp_path / "cache").glob("*.npz"))) == 12
+        assert [len(row["own"]) for row in rows] == [7, 7]
+    assert len(list((tmp_path / "cache").glob("*.npz"))) == 14
     again = run(tmp_path, "--seeds", "2", "--workers", "2")
-    assert again.stdout.startswith("18 of 18 results are cached\n\n| method")
+    assert again.stdout.startswith("20 of 20 results are cached\n\n| told by")
     assert bytes_of(tmp_path) == written
 
 

@@ -135,7 +135,7 @@ def earlier_results(out):
     return config
 
 
-@pytest.mark.parametrize("argv", ["--quick --lr 1e-4", "--quick --n-sink 512", ""])
+@pytest.mark.parametrize("argv", ["--quick --lr 1e-4", "--quick --n-sink 1024", ""])
 def test_results_of_another_configuration_are_kept(argv, tmp_path, capsys):
     earlier_results(tmp_path)
     err = run_and_refuse(argv.split(), tmp_path, capsys)
@@ -143,20 +143,21 @@ def test_results_of_another_configuration_are_kept(argv, tmp_path, capsys):
 
 
 def test_an_experiment_is_described_by_the_settings_it_uses():
-    """text and fig6 have a corpus of their own; every flag changes all experiments."""
-    names = ("headline", "text", "fig6")
-    flags = ["all", "--lr", "0.01", "--n-sink", "512", "--delete-id", "3"]
+    """headline, text and fig6 have a corpus of their own; a flag changes all experiments."""
+    names = ("headline", "fig3", "text", "fig6")
+    flags = ["all", "--lr", "0.01", "--n-sink", "768", "--delete-id", "3"]
     used = {name: cli.configuration(context_of(*flags, name=name)) for name in names}
     data = [config["preset"]["settings"]["data"] for config in used.values()]
-    assert [d["corpus"] for d in data] == ["stories", "pydoc", "domains"]
-    assert [d["n_ctx"] for d in data] == [32, 64, 32]
+    assert [d["corpus"] for d in data] == ["people", "stories", "pydoc", "domains"]
+    assert [d["n_ctx"] for d in data] == [29, 32, 64, 32]
     for config in used.values():
         assert config["preset"]["settings"]["train"]["lr"] == 0.01
-        assert config["preset"]["sinks"]["n_sink"] == 512
+        assert config["preset"]["sinks"]["n_sink"] == 768
         assert config["delete_id"] == 3
     corpus = lambda name, *argv: context_of(*argv, name=name).preset.settings.data.corpus
     own_text = ["--corpus", "my.txt"]
-    assert [corpus(n, "all", *own_text) for n in names] == ["my.txt", "pydoc", "domains"]
+    every = [corpus(n, "all", *own_text) for n in names]
+    assert every == ["people", "my.txt", "pydoc", "domains"]
     assert corpus("text", "text", *own_text) == "my.txt"
 
 
