@@ -55,20 +55,31 @@ mathjax_path = "tex-svg.js"  # a copy in the build: no network is needed
 mathjax3_config = {"options": {"enableMenu": False}}
 
 HTML = HtmlFormatter(cssclass="highlight source")
+PICTURE = re.compile(
+    r'<picture>\n<source [^>]*srcset="(?P<dark>[^"]+)">\n<img (?P<light>[^>]+)>\n</picture>'
+)
 FENCE = re.compile(r"^```.*?^```\s*?$", re.MULTILINE | re.DOTALL)
 WIDE = 700  # points: two panels
 ORDER = "\n\n```{toctree}\n:hidden:\n:glob:\n\n[0-9]*\nglossary\nreference\n```\n"
 
 
 def read(app, docname, source):
-    """Rewrite inline maths for MyST, and add the reading order and the list of functions."""
+    """Rewrite maths and pictures for MyST; add the reading order and the list of functions."""
     text = source[0]
     fences = iter(FENCE.findall(text))
     plain = re.sub(r"\$`(.+?)`\$", r"$\1$", FENCE.sub("\0", text), flags=re.DOTALL)
+    plain = PICTURE.sub(both_themes, plain)
     # Markdown files outside this folder are not pages of the site
     plain = re.sub(r"\[([^\]]+)\]\((\.\./[^)]+\.md)\)", r"{download}`\1 <\2>`", plain)
     source[0] = re.sub("\0", lambda _: next(fences), plain)
     source[0] += {"index": ORDER, "reference": functions()}.get(docname, "")
+
+
+def both_themes(picture: re.Match[str]) -> str:
+    """Return a picture as two images; the theme shows one of them."""
+    light, dark = picture["light"], picture["dark"]
+    dark = re.sub(r'src="[^"]+"', f'src="{dark}"', light)
+    return f'<img class="only-light" {light}>\n\n<img class="only-dark" {dark}>'
 
 
 def first_line(node) -> str:

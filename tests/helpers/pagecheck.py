@@ -107,7 +107,9 @@ def slug(heading: str) -> str:
 
 def check_links(page: Path) -> None:
     text = outside_fences(page.read_text(encoding="utf-8"))
-    for target in re.findall(r"\]\(([^)\s]+)\)", text):
+    for target in re.findall(
+        r"(?<=\]\()[^)\s]+(?=\))|(?<=src=\")[^\"]+|(?<=srcset=\")[^\"]+", text
+    ):
         if target.startswith(("http://", "https://")):
             continue
         path, _, anchor = target.partition("#")
