@@ -13,7 +13,8 @@ PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").g
 TEXTS = {page: page.read_text(encoding="utf-8") for page in PAGES}
 README = TEXTS[ROOT / "README.md"]
 CLAIMS = (ROOT / "CLAIMS.md").read_text(encoding="utf-8")
-LINKS = [(p, link) for p, t in TEXTS.items() for link in re.findall(r"\]\((?!http)([^)#]+)", t)]
+LINK = re.compile(r"(?<=\]\()(?!http)[^)#]+|(?<=src=\")[^\"]+|(?<=srcset=\")[^\"]+")
+LINKS = [(p, link) for p, t in TEXTS.items() for link in LINK.findall(t)]
 COMMANDS = {c.strip() for t in TEXTS.values() for c in re.findall(r"run_toy\.py([^`\n&#]*)", t)}
 COMMANDS -= {"--help"}
 

@@ -51,7 +51,7 @@ def rows_of(method: str, preset: Preset, steps: tuple[int, ...]) -> dict[str, Ro
             for row, (tokens, ids) in shown.items():
                 moments[row].append(predict(params, cfg, tokens, own(cfg.sinks, ids))[0])
 
-    model = train(trained.method, trained.settings, corpus, threads=2, watch=watch)
+    model = train(trained.method, trained.settings, corpus, threads=2, on_params=watch)
     for row, (tokens, _) in shown.items():
         moments[row].append(predict(model.params, cfg, tokens, NO_SINKS)[0])
     return {
