@@ -10,6 +10,7 @@ import pytest
 from commands import ROOT, bytes_of, run
 from memsinks_np._internal import files
 from memsinks_np.experiments import cli
+from memsinks_np.experiments.report import plots
 
 FIX = "finished runs are saved, fix this and run the same command again"
 
@@ -96,6 +97,11 @@ def test_any_plot_backend_and_output_encoding_will_do(tmp_path, undisturbed):
     done = run(tmp_path / "a", "--seeds", "2", "--steps", "40", env=os.environ | env)
     assert (done.returncode, done.stderr) == (0, "")
     assert " \\xb1 " in done.stdout
+
+
+def test_a_readers_matplotlib_settings_change_no_figure():
+    with plots.plt.rc_context({"xtick.labelsize": 30}), plots.style():
+        assert plots.plt.rcParams["xtick.labelsize"] == "medium"
 
 
 @pytest.mark.slow

@@ -62,8 +62,8 @@ STYLE: Any = {
 
 
 def style() -> Any:
-    """Return a context in which figures have this style."""
-    return plt.rc_context(STYLE)
+    """Return a context in which figures have this style, whatever a matplotlibrc says."""
+    return plt.style.context(["default", STYLE])
 
 
 def color_of(method: str) -> str:
