@@ -17,9 +17,8 @@ import warnings
 from pathlib import Path
 from unittest import mock
 
+os.environ["MPLBACKEND"] = "agg"
 import matplotlib
-
-matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
 HERE = Path(__file__).resolve().parent
@@ -128,7 +127,7 @@ def page_named(name: str) -> Path:
 
 def main(argv: list[str] | None = None) -> None:
     """Refresh the given pages, or all."""
-    about, examples = (__doc__ or "").split("\n\n", 1)
+    about, _, examples = (__doc__ or "").partition("\n\n")
     p = argparse.ArgumentParser(
         prog="python tutorials/refresh.py",
         usage="%(prog)s [-h] [PAGE ...]",
@@ -148,4 +147,6 @@ def main(argv: list[str] | None = None) -> None:
 
 if __name__ == "__main__":
     sys.path.insert(0, str(HERE.parent))  # this repository's package, installed or not
-    main()
+    from memsinks_np._internal.command import run_command
+
+    run_command("refresh.py", main)

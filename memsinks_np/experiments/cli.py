@@ -1,7 +1,6 @@
 """The command line of run_toy.py: flags, settings, and what each command runs."""
 
 import argparse
-import io
 import json
 import os
 import platform
@@ -10,7 +9,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable
-from contextlib import ExitStack, nullcontext
+from contextlib import ExitStack, nullcontext, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn
@@ -20,6 +19,7 @@ import numpy as np
 from memsinks_np import __version__
 from memsinks_np._internal.backend import BACKENDS, namespace
 from memsinks_np._internal.blas import one_blas_thread
+from memsinks_np._internal.command import run_command
 from memsinks_np._internal.files import (
     exclusive_lock,
     shared_lock,
@@ -33,6 +33,7 @@ from memsinks_np.experiments.registry import EXPERIMENTS, Context, Jobs, module_
 from memsinks_np.experiments.report import claims as report
 from memsinks_np.experiments.report.page import report_page
 from memsinks_np.experiments.report.samples import check_delete_id
+from memsinks_np.experiments.runner.cache import SOURCE_HASH, text_hash
 from memsinks_np.experiments.runner.grid import Grid
 from memsinks_np.experiments.runner.workers import END_SIGNALS, WorkerDied
 from memsinks_np.train import TrainingDiverged
@@ -52,6 +53,7 @@ EXAMPLES = """examples:
   python run_toy.py --corpus my_text.txt  your own text
 """
 FINISHED = "finished runs are saved"
+NO_THREAD = "can't start new thread"  # Python raises a RuntimeError that says this
 
 
 class Parser(argparse.ArgumentParser):
@@ -155,11 +157,12 @@ def check(name: str, context: Context, a: argparse.Namespace) -> Jobs:
 
 
 def configuration(context: Context) -> dict[str, Any]:
-    """Return everything that a run depends on, and the versions it ran with."""
+    """Return everything that a run depends on, with hashes of text and source, and versions."""
     numpy, python = np.__version__, platform.python_version()
     versions = {"memsinks_np": __version__, "python": python, "numpy": numpy}
     described: dict[str, Any] = report.plain(context)
-    return described | {"versions": versions}
+    text = text_hash(context.preset.settings.data.corpus)
+    return described | {"text": text, "source": SOURCE_HASH, "versions": versions}
 
 
 def claim_folder(folder: Path, config: dict[str, Any]) -> None:
@@ -180,16 +183,19 @@ def claim_folder(folder: Path, config: dict[str, Any]) -> None:
         raise ConfigError(str(e) if isinstance(e, ConfigError) else damaged) from None
 
 
-def run_experiment(name: str, context: Context, jobs: Jobs, grid: Grid, out: Path) -> None:
+def run_experiment(
+    name: str, context: Context, config: dict[str, Any], jobs: Jobs, grid: Grid, out: Path
+) -> None:
     """Train, measure, write the results, then print them."""
     module, folder = module_of(name), out / name
     result = module.result(context, grid(jobs))
+    require(configuration(context) == config, f"{name}: its text changed during the run; run again")
     claims, numbers = module.claims(result), module.tabulate(result)
     files = module.files(result) if hasattr(module, "files") else {}
     files |= {
         "claims.json": report.to_json(claims),
         "numbers.md": f"{numbers}\n",
-        "config.json": report.to_json(configuration(context)),
+        "config.json": report.to_json(config),
         "result.json": report.to_json(result),
     }
     module.draw(result, folder)
@@ -207,15 +213,16 @@ def run_experiments(names: list[str], a: argparse.Namespace) -> None:
     grid = Grid(a.out / "cache", a.workers, a.scheduler, a.fresh)
     contexts = {n: Context(preset_of(a, n), a.seeds, a.quick, a.delete_id) for n in names}
     jobs = {name: check(name, context, a) for name, context in contexts.items()}
+    configs = {name: configuration(context) for name, context in contexts.items()}
     with ExitStack() as stack:
-        for name, context in contexts.items():
+        for name, config in configs.items():
             stack.enter_context(exclusive_lock(a.out / name))
-            claim_folder(a.out / name, configuration(context))
+            claim_folder(a.out / name, config)
         stack.enter_context(shared_lock(a.out / "cache"))
         for name, context in contexts.items():
             if len(names) > 1:
                 print(f"\n# {name}: {EXPERIMENTS[name].what}\n", flush=True)
-            run_experiment(name, context, jobs[name], grid, a.out)
+            run_experiment(name, context, configs[name], jobs[name], grid, a.out)
 
 
 def write_page(out: Path) -> None:
@@ -249,6 +256,15 @@ def list_experiments() -> str:
     return "\n".join(lines)
 
 
+def cause(e: Exception) -> str:
+    """Return what the system refused."""
+    if isinstance(e, BlockingIOError | RuntimeError):
+        return "no more processes or threads are allowed here (--workers 1 needs the fewest)"
+    if isinstance(e, OSError) and e.filename:
+        return f"{e.filename}: {e.strerror}"
+    return str(e) or "out of memory"
+
+
 def main(argv: list[str] | None = None) -> int:
     """Run the command and return its exit code."""
     p = make_parser()
@@ -260,19 +276,16 @@ def main(argv: list[str] | None = None) -> int:
         else:
             with one_blas_thread():
                 run(a)
-        sys.stdout.flush()
     except ConfigError as e:
         p.error(str(e))
     except BrokenPipeError:  # the reader of our output has closed it
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
+        raise
     except (TrainingDiverged, WorkerDied) as e:
         p.exit(1, f"run_toy.py: {e}\n")
-    except (OSError, MemoryError) as e:
-        what = str(e) or "out of memory"
-        if isinstance(e, OSError) and e.filename:
-            what = f"{e.filename}: {e.strerror}"
-        p.exit(1, f"run_toy.py: {what}; {FINISHED}, fix this and run the same command again\n")
+    except (OSError, MemoryError, RuntimeError) as e:
+        if isinstance(e, RuntimeError) and str(e) != NO_THREAD:
+            raise
+        p.exit(1, f"run_toy.py: {cause(e)}; {FINISHED}, fix this and run the same command again\n")
     except KeyboardInterrupt:
         p.exit(130, f"\nrun_toy.py: interrupted; {FINISHED}; to continue: {command}\n")
     return 0
@@ -284,17 +297,14 @@ def interrupt(signum: int, frame: Any) -> NoReturn:
         signal.signal(number, signal.SIG_IGN)
     end = threading.Timer(2, os._exit, [130])  # workers end with their parent
     end.daemon = True
-    end.start()
+    with suppress(RuntimeError):  # no more threads are allowed
+        end.start()
     raise KeyboardInterrupt
 
 
 def script() -> NoReturn:
     """Run as a console script."""
     os.environ["MPLBACKEND"] = "agg"  # figures only go to files
-    os.environ["PYTHONSAFEPATH"] = "1"  # workers import nothing from the working directory
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")
     for number in END_SIGNALS:
         signal.signal(number, interrupt)
-    sys.exit(main())
+    run_command("run_toy.py", main)

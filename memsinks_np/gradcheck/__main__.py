@@ -2,12 +2,12 @@
 
 import argparse
 import json
-import sys
 from collections.abc import Sequence
 
 import numpy as np
 
 from memsinks_np._internal.backend import BACKENDS, namespace
+from memsinks_np._internal.command import run_command
 from memsinks_np._internal.tables import table
 from memsinks_np.config import ConfigError, check_seed, require
 from memsinks_np.gradcheck import LIMITS, GradientError, check
@@ -91,4 +91,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_command("gradcheck", main)

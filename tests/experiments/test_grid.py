@@ -114,7 +114,7 @@ def test_a_text_that_changes_during_a_run_is_refused(tmp_path):
 def test_a_worker_with_another_source_is_refused(tmp_path):
     job = jobs()["standard", 0]
     task = grid.Task(cache.fingerprint(job) | {"source": "another"}, job, tmp_path / "a.json")
-    with pytest.raises(ConfigError, match="another version of memsinks_np or NumPy; update it"):
+    with pytest.raises(ConfigError, match=r"^the worker on .* runs another version"):
         grid.run_task(task, tmp_path / "a.npz", 1, False)
 
 

@@ -164,3 +164,36 @@ def test_claims_that_fail_are_as_prominent_as_others():
     reason = "       likely because it is small"
     assert format_claims([holds, fails]).splitlines() == [*lines, reason]
     assert format_claims([fails._replace(why="")]).splitlines() == lines[2:]
+
+
+def run_fig3(tmp_path, capsys, *argv):
+    """Run an experiment that fails; return its code and its line."""
+    with pytest.raises(SystemExit) as e:
+        cli.main(["fig3", "--quick", "--out", str(tmp_path / "out"), *argv])
+    assert not (tmp_path / "out" / "fig3" / "result.json").exists()
+    return e.value.code, capsys.readouterr().err
+
+
+def test_a_text_that_changes_before_the_end_is_refused(tmp_path, capsys, monkeypatch):
+    """The results of workers are kept under the old text, but the parent reads the text, too."""
+    text = tmp_path / "text.txt"
+    text.write_text(" ".join(map(str, range(12_000))))
+    monkeypatch.setattr(cli.Grid, "__call__", lambda *_: text.write_text("another"))
+    monkeypatch.setattr("memsinks_np.experiments.fig3.result", lambda *_: None)
+    code, line = run_fig3(tmp_path, capsys, "--corpus", str(text))
+    assert code == 2
+    assert "fig3: its text changed during the run; run again" in line
+
+
+@pytest.mark.parametrize(
+    "error", [BlockingIOError(11, "unavailable"), RuntimeError("can't start new thread")]
+)
+def test_no_more_processes_or_threads_is_one_line(error, tmp_path, capsys, monkeypatch):
+    def refuse(*_):
+        raise error
+
+    monkeypatch.setattr(cli.Grid, "__call__", refuse)
+    code, line = run_fig3(tmp_path, capsys)
+    assert code == 1
+    assert line.startswith("run_toy.py: no more processes or threads are allowed here")
+    assert line.count("\n") == 1

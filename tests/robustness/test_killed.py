@@ -115,4 +115,4 @@ def test_a_closed_stdout_ends_without_a_traceback(tmp_path):
     process.stdout.close()
     assert process.stderr.read() == ""
     process.stderr.close()
-    assert process.wait() == 1
+    assert process.wait() == 74

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import platform
 from collections.abc import Callable
 from dataclasses import asdict
 from functools import partial
@@ -104,7 +105,8 @@ def check_fingerprint(job: Job, made: dict[str, Any]) -> None:
     require(now["text"] == made["text"], f"corpus {text!r} changed during the run; run again")
     require(
         now["source"] == made["source"],
-        "this worker runs another version of memsinks_np or NumPy; update it and run again",
+        f"the worker on {platform.node()} runs another version of memsinks_np or NumPy, or the "
+        "source was edited during the run; update it and run again",
     )
 
 

@@ -46,12 +46,14 @@ def serve(connection: Any, function: Callable[..., Any], shared: Any, number: in
     global steps_done, worker_number
     steps_done, worker_number = shared, number
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # not blocked on Windows
-    threading.Thread(target=end_with_parent, daemon=True).start()
+    watch = threading.Thread(target=end_with_parent, daemon=True)
     with suppress(EOFError, ConnectionError):
         while True:
             arguments = connection.recv()
             result, error = None, None
             try:
+                if not watch.ident:
+                    watch.start()
                 result = function(*arguments)
             except Exception as e:
                 e.add_note(f"In a worker:\n{traceback.format_exc()}")
@@ -90,6 +92,22 @@ def signals_held() -> Iterator[None]:
             signal.signal(s, handler)
         if held:
             signal.raise_signal(held[0])
+
+
+@contextmanager
+def safe_path() -> Iterator[None]:
+    """Let processes that start now import nothing from the working directory by themselves.
+
+    They get the search path of this process, but only after their first imports.
+    """
+    before = os.environ.get("PYTHONSAFEPATH")
+    os.environ["PYTHONSAFEPATH"] = "1"
+    try:
+        yield
+    finally:
+        del os.environ["PYTHONSAFEPATH"]
+        if before is not None:
+            os.environ["PYTHONSAFEPATH"] = before
 
 
 class Processes:
@@ -152,7 +170,7 @@ class Processes:
 
     def start(self, function: Callable[..., Any], number: int) -> Any:
         """Start a worker and return the connection to it."""
-        with signals_held():
+        with safe_path(), signals_held():
             ours, theirs = self.context.Pipe()
             arguments = (theirs, function, self.steps, number)
             process = self.context.Process(target=serve, args=arguments, daemon=True)
