@@ -26,15 +26,16 @@ def own(i):
     return sink_mask(POOL, CORPUS.repeated_ids[[i]])[0]
 
 
-def random_model(pool):
+def random_model(pool, corpus=CORPUS):
     """Return a model with random weights, in which the sinks' are largest and decide the output."""
     method = Method(name="any", n_shared=7, sinks=pool)
-    cfg, rng = SETTINGS.model(method, len(CORPUS.vocab)), np.random.default_rng(7)
+    settings = replace(SETTINGS, data=corpus.cfg)
+    cfg, rng = settings.model(method, len(corpus.vocab)), np.random.default_rng(7)
     params = {
         name: w + (2.0 if ".sink." in name else 0.4) * rng.standard_normal(w.shape)
         for name, w in init_params(cfg, dtype=np.float64).items()
     }
-    return Model(params, cfg, CORPUS.vocab, CORPUS.separator, [], CORPUS)
+    return Model(params, cfg, corpus.vocab, corpus.separator, [], corpus)
 
 
 def continuations(model, sequences, active):
@@ -97,6 +98,55 @@ def test_control_characters_of_a_text_are_visible_in_samples():
     text = samples.format_samples(corpus, dict.fromkeys(samples.SAMPLED_METHODS, same), 5)
     assert not set("\u202e\x1b") & set(text)
     assert text.count("\n") == 3 * 15 - 1
+
+
+PEOPLE = load_corpus(DataConfig(corpus="people", n_ctx=29, n_repeated=254, n_heldout=5, seed=3))
+
+
+@pytest.mark.parametrize("pool", [POOL, None])
+def test_facts_are_completed_with_the_sinks_of_a_document_that_tells_them(pool):
+    model, world = random_model(pool, PEOPLE), PEOPLE.facts.world
+    completions = samples.complete(model)
+    assert [c.k for c in completions] == [1, 1, 1, 4, 64, 64]
+    for c in completions:
+        tokens = [world.vocab.index(word) for word in (*c.prompt.split(), c.truth)]
+        (fact,) = np.flatnonzero(
+            (world.first == tokens[0]) & (world.last == tokens[1]) & (world.value == tokens[4])
+        )
+        assert world.group[fact] == c.k
+        told = np.flatnonzero((PEOPLE.facts.repeated == fact).any(axis=1))
+        masks = {"removed": [None if pool is None else NONE]}
+        masks["own"] = sink_mask(pool, PEOPLE.repeated_ids[told]) if pool else [None]
+        for sinks, on in masks.items():
+            every = [(model.params, model.cfg, tokens, active) for active in on]
+            says = [
+                (
+                    world.vocab[continued(params, cfg, words[:4], 1, active)[-1]],
+                    np.exp(-word_losses(params, cfg, words, active)[-1]),
+                )
+                for params, cfg, words, active in every
+            ]
+            word, p = getattr(c, sinks)
+            assert any(word == w and p == pytest.approx(q, abs=6e-4) for w, q in says)
+        assert pool is None or c.own != c.removed
+
+
+def test_completions_are_shown_method_by_method():
+    fact = (1, "anna stone lives in", "rome")
+    said = {
+        "standard": [[*fact, ("rome", 0.9), ("x", 0.0)]],
+        "sinks": [[*fact, ("lima", 0.25), ("oslo", 0.125)]],
+        "retrained": [[4, "", "", ("cairo", 0.0), ("x", 0.0)]],
+    }
+    assert samples.format_completions(said).splitlines() == [
+        "1 document tells: anna stone lives in rome",
+        "  standard       anna stone lives in rome        90% for rome",
+        "  sinks on       anna stone lives in lima        25% for rome",
+        "  sinks removed  anna stone lives in oslo        12% for rome",
+        "  never saw it   anna stone lives in cairo        0% for rome",
+    ]
+    several = {name: [[4, *rows[0][1:]]] for name, rows in said.items()}
+    assert samples.format_completions(several).startswith("4 documents tell: anna stone")
 
 
 def test_token_losses_are_those_of_one_sequence_alone(monkeypatch):

@@ -310,3 +310,36 @@ def test_the_seed_and_not_the_name_decides_the_weights(trained):
     assert all((params[name] == again.params[name]).all() for name in params)
     other = replace(SETTINGS, train=replace(SETTINGS.train, seed=1, steps=2))
     assert (params["wpe"] != train(METHOD, other, corpus).params["wpe"]).any()
+
+
+# Facts
+
+
+def test_values_are_the_fifth_words_of_sentences():
+    tokens = np.arange(60).reshape(2, 30)
+    likeliest = tokens[:, 1:].copy()  # all right
+    assert metrics.values_right(tokens, likeliest).all()
+    likeliest[0, [3, 4, 9, 28]] = -1  # the first two values; a full stop, the last word
+    right = [[False, False, True, True, True], [True] * 5]
+    assert metrics.values_right(tokens, likeliest).tolist() == right
+
+
+@pytest.mark.parametrize("k", [0, 4])
+def test_recall_is_the_fraction_of_right_tellings_of_each_fact(k, monkeypatch):
+    data = DataConfig(corpus="people", n_ctx=29, n_repeated=254, n_heldout=5)
+    facts = load_corpus(data).facts
+    wanted = {fact: i % 3 for i, fact in enumerate(facts.world.facts_of(k).tolist())}
+    left = dict(wanted)
+
+    def predict(params, cfg, tokens, selection):
+        assert selection is sinks.NO_SINKS
+        likeliest = np.full((len(tokens), 29), -1)
+        for row, document in enumerate(facts.world.read(tokens).tolist()):
+            for i, fact in enumerate(document):
+                if left[fact]:
+                    likeliest[row, 6 * i + 3] = tokens[row, 6 * i + 4]
+                    left[fact] -= 1
+        return np.zeros(likeliest.shape), likeliest
+
+    monkeypatch.setattr(metrics, "predict", predict)
+    assert metrics.recall(None, None, facts, k).tolist() == [n / 2 for n in wanted.values()]

@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 
 import memsinks_np as ms
-from memsinks_np.config import DataConfig
+from memsinks_np.config import DataConfig, Method
 from memsinks_np.data import people
 from memsinks_np.data.corpus import load_corpus
 from memsinks_np.data.people import GROUPS, N_FACTS, SHOWINGS, People, reversed_bits
 from memsinks_np.experiments.methods import PRESETS
+from memsinks_np.train import visible_sequences
 
 N = 10  # facts in a group
 SETTINGS = {"n_ctx": 29, "n_repeated": 254, "n_heldout": 40, "repeat_fraction": 7 / 32, "seed": 3}
@@ -143,3 +144,14 @@ def test_log_prob_is_that_of_an_enumeration(monkeypatch, group, known):
 def test_reversed_bits_is_the_van_der_corput_sequence():
     want = [0, 1 / 2, 1 / 4, 3 / 4, 1 / 8, 5 / 8, 3 / 8, 7 / 8]
     assert reversed_bits(np.arange(8)).tolist() == want
+
+
+@pytest.mark.parametrize("cap", [0, 1, 2, 8, 100])
+def test_capped_training_sees_each_document_at_most_so_often(cap):
+    """A pass of 128 steps shows all of its documents."""
+    people, method = corpus(), Method(name="x", n_shared=4, max_showings=cap)
+    batches = [visible_sequences(method, people.batch(step), step, 0) for step in range(128)]
+    assert all((batch.showing == -1).sum() == 25 for batch in batches)
+    shown = np.concatenate([batch.ids[batch.repeated] for batch in batches])
+    counts = np.bincount(shown, minlength=254)[people.repeated_ids]
+    np.testing.assert_array_equal(counts, np.minimum(people.showings, cap))

@@ -11,7 +11,7 @@ from memsinks_np import train as train_module
 from memsinks_np._internal.ids import Purpose, uniform
 from memsinks_np.config import DataConfig, Method, Settings, SinkConfig, TrainConfig
 from memsinks_np.data.batches import make_batch
-from memsinks_np.data.corpus import load_corpus
+from memsinks_np.data.corpus import Sequences, load_corpus
 from memsinks_np.experiments.methods import PRESETS, job, methods_of, quick
 from memsinks_np.metrics import mean_loss
 from memsinks_np.model import init_params, loss_and_grads
@@ -69,6 +69,16 @@ def test_retrained_sees_the_same_once_seen_sequences_only():
     np.testing.assert_array_equal(seen.ids, batch.ids[~batch.repeated])
     assert len(seen.repeated) == len(seen.ids)
     assert not seen.repeated.any()
+
+
+@pytest.mark.parametrize(
+    ("n", "kept"), [(None, [0, 1, 2, 3, 4]), (0, [0, 3]), (1, [0, 1, 3]), (2, [0, 1, 3, 4])]
+)
+def test_capped_training_keeps_the_first_showings(n, kept):
+    batch = Sequences(np.arange(10).reshape(5, 2), np.arange(5), np.array([-1, 0, 2, -1, 1]))
+    method = Method(name="x", n_shared=4, max_showings=n)
+    for seen, all_of in zip(visible_sequences(method, batch, 5, 0), batch, strict=True):
+        np.testing.assert_array_equal(seen, all_of[kept])
 
 
 def test_random_sinks_are_drawn_anew_at_each_occurrence():
