@@ -87,7 +87,8 @@ def methods_of(preset: Preset) -> dict[str, Method]:
     active = G + pool.n_active
     as_dense = SinkConfig(n_sink=active * round((G + pool.n_sink) / active), n_active=active)
     disjoint = replace(pool, scheme="disjoint")
-    large = replace(pool, n_sink=2 * pool.n_sink, n_active=4 * pool.n_active)
+    many = 4 * pool.n_active
+    large = replace(pool, n_sink=many * max(1, round(2 * pool.n_sink / many)), n_active=many)
     methods = [
         Method(name="standard", n_shared=width),
         Method(name="retrained", n_shared=width, max_showings=0),
