@@ -330,5 +330,6 @@ def draw_cuts(ax: Any, result: Fig2, kind: str) -> None:
         place = {"textcoords": "offset points", "va": "top"}
         ax.annotate("sinks\nremoved", (left + 0.004, y), (0, -12), color=color, **place)
     else:
-        ax.text(left + 0.005, goal, "guessing", fontsize=11, va="bottom", color=gray)
+        ink = plots.ink_of("retrained")
+        ax.text(left + 0.005, goal, "guessing", fontsize=11, va="bottom", color=ink)
     plots.label_ends(ax, ends)

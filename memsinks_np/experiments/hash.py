@@ -286,7 +286,7 @@ def draw_owners(ax: Any, ours: Collateral, released: Collateral) -> None:
     for row, label, method in ((ours, "ours", "paper_sinks"), (released, "released", "released")):
         color = plots.color_of(method)
         ax.plot(range(1, len(row.owners) + 1), row.owners, "-", color=color)
-        ax.annotate(label, (1.15, row.owners[0]), (0, 4), color=color, **above)
+        ax.annotate(label, (1.15, row.owners[0]), (0, 4), color=plots.ink_of(method), **above)
     ax.set_ylim(0, 1.15 * max(ours.owners[0], released.owners[0]))
 
 

@@ -377,12 +377,12 @@ def draw_cost(ax: Any, result: Relearn, unit: str) -> None:
     ax.set_xlim(low, high)
     place = {"xycoords": ("data", "axes fraction"), "textcoords": "offset points"}
     text = f"cost over {MAX_COST}"
-    ax.annotate(text, (limit, 0.93), (4, 0), fontsize=11, color="#888888", **place)
+    ax.annotate(text, (limit, 0.93), (4, 0), fontsize=11, color="#666666", **place)
     texts = {name: label(name) for name in ("retrained", "sinks", "gradient_ascent", "npo")}
     texts["standard"] = "standard: the start"
     style = {"transform": ax.transAxes, "ha": "right"}
     for i, (name, text) in enumerate(texts.items()):
-        ax.text(0.97, 0.44 - 0.1 * i, text, color=plots.color_of(name), **style)
+        ax.text(0.97, 0.44 - 0.1 * i, text, color=plots.ink_of(name), **style)
 
 
 def draw_steps(ax: Any, result: Relearn) -> None:
@@ -397,8 +397,8 @@ def draw_steps(ax: Any, result: Relearn) -> None:
         ax.plot(steps, y, "o", **style)
     ax.set_yticks(range(len(labels)), labels)
     ax.tick_params(axis="y", length=0)
-    for tick, color in zip(ax.get_yticklabels(), colors, strict=True):
-        tick.set_color(color)
+    for tick, name in zip(ax.get_yticklabels(), names, strict=True):
+        tick.set_color(plots.ink_of(name))
     ax.set(title="Is it relearned faster?", xlabel="steps: ● forgotten, ○ new sequences")
     ax.set_xlim(-0.05 * ax.get_xlim()[1])
 

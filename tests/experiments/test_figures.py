@@ -5,8 +5,21 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from matplotlib.colors import to_rgb
+from matplotlib.text import Text
 
-from memsinks_np.experiments import comparison, controls, fig3, fig5, fig6, fig7
+from memsinks_np.experiments import (
+    comparison,
+    controls,
+    delete,
+    fig3,
+    fig5,
+    fig6,
+    fig7,
+    headline,
+    isolation,
+    knowledge,
+)
 from memsinks_np.experiments.methods import PRESETS, job, methods_of, quick, with_settings
 from memsinks_np.experiments.registry import Context
 from memsinks_np.experiments.report import plots
@@ -172,6 +185,60 @@ def test_line_labels_do_not_overlap_or_leave_the_axes(ax):
     assert np.diff(heights).min() > 0.03
     colors = {text.get_text(): text.get_color() for text in ax.texts}
     assert colors["above"] == "#444444"  # a method without a color
+
+
+def contrast_with_white(color):
+    linear = [x / 12.92 if x <= 0.04045 else ((x + 0.055) / 1.055) ** 2.4 for x in to_rgb(color)]
+    return 1.05 / (np.dot(linear, (0.2126, 0.7152, 0.0722)) + 0.05)
+
+
+@pytest.mark.parametrize("method", plots.COLORS)
+def test_label_can_be_read_and_its_line_keeps_its_color(ax, method):
+    plots.labelled_lines(ax, [([0, 1], [0, 1], "text", method, "-")])
+    (line,), (text,) = ax.lines, ax.texts
+    assert line.get_color() == plots.COLORS[method]
+    assert contrast_with_white(text.get_color()) >= 4.5
+    if contrast_with_white(line.get_color()) >= 4.5:
+        assert text.get_color() == line.get_color()
+
+
+@pytest.mark.parametrize("experiment", N_CLAIMS)
+def test_every_text_of_a_figure_can_be_read(experiment, tmp_path, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(plots, "save", lambda fig, *_: drawn.append(fig))
+    experiment.draw(run(experiment, {}), tmp_path)
+    texts = drawn[0].findobj(Text)
+    plots.plt.close(drawn[0])
+    assert len(texts) > 10
+    assert [t.get_text() for t in texts if contrast_with_white(t.get_color()) < 4.5] == []
+
+
+def test_only_caps_share_a_color_with_another_method():
+    methods = {}
+    for method, color in plots.COLORS.items():
+        methods.setdefault(color, []).append(method)
+    shared = [names for names in methods.values() if len(names) > 1]
+    # drawn as one dashed line with a label for each cap; lazy AdamW is the optimizer of sinks
+    caps = ["deduplicated", "capped_2", "capped_4", "capped_8"]
+    assert shared == [["sinks", "lazy_adamw"], caps]
+
+
+TABLES = {
+    "headline, memory": headline.MEMORY,
+    "headline, mirage": [(m, *rest) for m, _, *rest in headline.MIRAGE],
+    "knowledge": knowledge.LINES,
+    "isolation, memory": [(m, *rest) for m, _, *rest in isolation.MEMORY],
+    "isolation, skill": [(m, *rest) for m, _, *rest in isolation.SKILL],
+    "isolation, mirage": [(m, *rest) for m, _, *rest in isolation.MIRAGE],
+    "fig3": [(m, *rest) for m, _, *rest in fig3.LINES],
+    "delete": [(m, line, name) for name, (m, line, _) in delete.POOLS.items()],
+}
+
+
+@pytest.mark.parametrize("table", TABLES)
+def test_no_two_lines_share_color_and_style(table):
+    looks = [(plots.color_of(method), line) for method, line, _ in TABLES[table]]
+    assert len(set(looks)) == len(looks)
 
 
 def test_curve_is_the_mean_in_a_band_of_all_seeds(ax):

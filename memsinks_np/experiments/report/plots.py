@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from matplotlib import colors as mcolors
 from matplotlib import pyplot as plt
 from matplotlib.pyplot import subplots as subplots
 
@@ -71,6 +72,22 @@ def color_of(method: str) -> str:
     return COLORS.get(method, "#444444")
 
 
+def contrast(color: str) -> float:
+    """Return the contrast of a color against white (WCAG 2.2)."""
+    rgb = np.array(mcolors.to_rgb(color))
+    linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
+    return 1.05 / (float(linear @ [0.2126, 0.7152, 0.0722]) + 0.05)
+
+
+def ink_of(method: str) -> str:
+    """Return a method's color for text, darkened to a contrast of 4.5 against white."""
+    color = color_of(method)
+    while contrast(color) < 4.5:
+        r, g, b = mcolors.to_rgb(color)
+        color = mcolors.to_hex((0.97 * r, 0.97 * g, 0.97 * b))
+    return color
+
+
 def band(ax: Any, x: Sequence[float], seeds: Any, color: str, line: str = "-") -> float:
     """Draw the mean of (points, seeds) values with their range; return the last mean."""
     y = np.asarray(seeds, float)
@@ -117,7 +134,7 @@ def label_ends(ax: Any, ends: Iterable[End]) -> None:
         at = np.clip(at, height / 4, 1 - height / 4)
     style = {"transform": ax.transAxes, "va": "center", "linespacing": 1.0}
     for y, (_, text, method) in zip(at, ordered, strict=True):
-        ax.text(1.02, y, text, color=color_of(method), **style)
+        ax.text(1.02, y, text, color=ink_of(method), **style)
 
 
 def labelled_lines(ax: Any, lines: Iterable[tuple[Any, Any, str, str, str]]) -> None:
