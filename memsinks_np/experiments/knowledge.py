@@ -324,7 +324,7 @@ def draw_plane(ax: Any, result: Knowledge) -> None:
     orange = plots.color_of("deduplicated")
     x, y = zip(*map(point, CAPPED), strict=True)
     ax.plot(x, y, "--s", color=orange, markersize=6)
-    near = {"textcoords": "offset points", "fontsize": 11, "color": orange}
+    near = {"textcoords": "offset points", "fontsize": 11, "color": plots.ink_of("deduplicated")}
     for m, text in CAPPED.items():
         offset = (12, 26) if m == "retrained" else (8, -13)
         ax.annotate(text, point(m), offset, **near)
@@ -336,7 +336,7 @@ def draw_plane(ax: Any, result: Knowledge) -> None:
     for m, (right, up, side) in PLANE.items():
         color = plots.color_of(m)
         ax.plot(*point(m), "o", color=color, markersize=9)
-        place = {"textcoords": "offset points", "ha": side, "color": color}
+        place = {"textcoords": "offset points", "ha": side, "color": plots.ink_of(m)}
         ax.annotate(label(m), point(m), (right, up), **place)
     title, kept = "Memory left, knowledge kept", "recall of facts in 4 and 8 documents"
     ax.set(title=title, xlabel="recall of facts in 1 document", ylabel=kept)
