@@ -176,10 +176,10 @@ def to_evaluation(row: list[Any]) -> Evaluation:
 
 
 def to_history(rows: list[list[Any]]) -> list[HistoryRow]:
-    """Return rows that were stored as JSON."""
+    """Return rows that were stored as JSON, also by 0.2.0, which stored no recall."""
     return [
-        HistoryRow(step, train, BySinks(*repeated), BySinks(*heldout), tuple(first), tuple(recalls))
-        for step, train, repeated, heldout, first, recalls in rows
+        HistoryRow(step, train, BySinks(*repeated), BySinks(*heldout), *map(tuple, numbers))
+        for step, train, repeated, heldout, *numbers in rows
     ]
 
 

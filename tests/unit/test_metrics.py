@@ -229,6 +229,8 @@ def test_evaluations_survive_json(trained):
     )
     stored = json.loads(json.dumps([history]))
     assert metrics.to_history(stored) == [history]
+    of_0_2_0 = [row[:5] for row in stored]
+    assert metrics.to_history(of_0_2_0) == [history._replace(recall=())]
 
 
 # Deletion
