@@ -195,8 +195,9 @@ CAPPED = ("retrained", *CAPS.values(), "standard")
 def on_the_plane(one, four):
     """Return capped training on a curve in the plane of k=1 and k=4, and a method beside it."""
     x, y = [0.0, 0.1, 0.2, 0.4, 0.6, 0.8], [0.0, 0.4, 0.5, 0.7, 0.9, 1.0]
-    points = {name: {1: a, 4: b} for name, a, b in zip(CAPPED, x, y, strict=True)}
-    return planted(points | {"model": {1: one, 4: four}})
+    higher = np.array([[0.0], [0.1], [0.2]])  # each seed has a curve of its own
+    points = {name: {1: a, 4: b + higher} for name, a, b in zip(CAPPED, x, y, strict=True)}
+    return planted(points | {"model": {1: one, 4: four + higher}})
 
 
 @pytest.mark.parametrize("method", CAPPED)
