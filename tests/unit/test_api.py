@@ -90,6 +90,12 @@ def test_fitting_again_goes_on_from_the_weights(model, corpus, tokens):
     np.testing.assert_allclose(more.loss(tokens, IDS), model.loss(tokens, IDS), atol=1e-4)
 
 
+def test_a_short_fit_has_a_short_warm_up(corpus):
+    fit = lambda **settings: ms.fit(corpus, steps=20, d_model=16, progress=False, **settings)
+    np.testing.assert_array_equal(fit().params["wte"], fit(warmup=2).params["wte"])
+    assert (fit().params["wte"] != fit(warmup=3).params["wte"]).any()
+
+
 @pytest.mark.parametrize("method", [ms.methods.STANDARD, ms.methods.GRADIENT_MASKING])
 def test_baselines_train_in_the_same_form(method, corpus, tokens):
     model = ms.fit(corpus, method=method, steps=20, d_model=16, progress=False)

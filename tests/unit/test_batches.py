@@ -213,6 +213,8 @@ def test_packed_layout_by_hand():
         ([[[1, -1]]], [[1]], "outside the vocabulary"),
         ([[[1] * 10]], [[1]], "n_ctx=9"),
         ([[[1], [2]]], [[1, 2]], "nothing to predict"),
+        ([[[1, 2]], []], [[1], []], "a row without documents"),
+        ([], [], "a row without documents"),
     ],
 )
 def test_what_cannot_be_packed_is_refused(rows, ids, message):

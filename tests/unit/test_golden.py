@@ -57,6 +57,8 @@ def test_masks_are_the_same_everywhere(cfg, want):
         ("stories", "8769d45ee64bb780"),
         ("domains", "9940d2560f4092d9"),
         ("text", "09f91610010825f5"),
+        ("people", "2eb9df4202cd905d"),
+        ("authors", "e6bb80925bd47f6f"),
     ],
 )
 def test_data_is_the_same_everywhere(corpus, want, tmp_path):
@@ -64,11 +66,15 @@ def test_data_is_the_same_everywhere(corpus, want, tmp_path):
         stories = load_corpus(DataConfig(n_ctx=999, n_heldout=64))
         corpus = tmp_path / "text.txt"
         corpus.write_text("\n".join(stories.text(tokens) for tokens in stories.heldout))
-    cfg = DataConfig(corpus=str(corpus), n_canaries=3, id_noise=0.1, n_repeated=20, seed=1)
-    data = load_corpus(cfg)
+    sizes = {"n_canaries": 3, "n_repeated": 20}
+    if corpus in ("people", "authors"):
+        sizes = {"n_ctx": 29, "n_repeated": 254}
+    data = load_corpus(DataConfig(corpus=str(corpus), id_noise=0.1, seed=1, **sizes))
     drawn = [data.batch(step) for step in (0, 7, 10**6)]
     batches = [array for b in drawn for array in (b.tokens, b.ids, b.repeated)]
     arrays = [data.repeated, data.repeated_ids, data.heldout, data.heldout_ids, *batches]
+    if data.facts:
+        arrays += [data.facts.documents(k) for k in data.facts.new]
     assert digest(*arrays) == want
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import memsinks_np as ms
-from memsinks_np.config import DataConfig, Method
+from memsinks_np.config import ConfigError, DataConfig, Method
 from memsinks_np.data import people
 from memsinks_np.data.corpus import load_corpus
 from memsinks_np.data.people import GROUPS, N_FACTS, SHOWINGS, People, reversed_bits
@@ -96,6 +96,22 @@ def test_the_public_corpus_is_that_of_the_preset():
     preset = PRESETS["people"].settings.data
     assert ms.people().cfg == preset
     assert ms.people(seed=2).cfg == replace(preset, seed=2)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"n_repeated": 100}, "choose a multiple of 127"),
+        ({"n_repeated": 126}, "choose a multiple of 127"),
+        ({"n_ctx": 28}, "n_ctx=29"),
+        ({"n_canaries": 1}, "n_canaries=0"),
+        ({"shuffled": False}, "shuffled=True"),
+        ({"n_repeated": 127 * 60}, "people are too many"),
+    ],
+)
+def test_sizes_that_make_no_world_are_refused(settings, message):
+    with pytest.raises(ConfigError, match=message):
+        corpus(**settings)
 
 
 def test_a_once_seen_document_depends_on_its_number_alone():
