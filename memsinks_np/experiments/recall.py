@@ -161,12 +161,15 @@ def effective_showings(result: RecallResult, method: str) -> Showings:
     capped = np.array([result.facts(name, 1) for name in CAPS.values()])  # (4,seeds,facts)
     model = result.facts(method, 1)
     S, F = model.shape
-    draws = np.empty(N_BOOTSTRAP)
-    for b in range(N_BOOTSTRAP):
-        seeds = (uniform(Purpose.BOOTSTRAP, b, integers(S)) * S).astype(np.int64)[:, None]
-        each = uniform(Purpose.BOOTSTRAP, b, integers(S)[:, None], integers(F))
-        facts = (each * F).astype(np.int64)
-        draws[b] = on_curve(capped[:, seeds, facts].mean(axis=(1, 2)), model[seeds, facts].mean())
+    draw = integers(N_BOOTSTRAP)[:, None, None]
+    seeds = (uniform(Purpose.BOOTSTRAP, draw, integers(S)[:, None]) * S).astype(np.int64)
+    each = uniform(Purpose.BOOTSTRAP, draw, integers(S)[:, None], integers(F))
+    facts = (each * F).astype(np.int64)  # (draws,seeds,facts)
+    curves, recalls = (
+        capped[:, seeds, facts].mean(axis=(2, 3)),
+        model[seeds, facts].mean(axis=(1, 2)),
+    )
+    draws = [on_curve(curve, float(r)) for curve, r in zip(curves.T, recalls, strict=True)]
     n = on_curve(capped.mean(axis=(1, 2)), float(model.mean()))
     low, high = np.quantile(draws, [0.025, 0.975], method="nearest").tolist()
     return Showings(n, low, high)

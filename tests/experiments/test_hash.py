@@ -68,6 +68,7 @@ def test_ids_without_doubles_have_no_pairs():
     assert collateral.pairs is collateral.spared_pairs is None
 
 
+@pytest.mark.slow
 def test_experiment_reports_masks_and_deletion(tmp_path):
     preset = with_settings(quick(PRESETS["stories"], steps=2), d_model=16)
     context = Context(preset, quick=True)

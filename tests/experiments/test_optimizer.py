@@ -51,6 +51,7 @@ def test_shrunk_equals_adamw_steps_without_a_gradient():
     assert (shrunk["h0.sink.W_out"] != start["h0.sink.W_out"]).all()
 
 
+@pytest.mark.slow
 def test_experiment_reports_motion_and_loss(tmp_path):
     preset = quick(PRESETS["stories"], steps=2)._replace(sinks=SinkConfig(n_sink=256, n_active=16))
     context = Context(with_settings(preset, d_model=16), quick=True)

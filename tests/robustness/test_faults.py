@@ -38,6 +38,7 @@ def test_a_full_disk_is_one_line_and_the_command_continues(tmp_path, undisturbed
     assert bytes_of(tmp_path) == undisturbed
 
 
+@pytest.mark.slow
 def test_too_little_memory_is_one_line(tmp_path):
     """The matrices of the first method need 2 GB, and the process may have 1.4."""
     limit = lambda: resource.setrlimit(resource.RLIMIT_AS, (1_400_000_000, 1_400_000_000))

@@ -37,6 +37,7 @@ def page_faults(*args):
     return int(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not keep_freed_memory(), reason="needs glibc")
 @pytest.mark.parametrize("where", ["main", "thread"])
 def test_freed_memory_stays_in_the_process(where):

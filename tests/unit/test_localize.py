@@ -311,6 +311,7 @@ def quick_fig2():
     return run_jobs(fig2, context)
 
 
+@pytest.mark.slow
 def test_fig2_tabulates_claims_and_draws(quick_fig2, tmp_path):
     json.loads(to_json(quick_fig2))
     claims = fig2.claims(quick_fig2)

@@ -142,6 +142,7 @@ def result():
     return run_jobs(experiment, Context(quick(PRESETS["stories"], steps=4), quick=True))
 
 
+@pytest.mark.slow
 def test_relearn_tabulates_claims_and_draws(result, tmp_path):
     json.loads(to_json(result))
     assert len(experiment.lines(result)) == 9
