@@ -220,3 +220,10 @@ def test_packed_layout_by_hand():
 def test_what_cannot_be_packed_is_refused(rows, ids, message):
     with pytest.raises(ConfigError, match=message):
         batches.packed_batch(CFG, batches.pack(rows, ids), sinks.NO_SINKS)
+
+
+@pytest.mark.parametrize("width", [1, CFG.n_ctx + 2])
+def test_tokens_that_do_not_fit_the_context_are_refused(width):
+    make_batch(CFG, np.zeros((2, CFG.n_ctx + 1), np.int64), sinks.NO_SINKS)
+    with pytest.raises(ConfigError, match=f"{width} tokens per sequence do not fit n_ctx"):
+        make_batch(CFG, np.zeros((2, width), np.int64), sinks.NO_SINKS)

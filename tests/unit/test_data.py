@@ -1,5 +1,7 @@
 """Corpora: roles do not mix, and batches are pure functions of their step."""
 
+from dataclasses import FrozenInstanceError
+
 import numpy as np
 import pytest
 
@@ -126,3 +128,8 @@ def test_unshuffled_repeats_keep_their_order():
     corpus = load_corpus(DataConfig(n_repeated=12, shuffled=False))
     ids = np.concatenate([corpus.batch(step).ids[:8] for step in range(6)])
     np.testing.assert_array_equal(ids, np.arange(48) % 12)
+
+
+def test_a_corpus_cannot_be_changed(corpus):
+    with pytest.raises(FrozenInstanceError):
+        corpus.n_evaluated = 1
