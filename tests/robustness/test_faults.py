@@ -66,7 +66,7 @@ def test_a_disk_full_of_results_costs_no_training(tmp_path, capsys, undisturbed)
             assert f"{file}: No space left on device; {FIX}" in err
             assert "| method" not in out, "printed before everything is written"
     done = run(tmp_path)
-    assert done.stdout.startswith("12 of 12 results are cached")
+    assert done.stdout.startswith("13 of 13 results are cached")
     assert bytes_of(tmp_path) == undisturbed
 
 
