@@ -50,6 +50,8 @@ PADDING = -1  # fills rows up to the longest sequence
 # stories are numbered: repeated ones from 0, held-out, once-seen and replacement ones from here
 HELDOUT_OFFSET, ONCE_OFFSET, REPLACEMENT_OFFSET = 1 << 31, 1 << 32, 1 << 40
 NEW_OFFSET = 1 << 33  # of new documents about people
+# 14 documents of single facts; shown in 7 of 32 places of a batch, a pass takes 896 steps
+PEOPLE_SIZES: dict[str, Any] = {"n_ctx": LENGTH - 1, "n_repeated": 1778, "repeat_fraction": 7 / 32}
 N_NEW = 2  # new documents that tell each fact
 PREFETCH_STEPS = 16  # once-seen sequences are drawn for this many steps at once, for speed
 
@@ -96,7 +98,7 @@ class Corpus:
     draw: Draw  # numbers -> tokens and IDs of once-seen sequences
     entropy: Callable[[Tokens], float] | None  # exact loss of a perfect model, where it is known
     n_evaluated: int  # the first repeated sequences, which are evaluated
-    showings: NDArray[np.int64] | None = None  # (R,) of each in one pass; None: one
+    showings: tuple[int, ...] | None = None  # of each repeated sequence in one pass; None: one
     facts: Facts | None = None  # in a world of people
     # cache: block number -> once-seen sequences of the next PREFETCH_STEPS steps
     prefetched: dict[int, tuple[Tokens, Ids]] = field(default_factory=dict, repr=False)
@@ -233,11 +235,11 @@ class Corpus:
         """
         R, seed = len(self.repeated), self.cfg.seed
         if self.showings is not None:
-            key = tuple(self.showings.tolist())
-            turn, place = np.divmod(places, sum(key))
-            rows = [showing_order(key, seed, t)[p] for t, p in zip(turn, place, strict=True)]
+            turn, place = np.divmod(places, sum(self.showings))
+            each = zip(turn.tolist(), place.tolist(), strict=True)
+            rows = [showing_order(self.showings, seed, t)[p] for t, p in each]
             index, showing = np.array(rows, np.int64).reshape(-1, 2).T
-            return index, showing + self.showings[index] * turn
+            return index, showing + np.array(self.showings)[index] * turn
         turn, index = np.divmod(places, R)
         if self.cfg.shuffled:
             each = zip(turn.tolist(), index.tolist(), strict=True)
@@ -292,8 +294,7 @@ def people(**settings: Any) -> Corpus:
 
     `settings` are fields of DataConfig, such as seed=1. n_repeated is a multiple of 127.
     """
-    sizes: dict[str, Any] = {"n_ctx": LENGTH - 1, "n_repeated": 1778, "repeat_fraction": 7 / 32}
-    return load_corpus(DataConfig(corpus="people", **sizes | settings))
+    return load_corpus(DataConfig(corpus="people", **PEOPLE_SIZES | settings))
 
 
 def text(path: str, **settings: Any) -> Corpus:
@@ -385,7 +386,7 @@ def people_corpus(cfg: DataConfig) -> Corpus:
         draw=draw,
         entropy=lambda tokens: float(-world.log_prob(tokens).mean()),
         n_evaluated=docs,
-        showings=SHOWINGS // world.group[facts[:, 0]],
+        showings=tuple((SHOWINGS // world.group[facts[:, 0]]).tolist()),
         facts=Facts(world, facts, {k: world.new(k, N_NEW) for k in (0, *GROUPS)}),
     )
 

@@ -113,7 +113,7 @@ class People:
         same five facts, with one ID. The others are told by k authors, one document each.
         """
         n_documents = self.n // N_FACTS
-        n_alone = n_documents // 2 if by_author else 0  # documents of authors who write several
+        n_alone = self.n_alone // N_FACTS if by_author else 0
         documents: list[NDArray[np.int64]] = []
         ids: list[Ids] = []
         for k in GROUPS:
@@ -127,6 +127,11 @@ class People:
                 ids.append(integers(n_documents, n_documents * len(ids)))
                 ids[-1][:n_alone] = ids[-1 - way][:n_alone]
         return np.concatenate(documents), np.concatenate(ids)
+
+    @property
+    def n_alone(self) -> int:
+        """The first facts of each group, which one author states if IDs are by author."""
+        return self.n // N_FACTS // 2 * N_FACTS
 
     def new(self, group: int, n: int) -> NDArray[np.int64]:
         """Return the facts (N,5) of new documents that tell every fact of a group `n` times."""

@@ -126,6 +126,15 @@ def compare(outputs: Outputs) -> Result:
     return Result(mean, methods)
 
 
+def history_record(method: str, seed: int, row: HistoryRow) -> dict[str, Any]:
+    """Return a row of history.csv."""
+    return (
+        {"method": method, "seed": seed, "step": row.step, "train": row.train}
+        | {f"repeated_{k}": v for k, v in row.repeated._asdict().items() if k != "all"}
+        | {f"heldout_{k}": v for k, v in row.heldout._asdict().items() if k != "all"}
+    )
+
+
 def group_jobs(context: Context, groups: Mapping[Any, tuple[Preset, Mapping[str, Method]]]) -> Jobs:
     """Return the jobs of several comparisons, each a preset and its methods."""
     return {

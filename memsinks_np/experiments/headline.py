@@ -8,6 +8,7 @@ from typing import Any
 from memsinks_np._internal.tables import number, table
 from memsinks_np.data.corpus import load_corpus
 from memsinks_np.data.people import GROUPS
+from memsinks_np.experiments.comparison import history_record
 from memsinks_np.experiments.methods import job, label, methods_of
 from memsinks_np.experiments.recall import (
     CHANCE,
@@ -42,7 +43,6 @@ POOLS = ("paper_sinks", "sinks", "large_pool")
 class Headline(RecallResult):
     """The comparison, facts that the models complete, and the loss heat map."""
 
-    entropy: float  # of new documents, for a reader who knows all facts
     samples: str
     loss_map: dict[str, Any]
 
@@ -63,11 +63,8 @@ def result(context: Context, outputs: Outputs) -> Headline:
     losses = {name: outputs.pop(("losses", name)) for name in SAMPLED_METHODS}
     first = job(context.preset, methods_of(context.preset)["sinks"], 0, measure)
     corpus = load_corpus(first.settings.data)
-    assert corpus.facts
-    assert corpus.entropy
     return Headline(
         collect(outputs),
-        corpus.entropy(corpus.facts.documents(64)),
         format_completions(samples),
         make_map(first.method.sinks, corpus, losses),
     )
@@ -75,25 +72,18 @@ def result(context: Context, outputs: Outputs) -> Headline:
 
 def files(result: Headline) -> dict[str, str]:
     """Return the history, the completed facts and the loss heat map as files."""
-    history = [
-        {"method": name, "seed": seed, "step": h.step, "train": h.train}
-        | {"repeated_own": h.repeated.own, "repeated_removed": h.repeated.removed}
-        | {"heldout_own": h.heldout.own, "heldout_removed": h.heldout.removed}
-        | {f"recall_{k}": x for k, x in zip(GROUPS, h.recall, strict=True)}
-        for name, rows in result.methods.items()
-        for seed, measured in enumerate(rows)
-        for h in measured.history
+    rows = [
+        history_record(name, seed, row)
+        | {f"recall_{k}": x for k, x in zip(GROUPS, row.recall, strict=True)}
+        for name, measured in result.methods.items()
+        for seed, m in enumerate(measured)
+        for row in m.history
     ]
     return {
-        "history.csv": to_csv(history),
+        "history.csv": to_csv(rows),
         "samples.txt": result.samples,
         "loss_map.json": to_json(result.loss_map),
     }
-
-
-def lowest(result: RecallResult, ks: tuple[int, ...], *methods: str) -> float:
-    """Return the lowest mean recall of some methods over some k."""
-    return min(mean(result.recall(m, k)) for m in methods for k in ks)
 
 
 def kept_by(result: RecallResult, ks: tuple[int, ...]) -> str:
@@ -107,7 +97,7 @@ def claims(result: RecallResult) -> list[Claim]:
     recall, own = result.recall, result.own
     own_lowest = {m: min(mean(own(m, k)) for k in GROUPS) for m in POOLS}
     left = {m: mean(result.rise(m, "retrained", 1)) for m in POOLS}
-    kept = {m: lowest(result, MANY, m) for m in POOLS}
+    kept = {m: min(mean(recall(m, k)) for k in MANY) for m in POOLS}
     beats = {m: mean(result.rise(m, "deduplicated", 4)) for m in POOLS}
     forgets = {m: mean(result.rise(m, "deduplicated", 1)) for m in POOLS}
     loss = {m: mean(result.loss(m, *MANY)) for m in ("standard", "retrained", "deduplicated")}

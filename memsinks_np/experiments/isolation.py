@@ -11,7 +11,7 @@ from typing import Any
 
 from memsinks_np._internal.tables import number, table
 from memsinks_np.data.corpus import load_corpus
-from memsinks_np.experiments.comparison import Result, compare, compare_jobs
+from memsinks_np.experiments.comparison import Result, compare, compare_jobs, history_record
 from memsinks_np.experiments.methods import job, label, methods_of
 from memsinks_np.experiments.registry import Context, Jobs, Outputs
 from memsinks_np.experiments.report import plots
@@ -68,12 +68,10 @@ def result(context: Context, outputs: Outputs) -> Isolation:
 def files(result: Isolation) -> dict[str, str]:
     """Return the history, the samples and the loss heat map as files."""
     history = [
-        {"method": name, "seed": r.seed, "step": h.step, "train": h.train}
-        | {f"repeated_{k}": v for k, v in h.repeated._asdict().items() if k != "all"}
-        | {f"heldout_{k}": v for k, v in h.heldout._asdict().items() if k != "all"}
+        history_record(name, r.seed, row)
         for name, rows in result.methods.items()
         for r in rows
-        for h in r.history
+        for row in r.history
     ]
     return {
         "history.csv": to_csv(history),

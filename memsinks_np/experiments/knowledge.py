@@ -134,7 +134,7 @@ def measure_authors(model: Model) -> Authors:
     assert corpus.facts
     assert pool
     by_k = [metrics.recall(model.params, model.cfg, corpus.facts, k) for k in GROUPS]
-    half = len(by_k[0]) // 10 * 5  # the first facts of a group are told by one author each
+    half = corpus.facts.world.n_alone
     ids, counts = np.unique(corpus.repeated_ids, return_counts=True)
     deleted, others = [], []
     for author in ids[counts > 1][:: max(1, int((counts > 1).sum()) // N_DELETED)]:

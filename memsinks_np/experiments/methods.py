@@ -5,6 +5,7 @@ from dataclasses import replace
 from typing import Any, NamedTuple
 
 from memsinks_np.config import DataConfig, Method, Settings, SinkConfig, TrainConfig
+from memsinks_np.data.corpus import PEOPLE_SIZES
 from memsinks_np.data.people import PLACES_PER_FACT
 from memsinks_np.experiments.runner.cache import Job
 
@@ -27,7 +28,7 @@ PRESETS = {
     ),
     "people": Preset(  # chosen on seeds 100 and 101
         settings=Settings(
-            data=DataConfig(corpus="people", n_ctx=29, n_repeated=1778, repeat_fraction=7 / 32),
+            data=DataConfig(corpus="people", **PEOPLE_SIZES),
             train=TrainConfig(steps=896, eval_every=64),  # one pass
         ),
         baseline_width=256,
