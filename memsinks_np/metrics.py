@@ -135,11 +135,11 @@ def recall(params: Params, cfg: ModelConfig, facts: Facts, k: int) -> Floats:
 
     The model sees the true words before the value. Its sinks are removed. (n,), from 0 to 1.
     """
-    tokens, told = facts.documents(k), facts.new[k].ravel()
+    tokens, stated = facts.documents(k), facts.new[k].ravel()
     _, likeliest = predict(params, cfg, tokens, NO_SINKS)
     right = values_right(tokens, likeliest).ravel()
-    counts = np.bincount(told, right)[facts.world.facts_of(k)]
-    means: Floats = counts / np.bincount(told).max()
+    counts = np.bincount(stated, right)[facts.world.facts_of(k)]
+    means: Floats = counts / np.bincount(stated).max()
     return means
 
 

@@ -1,4 +1,4 @@
-"""Run a command: what it prints never decides over its results."""
+"""Run a command. An output that cannot be written never loses its results."""
 
 import io
 import os

@@ -52,7 +52,7 @@ HELDOUT_OFFSET, ONCE_OFFSET, REPLACEMENT_OFFSET = 1 << 31, 1 << 32, 1 << 40
 NEW_OFFSET = 1 << 33  # of new documents about people
 # 14 documents of single facts; shown in 7 of 32 places of a batch, a pass takes 896 steps
 PEOPLE_SIZES: dict[str, Any] = {"n_ctx": LENGTH - 1, "n_repeated": 1778, "repeat_fraction": 7 / 32}
-N_NEW = 2  # new documents that tell each fact
+N_NEW = 2  # new documents that state each fact
 PREFETCH_STEPS = 16  # once-seen sequences are drawn for this many steps at once, for speed
 
 Draw = Callable[[NDArray[np.int64]], tuple[Tokens, Ids]]
@@ -73,7 +73,7 @@ class Sequences(NamedTuple):
 
 
 class Facts(NamedTuple):
-    """What the documents of a world of people tell."""
+    """What the documents of a world of people state."""
 
     world: People
     repeated: NDArray[np.int64]  # (R,5) facts of each repeated document
@@ -355,7 +355,7 @@ def people_corpus(cfg: DataConfig) -> Corpus:
     """Return a corpus of documents about people. Documents of single facts come first.
 
     In "people" each document has an ID of its own, in "authors" an author has one ID for all of
-    them. Held-out documents tell common facts. Raises ConfigError for sizes that do not fit.
+    them. Held-out documents state common facts. Raises ConfigError for sizes that do not fit.
     """
     docs, rest = divmod(cfg.n_repeated, PLACES_PER_FACT)
     require(

@@ -1,16 +1,16 @@
-"""A toy world of facts about people. For each fact it is known how many documents tell it.
+"""A toy world of facts about people, in which the number of documents that state a fact is known.
 
     anna stone lives in rome . ben hill owns a horse . rosa lake loves the harp . ...
 
-A document tells five different facts, one sentence each. A fact is a person, named by two words, a
+A document states five different facts, one sentence each. A fact is a person, named by two words, a
 relation and a value. Every word is part of many names and every value belongs to many facts, so no
-single word gives a fact away: it must be learnt, or guessed (1 of 24).
+single word gives a fact away: it must be learned, or guessed (1 of 24).
 
-Facts are in groups. Those of group k (1, 2, 4, ..., 64) are told by k documents, and each of these
-documents is shown 64/k times in one pass: every fact is shown 64 times, only the number of
-documents differs. Common facts (group 0) are told by documents that are seen once. A document tells
-facts of one group, drawn uniformly, in random order; the phrasing of each sentence is random too.
-So all probabilities are exact.
+Facts are in groups. A fact of group k (1, 2, 4, ..., 64) is stated in k documents, and each of them
+is shown 64/k times in one pass. So every fact is shown 64 times; only the number of documents
+differs. Common facts (group 0) are stated in documents that are seen once. A document states facts
+of one group, drawn uniformly, in random order; the phrasing of each sentence is random too. So all
+probabilities are exact.
 """
 
 from functools import lru_cache
@@ -37,13 +37,13 @@ RELATIONS = {
     ("cooks only", "eats only"): "rice beans soup fish corn figs peas eggs bread plums cheese "
     "pasta lentils pears carrots onions dates turnips olives nuts leeks apples grapes honey",
 }
-GROUPS = (1, 2, 4, 8, 16, 32, 64)  # k, the number of documents that tell a fact
-SHOWINGS = 64  # of every fact that repeated documents tell, in one pass
+GROUPS = (1, 2, 4, 8, 16, 32, 64)  # k, the number of documents that state a fact
+SHOWINGS = 64  # of every fact that repeated documents state, in one pass
 N_FACTS = 5  # in a document
 N_WORDS = 6  # in a sentence
 LENGTH = N_FACTS * N_WORDS  # tokens in a document
 VALUE_PLACES = tuple(range(4, LENGTH, N_WORDS))  # of the values in a document
-PLACES_PER_FACT = sum(GROUPS)  # documents that tell one fact of each group
+PLACES_PER_FACT = sum(GROUPS)  # documents that state one fact of each group
 COMMON = 2  # common facts for each fact of a group
 
 
@@ -53,7 +53,7 @@ class People:
     first, last   (F,) words of the person's name
     relation      (F,) number of the relation
     value         (F,) word that completes the sentence
-    group         (F,) k, the number of repeated documents that tell the fact; 0 for common facts
+    group         (F,) k, the number of repeated documents that state the fact; 0 for common facts
     """
 
     def __init__(self, n: int, seed: int) -> None:
@@ -90,7 +90,7 @@ class People:
         return np.flatnonzero(self.group == group).astype(np.int64)
 
     def write(self, facts: NDArray[np.int64], numbers: NDArray[np.int64]) -> Tokens:
-        """Return documents that tell these facts, (N,5) -> (N,30).
+        """Return documents that state these facts, (N,5) -> (N,30).
 
         The number of a document, (N,), draws its phrasings.
         """
@@ -108,9 +108,9 @@ class People:
     def repeated(self, by_author: bool = False) -> tuple[NDArray[np.int64], Ids]:
         """Return the facts (R,5) and the IDs (R,) of the repeated documents, by group.
 
-        The documents of a group tell all of its facts in k ways; each has an ID of its own. If
-        `by_author`, half of the facts are told by one author each, who writes k documents about the
-        same five facts, with one ID. The others are told by k authors, one document each.
+        The documents of a group state all of its facts in k ways; each has an ID of its own. If
+        `by_author`, each of the first `n_alone` facts has a single author, whose k documents state
+        the same five facts and share one ID. The other facts have k authors with one document each.
         """
         n_documents = self.n // N_FACTS
         n_alone = self.n_alone // N_FACTS if by_author else 0
@@ -130,11 +130,11 @@ class People:
 
     @property
     def n_alone(self) -> int:
-        """The first facts of each group, which one author states if IDs are by author."""
+        """Facts of each group with a single author, where IDs are by author."""
         return self.n // N_FACTS // 2 * N_FACTS
 
     def new(self, group: int, n: int) -> NDArray[np.int64]:
-        """Return the facts (N,5) of new documents that tell every fact of a group `n` times."""
+        """Return the facts (N,5) of new documents that state every fact of a group `n` times."""
         facts = self.facts_of(group)
         return np.concatenate([self.split(facts, group, -1 - way) for way in range(n)])
 
@@ -145,20 +145,20 @@ class People:
         return facts[np.argsort(h, axis=1)[:, :N_FACTS]]
 
     def read(self, documents: Tokens) -> NDArray[np.int64]:
-        """Return the facts that documents tell, (N,30) -> (N,5); -1 for what is not true."""
-        told = documents.reshape(-1, N_FACTS, N_WORDS)
-        match = told[..., None, 0] == self.first
-        match &= told[..., None, 1] == self.last
-        match &= told[..., None, 4] == self.value
-        phrase = (told[..., None, None, 2:4] == self.phrases).all(axis=-1).any(axis=-1)
-        match &= phrase[..., self.relation] & (told[..., None, 5] == self.stop)
+        """Return the facts that documents state, (N,30) -> (N,5); -1 for what is not true."""
+        stated = documents.reshape(-1, N_FACTS, N_WORDS)
+        match = stated[..., None, 0] == self.first
+        match &= stated[..., None, 1] == self.last
+        match &= stated[..., None, 4] == self.value
+        phrase = (stated[..., None, None, 2:4] == self.phrases).all(axis=-1).any(axis=-1)
+        match &= phrase[..., self.relation] & (stated[..., None, 5] == self.stop)
         return np.where(match.any(axis=-1), match.argmax(axis=-1), -1)
 
     def log_prob(self, documents: Tokens, known: bool = True) -> Floats:
         """Return the log-probability of each word but the first given those before, in nats.
 
         (N,30) -> (N,29), for a reader who knows all facts, or with known=False only the common
-        ones. Either reader knows the group of the document. Documents tell true facts.
+        ones. Either reader knows the group of the document. Documents state true facts.
         """
         facts = self.read(documents)
         out = np.zeros((len(facts), N_FACTS, N_WORDS))

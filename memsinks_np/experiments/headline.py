@@ -1,4 +1,4 @@
-"""Facts that one document tells, and facts that many tell: what is removed, what stays?"""
+"""Facts stated in one document and facts stated in many: what is removed, what stays?"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -106,44 +106,44 @@ def claims(result: RecallResult) -> list[Claim]:
     masked = recall("gradient_masking", 0)
     return [
         Claim(
-            "standard training learns most facts that only one document tells",
+            "standard training learns most facts that are stated in one document only",
             "ours",
-            f"recall in new documents {estimates(recall('standard', 1))}; of facts in 16 and more "
+            f"recall in new documents {estimates(recall('standard', 1))}; of facts in 16 or more "
             f"{estimates(recall('standard', *MANY))}",
             mean(recall("standard", 1)) >= 0.7,
         ),
         Claim(
-            "repeats help on new text: never showing them, or once, gives a higher loss",
+            "repetition helps on new text: the loss is higher with no showing or one showing",
             "Fig. 6",
-            "new documents about facts in 16 and more: "
+            "new documents about facts in 16 or more: "
             + ", ".join(f"{label(m)} {estimates(result.loss(m, *MANY))}" for m in loss),
             loss["standard"] == min(loss.values()),
         ),
         Claim(
-            "with its own sinks on, a document's facts are recalled, however many tell them",
+            "with its own sinks on, a document's facts are recalled at every k",
             "Fig. 7",
             "lowest recall over k: "
             + ", ".join(f"{label(m)} {x:.2f}" for m, x in own_lowest.items()),
             min(own_lowest.values()) >= 0.98,
         ),
         Claim(
-            "a large pool removed, facts of one document are gone, as if never seen",
+            "with the large pool removed, facts of one document are unknown, as if never seen",
             "Fig. 4b",
             "recall above retrained: "
             + ", ".join(
                 f"{label(m)} {estimates(result.rise(m, 'retrained', 1), '+')}" for m in POOLS
             ),
             left["large_pool"] <= 0.06,
-            "what stands once in five sentences still leaves a trace in the shared neurons",
+            "the shared neurons learn a little from every document",
         ),
         Claim(
-            "any pool removed, facts that 16 and more documents tell stay",
+            "with any pool removed, facts of 16 or more documents are still recalled",
             "ours",
             "lowest recall over k: " + ", ".join(f"{label(m)} {x:.2f}" for m, x in kept.items()),
             min(kept.values()) >= 0.9,
         ),
         Claim(
-            "a pool forgets about as much as deduplication, and keeps more of what four tell",
+            "a pool forgets as much as deduplication and keeps more facts of four documents",
             "ours",
             f"{label(best)} against deduplicated: "
             f"{estimates(result.rise(best, 'deduplicated', 1), '+')} of facts in one document, "
@@ -157,9 +157,9 @@ def claims(result: RecallResult) -> list[Claim]:
             max(benefits[m] for m in POOLS) > benefits["deduplicated"],
         ),
         Claim(
-            "forced isolation breaks: its sinks removed, even common facts are lost",
+            "forced isolation breaks: without its sinks, even common facts are lost",
             "Fig. 3",
-            f"recall of common facts {estimates(masked)}, of facts in 16 and more "
+            f"recall of common facts {estimates(masked)}, of facts in 16 or more "
             f"{estimates(recall('gradient_masking', *MANY))}",
             mean(masked) <= 0.5,
         ),
@@ -173,7 +173,7 @@ def tabulate(result: RecallResult) -> str:
         means = [result.own(name, 1), *(result.recall(name, k) for k in (1, 4, 16, 0))]
         means.append(result.loss(name, *MANY))
         rows.append([label(name), *(number(mean(x), 2) for x in means)])
-    head = ["told by", "1, own sinks", "1", "4", "16", "common", "new text"]
+    head = ["stated in", "1, own sinks", "1", "4", "16", "common", "new text"]
     return table(head, rows)
 
 
@@ -216,7 +216,7 @@ def draw_over_training(ax: Any, result: RecallResult, lines: Lines, k: int, titl
 
 def draw_by_k(ax: Any, result: RecallResult, lines: Lines, title: str) -> None:
     """Draw recall against the number of documents, from common facts and many to one."""
-    recall_axis(ax, title, "documents that tell the fact")
+    recall_axis(ax, title, "documents that state the fact")
     ks = (0, *reversed(GROUPS))
     x = [-0.6, *range(1, len(ks))]
     ax.set_xticks(x, ["common", *map(str, ks[1:])])
@@ -229,8 +229,8 @@ def draw(result: Headline, folder: Path) -> list[Path]:
     """Draw three questions in three panels."""
     with plots.style():
         fig, axes = plots.subplots(1, 3, figsize=(17.5, 4.6), gridspec_kw={"wspace": 0.85})
-        draw_over_training(axes[0], result, MEMORY, 1, "Told by one document: is it gone?")
-        draw_by_k(axes[1], result, MEMORY, "Told by many: what stays?")
+        draw_over_training(axes[0], result, MEMORY, 1, "Stated in one document: is it gone?")
+        draw_by_k(axes[1], result, MEMORY, "Stated in many: what stays?")
         plots.frame(
             axes[2], "Forced isolation: what breaks?", "loss (nats per word)", "training step"
         )

@@ -1,4 +1,4 @@
-"""What is memory, what is knowledge? Recall of facts against how many documents tell them.
+"""What is memory, what is knowledge? Recall of facts against how many documents state them.
 
 Every fact is shown equally often. With its sinks removed, a model has what many documents say and
 has lost what one says; capped training (each document shown at most 1, 2, 4 or 8 times) is the
@@ -80,7 +80,7 @@ class Deleted(NamedTuple):
     """Recall, own sinks on, after one document's sinks were deleted; mean over documents."""
 
     itself: float  # in the deleted document
-    other: float  # in the other document that tells a fact of it
+    other: float  # in the other document that states a fact of it
     rest: float  # in documents about other facts
 
 
@@ -94,17 +94,17 @@ def own_recall(model: Model, params: Any, rows: Any) -> Any:
 
 
 def measure_deletion(model: Model) -> list[float]:
-    """Delete, one at a time, one of the two documents that tell a fact, in a worker."""
+    """Delete, one at a time, one of the two documents that state a fact, in a worker."""
     corpus, pool = model.corpus, model.cfg.sinks
     assert corpus
     assert corpus.facts
     assert pool
-    told = corpus.facts.repeated
-    pairs = np.flatnonzero(corpus.facts.world.group[told[:, 0]] == 2)
+    stated = corpus.facts.repeated
+    pairs = np.flatnonzero(corpus.facts.world.group[stated[:, 0]] == 2)
     numbers = []
     for i in pairs[:N_DELETED].tolist():
         params = delete(model.params, pool, corpus.repeated_ids[[i]])
-        shared = np.isin(told[pairs], told[i])
+        shared = np.isin(stated[pairs], stated[i])
         right = own_recall(model, params, pairs)
         other = pairs != i
         numbers.append(
@@ -121,9 +121,9 @@ def measure_deletion(model: Model) -> list[float]:
 class Authors(NamedTuple):
     """Recall where all documents of an author have one ID, by k in GROUPS."""
 
-    alone: list[float]  # facts that one author tells in k documents, sinks removed
-    many: list[float]  # facts that k authors tell, sinks removed
-    deleted: float  # facts that one author tells in k > 1 documents, after deleting the author
+    alone: list[float]  # facts that one author states in k documents, sinks removed
+    many: list[float]  # facts that k authors state, sinks removed
+    deleted: float  # facts that one author states in k > 1 documents, after deleting the author
     others: float  # facts of the other authors, own sinks on, after the same deletions
 
 
@@ -199,7 +199,7 @@ def claims(result: Knowledge) -> list[Claim]:
     masked, sgtm = recall("gradient_masking", 0), recall("sgtm", *MANY)
     return [
         Claim(
-            "at equal exposure, standard training learns facts of one document and of many alike",
+            "at equal exposure, standard training learns facts of one document as well as of many",
             "ours",
             f"recall by k from {min(over_k):.2f} to {max(over_k):.2f}",
             max(over_k) - min(over_k) <= 0.1,
@@ -211,8 +211,8 @@ def claims(result: Knowledge) -> list[Claim]:
             own_lowest >= 0.98,
         ),
         Claim(
-            "a large pool removed: facts of one document are gone as in a model that never saw "
-            "them, facts of 16 and more stay",
+            "with the large pool removed, facts of one document are as unknown as to a model that "
+            "never saw them, and facts of 16 or more are still recalled",
             "Fig. 4",
             f"k=1: {estimates(gone, '+')} against retrained; k >= 16: {estimates(kept, '+')} "
             "against standard",
@@ -220,7 +220,7 @@ def claims(result: Knowledge) -> list[Claim]:
             "one document's facts leave a trace in the shared neurons",
         ),
         Claim(
-            "sinks keep more facts of four documents than deduplication, and forget as much of one",
+            "sinks keep more facts of four documents than deduplication, and forget as many of one",
             "ours",
             f"k=4: {estimates(rise('sinks', 'deduplicated', 4), '+')}, "
             f"k=1: {estimates(rise('sinks', 'deduplicated', 1), '+')}",
@@ -232,7 +232,7 @@ def claims(result: Knowledge) -> list[Claim]:
             "ours",
             f"k=4, at equal recall at k=1: {estimates(gain, '+')}",
             mean(gain) > 0,
-            "the shared neurons learn what a document says much as from a few showings",
+            "the shared neurons learn a document as they would from a few showings",
         ),
         Claim(
             "gradient masking loses even the common facts when its neurons are dropped",
@@ -241,7 +241,7 @@ def claims(result: Knowledge) -> list[Claim]:
             mean(masked) <= 0.5,
         ),
         Claim(
-            "SGTM, its neurons dropped, loses what many documents tell as well",
+            "SGTM without its neurons also loses the facts of many documents",
             "ours",
             f"recall at k >= 16 {estimates(sgtm)}, of common facts {estimates(recall('sgtm', 0))}",
             mean(sgtm) <= 0.5,
@@ -253,7 +253,7 @@ def claims(result: Knowledge) -> list[Claim]:
             min(mean(random), mean(narrow)) > half,
         ),
         Claim(
-            "without sinks a model knows what one knows that saw each document one to three times",
+            "without its sinks, a model knows as much as from one to three showings a document",
             "ours",
             "effective showings: " + "; ".join(f"{label(m)} {n}" for m, n in showings.items()),
             1 <= showings["sinks"].n <= 3,
@@ -266,21 +266,21 @@ def claims(result: Knowledge) -> list[Claim]:
             mean(single[top]) > mean(recall("sinks", 1)) + 0.05,
         ),
         Claim(
-            "of two documents that tell a fact one is deleted: the other still gives it",
+            "if one of two documents with the same fact is deleted, the other still recalls it",
             "ours",
             f"recall with own sinks: deleted {estimates(itself)}, other {estimates(other)}, "
             f"rest {estimates(rest)}",
             mean(other) >= 0.9 and mean(rest) >= 0.9,
         ),
         Claim(
-            "with one ID per author, what one author tells is gone, in however many documents",
+            "with one ID per author, a single author's facts are lost at every number of documents",
             "ours",
             f"sinks removed: one author {estimates(alone)} (2 to 64 documents), "
             f"16 authors and more {estimates(many)}",
             mean(alone) <= 0.2 and mean(many) >= 0.9,
         ),
         Claim(
-            "deleting one author erases what only that author tells, and nothing else",
+            "deleting one author erases the facts of that author only",
             "ours",
             f"recall with own sinks: the author's facts {estimates(erased)}, all others "
             f"{estimates(others)}",
@@ -295,7 +295,7 @@ def tabulate(result: Knowledge) -> str:
     for name in result.methods:
         means = [*(result.recall(name, k) for k in SHOWN), result.own(name, 1)]
         rows.append([label(name), *(number(mean(x), 2) for x in means)])
-    return table(["told by", *map(str, SHOWN[:-1]), "common", "own"], rows)
+    return table(["stated in", *map(str, SHOWN[:-1]), "common", "own"], rows)
 
 
 LINES = [*MEMORY, ("random_sinks", "-", "random sinks"), ("narrow", "-", "narrow")]
@@ -349,13 +349,13 @@ def draw_training(ax: Any, result: Knowledge) -> None:
     lines = []
     for k, line in ((16, "-"), (4, "--"), (2, "-."), (1, ":")):
         points = result.recall_history("sinks", k)
-        lines.append((list(points), list(points.values()), f"told by {k}", "sinks", line))
+        lines.append((list(points), list(points.values()), f"stated in {k}", "sinks", line))
     plots.labelled_bands(ax, lines)
 
 
 def draw_authors(ax: Any, result: Knowledge) -> None:
     """Draw recall where an author has one ID: facts of one author and of several."""
-    recall_axis(ax, "One ID per author: what goes?", "documents that tell the fact")
+    recall_axis(ax, "One ID per author: what goes?", "documents that state the fact")
     ax.set_xticks(range(len(GROUPS)), [str(k) for k in reversed(GROUPS)])
     lines = []
     for field, line, text in (("many", "-", "by k authors"), ("alone", "--", "by one author")):

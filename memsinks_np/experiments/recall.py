@@ -1,4 +1,4 @@
-"""Recall of facts by the number k of documents that tell them, for methods under several seeds."""
+"""Recall of facts by the number k of documents that state them, for methods under several seeds."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ from memsinks_np.metrics import HistoryRow, predict
 from memsinks_np.sinks import own
 from memsinks_np.trained import Model
 
-KS = (*GROUPS, 0)  # 0: common facts, told by once-seen documents without end
+KS = (*GROUPS, 0)  # 0: common facts, stated in once-seen documents
 MANY = (16, 32, 64)
 CHANCE = 1 / 24
 N_BOOTSTRAP = 1000

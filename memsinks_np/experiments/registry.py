@@ -32,7 +32,9 @@ EXPERIMENTS = {
     "headline": Info(
         "what is removed, what stays, what breaks?", "paper, sections 4, 5", 2, "people"
     ),
-    "knowledge": Info("recall of facts against the documents that tell them", "ours", 10, "people"),
+    "knowledge": Info(
+        "recall of facts by the number of documents that state them", "ours", 10, "people"
+    ),
     "isolation": Info("six methods on stories: memory, skill, mirage", "paper, sections 4, 5", 1.2),
     "fig2": Info("can a memory be cut out of a finished model?", "paper, section 3", 1),
     "fig3": Info("gradient masking, with and without its neurons", "paper, section 4", 0.1),

@@ -152,7 +152,7 @@ def _require_unchanged(who: str, names: Any, arrays: Any, before: list[Any]) -> 
     """Raise ConfigError, naming the array, if an argument was written to."""
     for name, array, old in zip(names, arrays, before, strict=True):
         same = np.array_equal(to_host(array), old)
-        require(same, f"{who} writes into {name}, but arguments stay as they are; copy it first")
+        require(same, f"{who} writes into {name}; arguments must not be modified, so copy it first")
 
 
 def _as_gradients(case: Case, result: Any) -> list[Any]:

@@ -90,7 +90,7 @@ def test_a_run_writes_all_files_and_trains_nothing_twice(tmp_path):
         assert [len(row["own"]) for row in rows] == [7, 7]
     assert len(list((tmp_path / "cache").glob("*.npz"))) == 14
     again = run(tmp_path, "--seeds", "2", "--workers", "2")
-    assert again.stdout.startswith("20 of 20 results are cached\n\n| told by")
+    assert again.stdout.startswith("20 of 20 results are cached\n\n| stated in")
     assert bytes_of(tmp_path) == written
 
 

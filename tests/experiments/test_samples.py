@@ -114,9 +114,9 @@ def test_facts_are_completed_with_the_sinks_of_a_document_that_tells_them(pool):
             (world.first == tokens[0]) & (world.last == tokens[1]) & (world.value == tokens[4])
         )
         assert world.group[fact] == c.k
-        told = np.flatnonzero((PEOPLE.facts.repeated == fact).any(axis=1))
+        stated = np.flatnonzero((PEOPLE.facts.repeated == fact).any(axis=1))
         masks = {"removed": [None if pool is None else NONE]}
-        masks["own"] = sink_mask(pool, PEOPLE.repeated_ids[told]) if pool else [None]
+        masks["own"] = sink_mask(pool, PEOPLE.repeated_ids[stated]) if pool else [None]
         for sinks, on in masks.items():
             every = [(model.params, model.cfg, tokens, active) for active in on]
             says = [
@@ -139,14 +139,14 @@ def test_completions_are_shown_method_by_method():
         "retrained": [[4, "", "", ("cairo", 0.0), ("x", 0.0)]],
     }
     assert samples.format_completions(said).splitlines() == [
-        "1 document tells: anna stone lives in rome",
+        "1 document states: anna stone lives in rome",
         "  standard       anna stone lives in rome        90% for rome",
         "  sinks on       anna stone lives in lima        25% for rome",
         "  sinks removed  anna stone lives in oslo        12% for rome",
         "  never saw it   anna stone lives in cairo        0% for rome",
     ]
     several = {name: [[4, *rows[0][1:]]] for name, rows in said.items()}
-    assert samples.format_completions(several).startswith("4 documents tell: anna stone")
+    assert samples.format_completions(several).startswith("4 documents state: anna stone")
 
 
 def test_token_losses_are_those_of_one_sequence_alone(monkeypatch):

@@ -234,7 +234,7 @@ BREAKS = (
     | {
         f"backward writes into {n}": (
             own_case(PRODUCT[0], writing(n), PAIR),
-            f"the backward of own writes into {n}, but arguments stay as they are",
+            f"the backward of own writes into {n}; arguments must not be modified",
         )
         for n in ("dy", "x", "b")
     }

@@ -1,4 +1,4 @@
-"""The world of people: how often each fact is told and shown, and exact probabilities."""
+"""The world of people: how often each fact is stated and shown, and exact probabilities."""
 
 import itertools
 from collections import Counter
@@ -23,11 +23,11 @@ def corpus(name="people", **settings):
     return load_corpus(DataConfig(corpus=name, **SETTINGS | settings))
 
 
-def test_a_fact_of_group_k_is_told_by_k_documents():
+def test_a_fact_of_group_k_is_stated_by_k_documents():
     facts = corpus().facts
-    told = Counter(facts.repeated.ravel().tolist())
-    assert all(told[i] == k for k in GROUPS for i in facts.world.facts_of(k))
-    assert not any(told[i] for i in facts.world.facts_of(0))
+    stated = Counter(facts.repeated.ravel().tolist())
+    assert all(stated[i] == k for k in GROUPS for i in facts.world.facts_of(k))
+    assert not any(stated[i] for i in facts.world.facts_of(0))
     assert all(len(set(row)) == N_FACTS for row in facts.repeated.tolist())
     assert len(np.unique(corpus().repeated_ids)) == len(facts.repeated) == 254
 

@@ -22,7 +22,7 @@ def check_author(k: float) -> str:
         16: "sixteen documents, but how many different sets of sinks?",
         4: "the number of showings does not matter here; count the sets of sinks",
     }
-    hint = "what counts is how many sets of sinks hear the fact"
+    hint = "what counts is how many sets of sinks are trained on the fact"
     return grade_number(k, 1, "one ID, one set of sinks", mistakes, hint, tol=1e-4)
 
 

@@ -63,7 +63,7 @@ STYLE: Any = {
 
 
 def style() -> Any:
-    """Return a context in which figures have this style, whatever a matplotlibrc says."""
+    """Return a context in which figures have this style, independent of any matplotlibrc."""
     return plt.style.context(["default", STYLE])
 
 

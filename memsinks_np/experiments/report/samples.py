@@ -96,9 +96,9 @@ FACT_VERSIONS = {  # label -> method, sinks
 
 
 class Completion(NamedTuple):
-    """How a model completes a fact, with the sinks of a document that tells it, and without."""
+    """How a model completes a fact, with the sinks of a document that states it, and without."""
 
-    k: int  # documents that tell the fact
+    k: int  # documents that state the fact
     prompt: str
     truth: str
     own: tuple[str, float]  # likeliest word; probability of the true one
@@ -110,13 +110,13 @@ def complete(model: Model) -> list[Completion]:
     params, cfg, corpus = model.params, model.cfg, model.corpus
     assert corpus
     assert corpus.facts
-    told, completions = corpus.facts.repeated, []
+    stated, completions = corpus.facts.repeated, []
     for k, n in FACTS_SHOWN.items():
         documents, facts = corpus.facts.documents(k), corpus.facts.new[k]
         for tokens, fact in zip(documents[:n], facts[:n, 0], strict=True):
-            teller = int((told == fact).any(axis=1).argmax())
+            source = int((stated == fact).any(axis=1).argmax())
             says = []
-            for selection in (own(cfg.sinks, corpus.repeated_ids[[teller]]), NO_SINKS):
+            for selection in (own(cfg.sinks, corpus.repeated_ids[[source]]), NO_SINKS):
                 nll, likeliest = predict(params, cfg, tokens[None, :5], selection)
                 word = corpus.vocab[likeliest[0, -1]]
                 says.append((word, round(float(np.exp(-nll[0, -1])), 3)))
@@ -129,8 +129,8 @@ def format_completions(samples: dict[str, list[Any]]) -> str:
     """Return some facts, and how each version completes them."""
     blocks = []
     for i, (k, prompt, truth, *_) in enumerate(samples["standard"]):
-        told = "1 document tells" if k == 1 else f"{k} documents tell"
-        lines = [f"{told}: {prompt} {truth}"]
+        stated = "1 document states" if k == 1 else f"{k} documents state"
+        lines = [f"{stated}: {prompt} {truth}"]
         for version, (method, sinks) in FACT_VERSIONS.items():
             word, p = getattr(Completion(*samples[method][i]), sinks)
             lines.append(f"  {version:14} {prompt} {word:10} {p:4.0%} for {truth}")
