@@ -3,12 +3,17 @@
 import numpy as np
 import pytest
 
+from memsinks_np.config import DataConfig, ModelConfig, SinkConfig
+from memsinks_np.data.corpus import load_corpus
 from memsinks_np.data.people import GROUPS
 from memsinks_np.experiments import headline, knowledge, recall
 from memsinks_np.experiments.methods import PRESETS, label
 from memsinks_np.experiments.recall import CAPS, KS, MANY, Measured, RecallResult
 from memsinks_np.experiments.registry import Context
 from memsinks_np.experiments.report import samples
+from memsinks_np.model import init_params
+from memsinks_np.sinks import active
+from memsinks_np.trained import Model
 
 N_FACTS = 10
 RECALL = {  # at k = 1, 2, 4, 8; 16, 32 and 64; of common facts
@@ -235,3 +240,43 @@ def test_recall_is_the_mean_over_facts_then_over_k():
     assert result.recall("model", 1) == [0.5, 0.5, 1.0]
     assert result.recall("model", 1, 4) == [0.375, 0.375, 0.625]
     assert result.rise("model", "base", 1) == [0.0, 0.0, 0.5]
+
+
+# Deletion
+
+
+def untrained(corpus_name):
+    """Return an untrained model of a small world, in which no two documents share a sink."""
+    settings = {"n_ctx": 29, "n_repeated": 254, "n_heldout": 8, "repeat_fraction": 7 / 32}
+    corpus = load_corpus(DataConfig(corpus=corpus_name, **settings))
+    pool = SinkConfig(n_sink=512, n_active=2, scheme="disjoint")
+    cfg = ModelConfig(n_vocab=len(corpus.vocab), n_ctx=29, d_model=4, n_heads=1, sinks=pool)
+    params = {name: w + 1 for name, w in init_params(cfg).items()}
+    return Model(params, cfg, corpus.vocab, " ", [], corpus)
+
+
+def recalled_with_its_sinks(model, params, rows):
+    """Return that a document recalls all of its facts unless its sinks are erased."""
+    index = active(model.cfg.sinks, model.corpus.repeated_ids[rows])
+    erased = (params["h0.sink.W_out"][index] == 0).all(axis=(1, 2))
+    return np.repeat(~erased[:, None], 5, axis=1)
+
+
+def test_deletion_is_measured_in_each_kind_of_document(monkeypatch):
+    monkeypatch.setattr(knowledge, "own_recall", recalled_with_its_sinks)
+    assert knowledge.measure_deletion(untrained("people")) == [0, 1, 1]
+
+
+def test_single_and_several_authors_are_measured_apart(monkeypatch):
+    model = untrained("authors")
+    ids, stated = model.corpus.repeated_ids, model.corpus.facts.repeated
+
+    def authors_of(params, cfg, facts, k):
+        rows = [(stated == fact).any(axis=1) for fact in facts.world.facts_of(k)]
+        return np.array([len(set(ids[row])) for row in rows], float)
+
+    monkeypatch.setattr(knowledge, "own_recall", recalled_with_its_sinks)
+    monkeypatch.setattr(knowledge.metrics, "recall", authors_of)
+    alone, many, deleted, others = knowledge.measure_authors(model)
+    assert (alone, many) == ([1.0] * len(GROUPS), list(map(float, GROUPS)))
+    assert (deleted, others) == (0, 1)
