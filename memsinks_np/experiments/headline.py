@@ -218,7 +218,7 @@ def draw_by_k(ax: Any, result: RecallResult, lines: Lines, title: str) -> None:
     """Draw recall against the number of documents, from common facts and many to one."""
     recall_axis(ax, title, "documents that state the fact")
     ks = (0, *reversed(GROUPS))
-    x = [-0.6, *range(1, len(ks))]
+    x = [-1, *range(1, len(ks))]
     ax.set_xticks(x, ["common", *map(str, ks[1:])])
     plots.labelled_bands(
         ax, [(x, [result.recall(m, k) for k in ks], text, m, line) for m, line, text in lines]

@@ -305,11 +305,11 @@ LINES = [*MEMORY, ("random_sinks", "-", "random sinks"), ("narrow", "-", "narrow
 PLANE = {
     "sinks": (-10, 8, "right"),
     "large_pool": (10, -5, "left"),
-    "paper_sinks": (0, -34, "center"),
+    "paper_sinks": (0, 10, "center"),
     "gradient_masking": (12, -7, "left"),
     "sgtm": (12, 3, "left"),
     "narrow": (0, 12, "center"),
-    "random_sinks": (8, -54, "center"),
+    "random_sinks": (8, -36, "center"),
 }
 CAPPED = {"retrained": "never shown", "deduplicated": "once", "capped_2": "at most twice"}
 CAPPED |= {"capped_4": "4 times", "capped_8": "8", "standard": "all"}
