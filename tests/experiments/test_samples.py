@@ -104,7 +104,7 @@ PEOPLE = load_corpus(DataConfig(corpus="people", n_ctx=29, n_repeated=254, n_hel
 
 
 @pytest.mark.parametrize("pool", [POOL, None])
-def test_facts_are_completed_with_the_sinks_of_a_document_that_tells_them(pool):
+def test_facts_are_completed_with_the_sinks_of_their_document(pool):
     model, world = random_model(pool, PEOPLE), PEOPLE.facts.world
     completions = samples.complete(model)
     assert [c.k for c in completions] == [1, 1, 1, 4, 64, 64]
