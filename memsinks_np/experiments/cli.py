@@ -32,6 +32,7 @@ from memsinks_np.data.corpus import TOY_LANGUAGES, load_corpus
 from memsinks_np.experiments.methods import PRESETS, Preset, quick
 from memsinks_np.experiments.registry import EXPERIMENTS, Context, Jobs, module_of
 from memsinks_np.experiments.report import claims as report
+from memsinks_np.experiments.report.explore import collect, explore_jobs, explore_page
 from memsinks_np.experiments.report.page import report_page
 from memsinks_np.experiments.report.samples import check_delete_id
 from memsinks_np.experiments.runner.cache import SOURCE_HASH, text_hash
@@ -39,7 +40,7 @@ from memsinks_np.experiments.runner.grid import Grid
 from memsinks_np.experiments.runner.workers import END_SIGNALS, WorkerDied
 from memsinks_np.train import TrainingDiverged
 
-NAMES = [*EXPERIMENTS, "all", "claims", "report"]
+NAMES = [*EXPERIMENTS, "all", "claims", "report", "explore"]
 ABOUT = "Train methods side by side on the CPU and see what memorization sinks do."
 EXAMPLES = """examples:
   python run_toy.py                       the headline: seven methods, one seed
@@ -49,6 +50,7 @@ EXAMPLES = """examples:
   python run_toy.py all                   all of them
   python run_toy.py claims                all claims so far in one table
   python run_toy.py report                all results on one page, report.html
+  python run_toy.py explore               a page with a trained model in it
   python run_toy.py --quick               a few seconds: a smoke test
   python run_toy.py --corpus stories      six methods on stories
   python run_toy.py --corpus pydoc        real English, by characters (longer)
@@ -77,7 +79,7 @@ def make_parser() -> Parser:
     """Return the parser of all flags."""
     form = argparse.RawDescriptionHelpFormatter
     p = Parser("run_toy.py", description=ABOUT, epilog=EXAMPLES, formatter_class=form)
-    names = "experiments (see --list), all, claims or report (default: headline)"
+    names = "experiments (see --list), all, claims, report or explore (default: headline)"
     p.add_argument("names", nargs="*", metavar="NAME", help=names)
     add_settings(p.add_argument_group("settings"))
     add = p.add_argument_group("running").add_argument
@@ -235,6 +237,15 @@ def write_page(out: Path) -> None:
         write_atomic(out / "report.html", report_page(out))
 
 
+def write_explore(a: argparse.Namespace) -> None:
+    """Train what the page with a model in it shows, and write the page."""
+    jobs, path = explore_jobs(preset_of(a)), a.out / "explore.html"
+    with shared_lock(a.out / "cache"):
+        page = explore_page(collect(jobs, a.out / "cache", a.quick, a.fresh))
+    write_atomic(path, page)
+    print(f"{path}: a trained model in one page, {len(page.encode()) / 1000:.0f} kB")
+
+
 def run(a: argparse.Namespace) -> None:
     """Run what the command line asks for."""
     names = list(dict.fromkeys(a.names or ["headline"]))
@@ -250,6 +261,8 @@ def run(a: argparse.Namespace) -> None:
     elif "report" in names:
         write_page(a.out)
         print(f"{a.out / 'report.html'}: all results on one page")
+    if "explore" in names:
+        write_explore(a)
     if "claims" in names:
         print(report.summarize_claims(a.out))
 

@@ -42,6 +42,8 @@ REFUSED = [
     ("overlap --n-active 2", "overlap: --n-active 2"),
     ("overlap --n-shared 1", "overlap: --n-shared 1 cannot be halved"),
     ("hash --n-sink 64 --n-active 32", "hash: --n-active 32"),
+    ("explore --corpus pydoc", "--corpus pydoc has no facts to explore"),
+    ("explore --d-model 65", "n_heads=4 does not divide d_model=65"),
     ("--out {short}", "cannot write there"),
     ("--out /proc/none", "cannot write there"),
     ("--out ''", "it is empty; name a folder"),

@@ -10,7 +10,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-KEYS = {"Tab": 9, "ArrowRight": 39, "Enter": 13}
+KEYS = {"Tab": 9, "ArrowLeft": 37, "ArrowRight": 39, "Enter": 13}
 
 
 class Page:
