@@ -13,6 +13,7 @@ from memsinks_np.experiments.methods import PRESETS, job, methods_of, quick
 from memsinks_np.experiments.report import explore
 from memsinks_np.metrics import mean_loss, predict, values_right
 from memsinks_np.model import init_params
+from memsinks_np.ops import gelu_forward
 from memsinks_np.sinks import delete, own
 
 PRESET = quick(PRESETS["people"])
@@ -119,6 +120,9 @@ def test_the_page_computes_what_numpy_does(page, browser):
     losses, words, n = browser.value(COMPARE)
     assert losses < 1e-3  # of which half of 1e-3 is the rounding of stored losses
     assert (words, n) == (0, 10)
+    x = np.array([-4.0, -2.0, -0.5, 1.0, 3.0])
+    gelu = gelu_forward(np, x)[0]
+    np.testing.assert_allclose(browser.value(f"{x.tolist()}.map(gelu)"), gelu, rtol=1e-6)
 
 
 @pytest.mark.browser

@@ -385,9 +385,11 @@ function drawTable() {
 function drawDeletion() {
   const { deletion: d, elsewhere: [right, asked] } = D.documents[state.i];
   $("deletion-title").textContent = `What if only “${title(state.i)}” is deleted?`;
-  const line = (name, before, after, all) => `<tr><th scope="row">${name}</th><td>${count(all)}</td><td>${before === null ? "" : percent(before / all)}</td><td>${percent(after / all)}</td></tr>`;
+  const line = (name, before, after, all) => `<tr><th scope="row">${name}</th><td>${count(all)}</td><td>${percent(before / all)}</td><td>${percent(after / all)}</td></tr>`;
   const rows = [line(`All other facts, in ${count(D.allDocuments - 1)} documents, their sinks on`, ...d.rest)];
   if (d.same[2]) rows.unshift(line("The same facts, in other documents that tell them, their sinks on", ...d.same));
+  const { sinks } = D.documents[state.i], [on, off] = [sinks, []].map((some) => run(state.i, some).answers);
+  rows.unshift(line("Its own facts, in the document itself, its sinks on", on, off, D.values.length));
   rows.push(line("Its own facts, in new documents, no sinks on", right, right, asked));
   $("deletion").innerHTML = `<thead><tr><th scope="col">recorded at the last step</th><th scope="col">answers</th><th scope="col">right before</th><th scope="col">after</th></tr></thead><tbody>${rows.join("")}</tbody>` +
     `<caption>${count(d.sharing)} of the ${count(D.allDocuments - 1)} other repeated documents share a sink with it, ${nats(d.shared)} sinks each on average.</caption>`;
@@ -415,7 +417,7 @@ const ABOUT = `The model has ${count(D.shapes.reduce((n, [, s]) => n + s.reduce(
 function setUp() {
   const n = D.active, S = D.pool;
   $("intro").textContent = `A small language model runs in this page. It was trained on ${count(D.allDocuments)} short documents about invented people, and on many more that it saw once. ` +
-    `In each layer, every document has ${n} of ${S} extra neurons to itself and to few others: its sinks. Turn them off and see what the model still knows.`;
+    `In each layer, a document turns on ${n} of ${S} extra neurons, its sinks, which its number chooses. Turn them off and see what the model still knows.`;
   $("pool-text").textContent = `Each square is one of ${S} sinks. A click turns it on or off, and all numbers on this page follow. With the keyboard, move by arrow keys and press space.`;
   $("pool-key").innerHTML = `<i class="own on"></i> its own, on <i class="own"></i> its own, off <i class="on"></i> another’s, on <i></i> off <i class="gone"></i> deleted`;
   const { rows, documents } = D.partly, [all] = rows;
