@@ -79,9 +79,9 @@ def test_deletion_counts_what_all_other_documents_lose(model):
     params = params | {n: 8 * w for n, w in params.items() if "sink.W_out" in n}  # sinks matter
     row = explore.deletions(params, cfg, corpus)[-1]
     fewer = delete(params, cfg.sinks, corpus.repeated_ids[[i]])
-    told, selection = corpus.facts.repeated, own(cfg.sinks, corpus.repeated_ids)
-    same = np.isin(told, told[i])
-    others = np.arange(len(told)) != i
+    stated, selection = corpus.facts.repeated, own(cfg.sinks, corpus.repeated_ids)
+    same = np.isin(stated, stated[i])
+    others = np.arange(len(stated)) != i
     for k, p in enumerate((params, fewer)):
         right = values_right(corpus.repeated, predict(p, cfg, corpus.repeated, selection)[1])
         assert row["same"][k] == right[others][same[others]].sum()

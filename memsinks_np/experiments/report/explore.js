@@ -214,8 +214,8 @@ function drawWords() {
   $("moment").value = state.moment;
   $("now").textContent = live() ? `step ${count(step)}, the model runs here` : `step ${count(step)}, recorded`;
   $("moment").setAttribute("aria-valuetext", $("now").textContent);
-  const documents = k === 1 ? "Only this document tells its facts." : `This is one of ${k} documents that tell its facts, each with other words around them.`;
-  $("told").textContent = `${documents} In training it was shown ${times === 1 ? "once" : `${times} times`}.`;
+  const documents = k === 1 ? "Only this document states its facts." : `This is one of ${k} documents that state its facts, each with other words around them.`;
+  $("source").textContent = `${documents} In training it was shown ${times === 1 ? "once" : `${times} times`}.`;
   const versions = { [onText()]: current(), "Sinks removed": shown("removed"), "A model that never saw it": shown("never") };
   $("rows").innerHTML = Object.entries(versions).map(([name, v]) => row(name, v)).join("");
   $("given").textContent = `Given “${text(D.documents[state.i].tokens.slice(0, D.half))}”, with the likeliest word each time:`;
@@ -282,8 +282,8 @@ function chart(id, { caption, x, top, unit, lines, cursor, dot: point, xlabel })
   parts.push(...lines.map((l) => `<polyline class="${l.kind}" points="${l.y.map((y, k) => `${at(k).toFixed(1)},${up(y).toFixed(1)}`).join(" ")}"/>`));
   parts.push(...ends.map((l) => `<text class="${l.kind}" x="${W - right + 8}" y="${l.place - over}">${l.name}</text>`));
   if (point) parts.push(`<circle class="dot" cx="${at(point.x)}" cy="${up(point.y)}" r="7"/>`);
-  const told = lines.map((l) => `${l.name} ${l.y.map((y, k) => `${x[k]}: ${unit(y)}`).join(", ")}`).join("; ");
-  $(id).innerHTML = `<figcaption>${caption}</figcaption><svg viewBox="0 0 ${W} ${H}" role="img" aria-label="${caption} By ${xlabel}. ${told}">${parts.join("")}</svg>`;
+  const spoken = lines.map((l) => `${l.name} ${l.y.map((y, k) => `${x[k]}: ${unit(y)}`).join(", ")}`).join("; ");
+  $(id).innerHTML = `<figcaption>${caption}</figcaption><svg viewBox="0 0 ${W} ${H}" role="img" aria-label="${caption} By ${xlabel}. ${spoken}">${parts.join("")}</svg>`;
 }
 
 function drawPartly(on, loss, answers) { // loss and answers of the chosen document, or null
@@ -302,7 +302,7 @@ function drawMany() {
   const lines = [["own sinks on", "own"], ["sinks removed", "removed"], ["never saw them", "never"]]
     .map(([name, kind]) => ({ name, kind, y: at[kind][state.moment] }));
   lines.push({ name: "guessing", kind: "other", y: D.groups.map(() => D.chance) });
-  chart("recall", { caption: `Facts recalled at step ${step}`, x: D.groups, top: 1, unit: percent, xlabel: "documents that tell the fact", lines });
+  chart("recall", { caption: `Facts recalled at step ${step}`, x: D.groups, top: 1, unit: percent, xlabel: "documents that state the fact", lines });
   const curves = [["own sinks on", "own"], ["another’s on", "other"], ["sinks removed", "removed"], ["never saw it", "never"]]
     .map(([name, kind]) => ({ name, kind, y: D.steps.map((_, m) => mean(recordedRun(kind, m, state.i).losses)) }));
   const top = Math.ceil(Math.max(...curves.flatMap((c) => c.y)));
@@ -374,7 +374,7 @@ function drawTable() {
     return `<tr${i === state.i ? ' class="here"' : ""}><td><label class="check"><input type="checkbox" data-i="${i}"${state.deleted.has(i) ? " checked" : ""} aria-label="delete: ${title(i)}"></label></td>` +
       `<th scope="row">${title(i)}</th>${cells.map((c) => `<td>${c}</td>`).join("")}</tr>`;
   });
-  const head = ["delete", "document", "told by", "sinks left", "loss before", "now", `answers before, of ${D.values.length}`, "now"];
+  const head = ["delete", "document", "stated by", "sinks left", "loss before", "now", `answers before, of ${D.values.length}`, "now"];
   const focus = document.activeElement?.dataset?.i;
   $("table").innerHTML = `<thead><tr>${head.map((h) => `<th scope="col">${h}</th>`).join("")}</tr></thead><tbody>${rows.join("")}</tbody>`;
   if (focus !== undefined) $("table").querySelector(`[data-i="${focus}"]`).focus();
@@ -387,7 +387,7 @@ function drawDeletion() {
   $("deletion-title").textContent = `What if only “${title(state.i)}” is deleted?`;
   const line = (name, before, after, all) => `<tr><th scope="row">${name}</th><td>${count(all)}</td><td>${percent(before / all)}</td><td>${percent(after / all)}</td></tr>`;
   const rows = [line(`All other facts, in ${count(D.allDocuments - 1)} documents, their sinks on`, ...d.rest)];
-  if (d.same[2]) rows.unshift(line("The same facts, in other documents that tell them, their sinks on", ...d.same));
+  if (d.same[2]) rows.unshift(line("The same facts, in other documents that state them, their sinks on", ...d.same));
   const { sinks } = D.documents[state.i], [on, off] = [sinks, []].map((some) => run(state.i, some).answers);
   rows.unshift(line("Its own facts, in the document itself, its sinks on", on, off, D.values.length));
   rows.push(line("Its own facts, in new documents, no sinks on", right, right, asked));
@@ -424,19 +424,19 @@ function setUp() {
   const some = rows.filter((r) => r.answers >= 0.5 * all.answers).at(-1), none = rows.at(-1);
   const fooled = some.on < n && all.answers > 0.5 && some.loss > 1.5 * all.loss
     ? "A loss that has risen does not show that a text is gone. " : "";
-  $("partly-text").textContent = `Measured on the ${documents} documents that alone tell their facts: with all ${n} sinks on, the loss is ${nats(all.loss)} nats per word, ${percent(all.answers)} of the answers are right, and ${percent(all.recited)} of the documents are recited word for word. ` +
+  $("partly-text").textContent = `Measured on the ${documents} documents that alone state their facts: with all ${n} sinks on, the loss is ${nats(all.loss)} nats per word, ${percent(all.answers)} of the answers are right, and ${percent(all.recited)} of the documents are recited word for word. ` +
     `With ${some.on} of ${n} on, the loss is ${nats(some.loss)}, ${percent(some.answers)} of the answers are right, and ${percent(some.recited)} of the documents are recited. With none on, it is ${nats(none.loss)}, ${percent(none.answers)} and ${percent(none.recited)}. ${fooled}` +
     `The line marks how many sinks are on; the dot is the chosen document.`;
   $("quick").textContent = D.quick;
   $("ask-text").textContent = `Which word comes next? Choose a question from the document, or write words of your own. The trained model answers with the sinks that are on, and without any. A click on a word adds it.`;
-  $("many-text").textContent = `How many facts does the model complete rightly? Every fact was shown ${D.showings} times; only the number of documents that tell it differs. With sinks on, the questions are the documents themselves; without, they are new documents about the same facts. Both are recorded, at the step that the slider shows.`;
+  $("many-text").textContent = `How many facts does the model complete rightly? Every fact was shown ${D.showings} times; only the number of documents that state it differs. With sinks on, the questions are the documents themselves; without, they are new documents about the same facts. Both are recorded, at the step that the slider shows.`;
   $("delete-text").textContent = `Deleting a document sets its sinks to zero for good. Some sinks serve several documents, so others may lose a little. The table is computed here, each document with its own sinks on.`;
   $("vocab-title").textContent = `All ${V} words that the model knows`;
   $("vocab").textContent = D.vocab.join(" ");
   const legend = EDGES.map((e, k) => `${k ? EDGES[k - 1] : 0} to ${e}`).concat(`above ${EDGES.at(-1)}`);
   $("legend").innerHTML = legend.map((range, k) => `<i class="l${k}">${range}</i>`).join("");
   for (const k of new Set(D.documents.map((d) => d.k))) {
-    const group = Object.assign(document.createElement("optgroup"), { label: `facts told by ${k} document${k === 1 ? "" : "s"}` });
+    const group = Object.assign(document.createElement("optgroup"), { label: `facts stated by ${k} document${k === 1 ? "" : "s"}` });
     D.documents.forEach((d, i) => d.k === k && group.append(new Option(title(i), i)));
     $("document").append(group);
   }

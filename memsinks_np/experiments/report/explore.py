@@ -43,7 +43,7 @@ def moments(steps: int) -> list[int]:
 
 
 def group_of(corpus: Corpus) -> NDArray[np.int64]:
-    """Return k for each repeated document: how many documents tell its facts."""
+    """Return k for each repeated document: how many documents state its facts."""
     assert corpus.facts
     group: NDArray[np.int64] = corpus.facts.world.group[corpus.facts.repeated[:, 0]]
     return group
@@ -120,7 +120,7 @@ def look(params: Params, cfg: ModelConfig, corpus: Corpus) -> dict[str, Any]:
 
 
 def partly_off(params: Params, cfg: ModelConfig, corpus: Corpus) -> dict[str, Any]:
-    """Return what documents that alone tell their facts keep when a part of their sinks is on.
+    """Return what documents that alone state their facts keep when a part of their sinks is on.
 
     The sinks that stay on are the first ones of each document, and the first after rotations.
     """
@@ -142,11 +142,11 @@ def partly_off(params: Params, cfg: ModelConfig, corpus: Corpus) -> dict[str, An
 def deletions(params: Params, cfg: ModelConfig, corpus: Corpus) -> list[dict[str, Any]]:
     """Delete each shown document in turn; return how many facts of the others stay right.
 
-    "same" are the other documents that tell facts of the deleted one, "rest" all that remain.
+    "same" are the other documents that state facts of the deleted one, "rest" all that remain.
     """
     assert corpus.facts
     pool, tokens, ids = require_sinks(cfg), corpus.repeated, corpus.repeated_ids
-    selection, told = active(pool, ids), corpus.facts.repeated
+    selection, stated = active(pool, ids), corpus.facts.repeated
     before = values_right(tokens, predict(params, cfg, tokens, Rows(selection))[1])
     rows = []
     for i in shown(corpus):
@@ -156,7 +156,7 @@ def deletions(params: Params, cfg: ModelConfig, corpus: Corpus) -> list[dict[str
         after = before.copy()
         likeliest = predict(fewer, cfg, tokens[near], Rows(selection[near]))[1]
         after[near] = values_right(tokens[near], likeliest)
-        same = np.isin(told, told[i])
+        same = np.isin(stated, stated[i])
         same[i] = False
         rest = ~same
         rest[i] = False
