@@ -11,7 +11,7 @@ The functions underneath are public too: sinks, ops, model, optim, train, metric
 
 __version__ = "0.2.0"
 
-from memsinks_np._internal.ids import id_of
+from memsinks_np._internal.ids import id_of, owner_ids
 from memsinks_np.config import (
     ConfigError,
     DataConfig,
@@ -24,7 +24,7 @@ from memsinks_np.config import (
 from memsinks_np.data.corpus import Corpus, load_corpus, people, stories, text
 from memsinks_np.experiments import methods
 from memsinks_np.gradcheck import Case, GradientError, check
-from memsinks_np.train import TrainingDiverged, fit
+from memsinks_np.train import StopTraining, TrainingDiverged, fit
 from memsinks_np.trained import Model, delete, load, prune
 
 __all__ = [
@@ -38,6 +38,7 @@ __all__ = [
     "ModelConfig",
     "Settings",
     "SinkConfig",
+    "StopTraining",
     "TrainConfig",
     "TrainingDiverged",
     "__version__",
@@ -48,6 +49,7 @@ __all__ = [
     "load",
     "load_corpus",
     "methods",
+    "owner_ids",
     "people",
     "prune",
     "stories",

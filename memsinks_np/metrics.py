@@ -115,11 +115,32 @@ def greedy(
     params: Params, cfg: ModelConfig, prompts: Tokens, n_tokens: int, selection: Selection
 ) -> Tokens:
     """Continue (N,P) prompts by the `n_tokens` likeliest tokens, under one selection."""
-    tokens = prompts
+    return sample(params, cfg, prompts, n_tokens, selection, temperature=0)
+
+
+def sample(
+    params: Params,
+    cfg: ModelConfig,
+    prompts: Tokens,
+    n_tokens: int,
+    selection: Selection,
+    temperature: float = 1.0,
+    seed: int = 0,
+) -> Tokens:
+    """Continue (N,P) prompts by `n_tokens` drawn tokens, under one selection.
+
+    Logits are divided by `temperature`; at 0 the likeliest token is taken. The model reads the last
+    `n_ctx` tokens.
+    """
+    xp, tokens, rng = namespace_of(params["wte"]), prompts, np.random.default_rng(seed)
     for _ in range(n_tokens):
         no_target = np.zeros((len(tokens), 1), np.int64)  # the last token has no target yet
-        _, likeliest = predict(params, cfg, np.concatenate([tokens, no_target], axis=1), selection)
-        tokens = np.concatenate([tokens, likeliest[:, -1:]], axis=1)
+        given = np.concatenate([tokens[:, -cfg.n_ctx :], no_target], axis=1)
+        batch = to_device(xp, make_batch(cfg, given, selection, params["wte"].dtype))
+        logits = to_host(model_forward(xp, params, batch, cfg, keep=False)[0])[:, -1]
+        if temperature:  # the largest of logits plus Gumbel noise is a draw from the softmax
+            logits = logits / temperature + rng.gumbel(size=logits.shape)
+        tokens = np.concatenate([tokens, logits.argmax(axis=1)[:, None]], axis=1)
     return tokens
 
 

@@ -1,7 +1,10 @@
 """The training loop: batch -> active sinks -> loss and gradients -> optimizer step -> history."""
 
-from collections.abc import Callable, Sequence
+import signal
+import threading
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -30,6 +33,10 @@ class TrainingDiverged(RuntimeError):
     That is a non-finite loss or gradient, or a loss ten times that of guessing. The message says
     where, and what to try.
     """
+
+
+class StopTraining(Exception):
+    """Raise it in `on_step` to end training early; the model is returned as it is."""
 
 
 # What each sequence may train
@@ -207,9 +214,10 @@ def train(
 ) -> Model:
     """Train one model: a pure function of (method, settings, corpus, start) on one machine.
 
-    `on_step(step, loss)` is called after every step. With two threads, each computes half of a
-    batch; the bits stay the same. `xp` is the array namespace, by default that of the configured
-    backend; the model that is returned holds host arrays. `start` replaces the initial weights.
+    `on_step(step, loss)` is called after every step; it may raise StopTraining. With two threads,
+    each computes half of a batch; the bits stay the same. `xp` is the array namespace, by default
+    that of the configured backend; the model that is returned holds host arrays. `start` replaces
+    the initial weights.
     `on_params(n_steps, params)` may read the parameters, which the next step changes, before the
     first step and after every step. Raises TrainingDiverged.
     """
@@ -257,10 +265,15 @@ def _loop(
             raise divergence_error(where, params, grads, cfg)
         optim.update(xp, params, grads, state, cfg, optim.learning_rate(cfg, step), scale)
         losses.append(loss)
+        stop = step + 1 == cfg.steps
+        try:
+            on_step(step, loss)
+        except StopTraining:
+            stop = True
         if cfg.log_first_sequence:
             selection = own(model_cfg.sinks, corpus.repeated_ids[:1])
             first_sequence.append(mean_loss(params, model_cfg, corpus.repeated[:1], selection))
-        if (step + 1) % cfg.eval_every == 0 or step + 1 == cfg.steps:
+        if (step + 1) % cfg.eval_every == 0 or stop:
             row = history_row(step + 1, float(np.mean(losses)), params, model_cfg, corpus)
             known = row.repeated.own
             measured = [*row.repeated, *row.heldout, *first_sequence, row.train]
@@ -271,7 +284,8 @@ def _loop(
             history.append(row._replace(first_sequence=tuple(first_sequence)))
             losses, first_sequence = [], []
         on_params(step + 1, params)
-        on_step(step, loss)
+        if stop:
+            break
     return Model(to_host(params), model_cfg, corpus.vocab, corpus.separator, history, corpus)
 
 
@@ -288,6 +302,7 @@ def fit(
     n_heads: int = 4,
     n_layers: int = 2,
     progress: bool = True,
+    on_step: Callable[[int, float], Any] = lambda step, loss: None,
     **train_settings: Any,
 ) -> Model:
     """Train a model on a corpus and return it.
@@ -297,8 +312,10 @@ def fit(
     start           a model to continue from: its sizes and weights, with a new optimizer
     seed            of the initial weights
     progress        show a progress bar
+    on_step         called after every step with its number and loss; it may raise StopTraining
     train_settings  further fields of TrainConfig: lr, warmup, eval_every, ...
 
+    Ctrl-C ends training after the current step and keeps what is trained; twice, it interrupts.
     Raises ConfigError for settings that cannot work, and TrainingDiverged.
     """
     from tqdm import tqdm
@@ -317,14 +334,43 @@ def fit(
     if start is not None:
         expected, given = settings.model(method, len(corpus.vocab)), start.cfg
         require(given == expected, f"the model to start from has other sizes: {given}")
-    with tqdm(total=steps, unit=" steps", disable=None if progress else True) as bar:
+    with (
+        tqdm(total=steps, unit=" steps", disable=None if progress else True) as bar,
+        stop_on_interrupt() as interrupted,
+    ):
 
-        def on_step(step: int, loss: float) -> None:
+        def after_step(step: int, loss: float) -> None:
             bar.update()
             bar.set_postfix_str(f"loss {loss:.3f}", refresh=False)
+            on_step(step, loss)
+            if interrupted:
+                raise StopTraining
 
         first = start.params if start is not None else None
-        return train(method, settings, corpus, on_step, threads=2, start=first)
+        return train(method, settings, corpus, after_step, threads=2, start=first)
+
+
+@contextmanager
+def stop_on_interrupt() -> Iterator[list[int]]:
+    """Collect the first Ctrl-C in a list instead of raising KeyboardInterrupt, as the next does.
+
+    Only the main thread gets signals; in any other thread nothing changes.
+    """
+    interrupted: list[int] = []
+    if threading.current_thread() is not threading.main_thread():
+        yield interrupted
+        return
+    before = signal.getsignal(signal.SIGINT) or signal.default_int_handler
+
+    def note(number: int, frame: Any) -> None:
+        interrupted.append(number)
+        signal.signal(signal.SIGINT, before)
+
+    signal.signal(signal.SIGINT, note)
+    try:
+        yield interrupted
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def divergence_error(

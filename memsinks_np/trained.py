@@ -1,19 +1,17 @@
 """A trained model: parameters, configuration, vocabulary, history, and methods that use them."""
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-import numpy as np
-
 from memsinks_np import sinks
-from memsinks_np._internal.ids import validate_ids, validate_ints
+from memsinks_np._internal.ids import validate_ints
 from memsinks_np._internal.typing import Floats, Params
 from memsinks_np.config import ConfigError, ModelConfig, SinkConfig, require, require_sinks
-from memsinks_np.data.corpus import Corpus, as_rows, pad
+from memsinks_np.data.corpus import Corpus, as_rows, choose_ids, pad, to_tokens
 from memsinks_np.export import npz
-from memsinks_np.metrics import HistoryRow, greedy, sequence_losses, to_history
+from memsinks_np.metrics import HistoryRow, sample, sequence_losses, to_history
 from memsinks_np.model import init_params
 
 
@@ -33,15 +31,23 @@ class Model(NamedTuple):
         return f"Model({n:,} parameters, {steps} steps, sinks={self.cfg.sinks})"
 
     def loss(
-        self, tokens: Sequence[Any], ids: Any = None, *, sinks: Literal["own", "none"] = "own"
+        self,
+        tokens: Sequence[Any],
+        ids: Any = None,
+        *,
+        owners: Sequence[Hashable] | None = None,
+        sinks: Literal["own", "none"] = "own",
     ) -> Floats:
         """Return the loss of each sequence, (N,), in nats per token.
 
-        `tokens` are sequences of equal or unequal lengths. Each runs with the sinks of its ID, or
-        with sinks="none" without any. Raises ConfigError if a model with sinks gets neither.
+        `tokens` are sequences of equal or unequal lengths, or strings. Each runs with the sinks of
+        its ID or owner, or with sinks="none" without any. Raises ConfigError if a model with sinks
+        gets neither.
         """
-        rows = as_rows(tokens, "tokens")
-        selection = self._select(len(rows), ids, sinks)
+        require(not isinstance(tokens, str), "tokens is one string; give a list of strings")
+        numbers = [self.encode(row) if isinstance(row, str) else row for row in tokens]
+        rows = as_rows(numbers, "tokens")
+        selection = self._select(len(rows), choose_ids(ids, owners), sinks)
         padded = pad(rows, max(map(len, rows)))
         return sequence_losses(self.params, self.cfg, padded, selection)
 
@@ -51,33 +57,29 @@ class Model(NamedTuple):
         n_tokens: int = 16,
         ids: Any = None,
         *,
+        owner: Hashable = None,
         sinks: Literal["own", "none"] = "own",
+        temperature: float = 0.0,
+        seed: int = 0,
     ) -> str:
-        """Continue a prompt (text, or tokens) by its likeliest tokens, and return both as text.
+        """Continue a prompt (text, or tokens) and return both as text.
 
-        It runs with the sinks of one ID, or with sinks="none" without any. Raises ConfigError for
-        a word outside the vocabulary, and if prompt and continuation do not fit the context.
+        It runs with the sinks of one ID or owner, or with sinks="none" without any. At temperature
+        0 each token is the likeliest; at a higher one it is drawn. The model reads the last `n_ctx`
+        tokens. Raises ConfigError for a word outside the vocabulary.
         """
         tokens = self.encode(prompt) if isinstance(prompt, str) else validate_ints(prompt, "prompt")
         require(
             tokens.ndim == 1 and len(tokens) > 0, "the prompt is empty; give at least one token"
         )
-        total, n_ctx = len(tokens) + n_tokens, self.cfg.n_ctx
-        require(
-            total <= n_ctx + 1,
-            f"{len(tokens)} + {n_tokens} tokens do not fit n_ctx={n_ctx}; "
-            f"use n_tokens={max(0, n_ctx + 1 - len(tokens))}",
-        )
-        selection = self._select(1, ids, sinks)
-        return self.decode(greedy(self.params, self.cfg, tokens[None], n_tokens, selection)[0])
+        require(temperature >= 0, f"temperature={temperature} is below 0; use 0 or more")
+        selection = self._select(1, choose_ids(ids, None if owner is None else [owner]), sinks)
+        drawn = sample(self.params, self.cfg, tokens[None], n_tokens, selection, temperature, seed)
+        return self.decode(drawn[0])
 
     def encode(self, text: str) -> Any:
         """Return a text as tokens. Raises ConfigError for one outside the vocabulary."""
-        number = {word: i for i, word in enumerate(self.vocab)}
-        words = text.split(self.separator) if self.separator else list(text)
-        unknown = [word for word in words if word not in number]
-        require(not unknown, f"{', '.join(map(repr, unknown[:3]))} not in the vocabulary")
-        return np.array([number[word] for word in words], np.int64)
+        return to_tokens(text, self.vocab, self.separator)
 
     def decode(self, tokens: Any) -> str:
         """Return tokens as text."""
@@ -98,7 +100,6 @@ class Model(NamedTuple):
         if which == "none" or self.cfg.sinks is None:
             return sinks.NO_SINKS
         require(ids is not None, "which sinks are active? give ids=[...], or sinks='none'")
-        ids = validate_ids(ids)
         require(len(ids) == n, f"{n} sequences with {len(ids)} IDs; give one ID per sequence")
         return sinks.own(self.cfg.sinks, ids)
 
@@ -109,17 +110,21 @@ def prune(model: Model) -> Model:
     return model._replace(params=sinks.prune(model.params), cfg=cfg)
 
 
-def delete(model: Model, ids: Any) -> Model:
-    """Erase the sinks of some IDs. Other memories stay, except for what is in shared sinks.
+def delete(model: Model, ids: Any = None, *, owners: Sequence[Hashable] | None = None) -> Model:
+    """Erase the sinks of some IDs or owners. Other memories stay, except for shared sinks.
 
-    Raises ConfigError if the model has no sinks, or if its corpus has no sequence with an ID.
+    Raises ConfigError if the model has no sinks, or if nothing in its corpus has an ID or owner.
     """
-    pool, ids = require_sinks(model.cfg), validate_ids(ids)
+    pool, chosen = require_sinks(model.cfg), choose_ids(ids, owners)
+    require(chosen is not None, "whose sinks are deleted? give ids=[...] or owners=[...]")
+    assert chosen is not None
     if model.corpus:
-        unknown = ids[~np.isin(ids, model.corpus.repeated_ids)].tolist()
-        if unknown:
-            raise ConfigError(f"no repeated sequence has the ID {unknown[0]}; nothing is deleted")
-    return model._replace(params=sinks.delete(model.params, pool, ids))
+        names = ids if owners is None else owners
+        for i, name in zip(chosen, names, strict=True):
+            known = i in model.corpus.repeated_ids
+            what = "ID" if owners is None else "owner"
+            require(known, f"no repeated sequence has the {what} {name!r}; nothing is deleted")
+    return model._replace(params=sinks.delete(model.params, pool, chosen))
 
 
 def load(path: str | Path) -> Model:

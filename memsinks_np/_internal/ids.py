@@ -5,6 +5,7 @@ seed, a purpose, an ID, a position. There is no hidden state, so a batch, a mask
 depend on what was drawn before it, on the order, or on the NumPy version.
 """
 
+from collections.abc import Hashable, Sequence
 from enum import IntEnum
 from typing import Any
 
@@ -12,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memsinks_np._internal.typing import Ids
-from memsinks_np.config import ConfigError
+from memsinks_np.config import ConfigError, require
 
 # SplitMix64: the increment (2^64 / golden ratio), two multipliers, three shifts
 GOLDEN = np.uint64(0x9E3779B97F4A7C15)
@@ -120,6 +121,23 @@ def validate_ints(values: Any, what: str) -> NDArray[np.int64]:
     if a.dtype.kind == "u" and int(a.max()) > np.iinfo(np.int64).max:
         raise ConfigError(f"{int(a.max())} in {what} does not fit into int64; stay below 2**63")
     return a.astype(np.int64)
+
+
+def owner_ids(owners: Sequence[Hashable]) -> Ids:
+    """Return one ID per owner, (N,) int64: a hash of the owner's text.
+
+    Owners are strings, integers, or tuples of them; equal owners share their ID, and so their
+    sinks. Raises ConfigError for anything else, whose text may differ from run to run.
+    """
+    require(not isinstance(owners, str), f"owners={owners!r} is one string; use [{owners!r}]")
+    for owner in owners:
+        parts = owner if isinstance(owner, tuple) else (owner,)
+        require(
+            all(type(part) in (str, int) for part in parts),
+            f"owner {owner!r} is not a string, an integer or a tuple of them; use its name",
+        )
+    texts = [list(repr(owner).encode()) for owner in owners]
+    return np.concatenate([np.zeros(0, np.int64), *map(id_of, texts)])
 
 
 def id_of(tokens: Any) -> Ids:

@@ -4,10 +4,10 @@ A corpus is a toy language (stories.py, people.py), a text by characters ("pydoc
 or token arrays of your own. Each batch is a pure function of (configuration, step).
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +17,7 @@ from memsinks_np._internal.ids import (
     hash_ints,
     id_of,
     integers,
+    owner_ids,
     permutation,
     uniform,
     validate_ids,
@@ -109,6 +110,7 @@ class Corpus:
         tokens: Sequence[Any],
         ids: Any = None,
         *,
+        owners: Sequence[Hashable] | None = None,
         heldout: Sequence[Any] | float,
         background: Sequence[Any] = (),
         vocab: Sequence[str] | None = None,
@@ -122,6 +124,7 @@ class Corpus:
         tokens      the sequences to memorize or remove: integer arrays of equal or unequal lengths
         ids         an integer ID for each: one per sequence, or one per author; by default a hash
                     of the tokens (paper, App. I)
+        owners      instead of ids: an owner for each, such as the author's name
         heldout     sequences that are never trained on, or the fraction of `tokens` to split off
         background  further sequences, shown in turn, again from the first when all were shown;
                     without them a batch is made of `tokens` only
@@ -131,7 +134,8 @@ class Corpus:
         each batch comes from `tokens` (default 0.25). Raises ConfigError.
         """
         rows = as_rows(tokens, "tokens")
-        own_ids = hash_rows(rows) if ids is None else validate_ids(ids)
+        chosen = choose_ids(ids, owners)
+        own_ids = hash_rows(rows) if chosen is None else chosen
         require(
             len(own_ids) == len(rows),
             f"{len(rows)} sequences with {len(own_ids)} IDs; give one ID per sequence",
@@ -186,6 +190,54 @@ class Corpus:
             draw=draw,
             entropy=None,
             n_evaluated=len(rows),
+        )
+
+    @classmethod
+    def from_documents(
+        cls,
+        documents: Sequence[str],
+        owners: Sequence[Hashable] | None = None,
+        *,
+        heldout: Sequence[str] | float,
+        background: Sequence[str] = (),
+        by: Literal["characters", "words"] = "characters",
+        **settings: Any,
+    ) -> "Corpus":
+        """Make a corpus from your own documents, strings of equal or unequal lengths.
+
+        owners   who owns each document, such as the author's name: an owner's documents share their
+                 sinks; by default each document has sinks of its own
+        by       what a token is; words are separated by white space
+
+        The vocabulary is what occurs. `heldout`, `background` and the other arguments are those of
+        `from_sequences`. Raises ConfigError.
+        """
+        require(by in ("characters", "words"), f"by={by!r} is unknown; use 'characters' or 'words'")
+        separator = " " if by == "words" else ""
+        held = [] if isinstance(heldout, float | int) else heldout
+        parts: dict[str, list[list[str]]] = {}
+        for name, texts in {
+            "documents": documents,
+            "heldout": held,
+            "background": background,
+        }.items():
+            require(not isinstance(texts, str), f"{name} is one string; give a list of strings")
+            parts[name] = [split_text(text, separator) for text in texts]
+            for i, words in enumerate(parts[name]):
+                require(len(words) > 1, f"{name}[{i}] is shorter than two {by}; leave it out")
+        vocab = sorted({word for part in parts.values() for words in part for word in words})
+        number = {word: i for i, word in enumerate(vocab)}
+        docs, new, once = (
+            [[number[word] for word in words] for words in part] for part in parts.values()
+        )
+        return cls.from_sequences(
+            docs,
+            owners=owners,
+            heldout=heldout if isinstance(heldout, float | int) else new,
+            background=once,
+            vocab=vocab,
+            separator=separator,
+            **settings,
         )
 
     def __repr__(self) -> str:
@@ -246,6 +298,10 @@ class Corpus:
             index = np.array([pass_order(R, seed, t)[i] for t, i in each], np.int64)
         return index, turn
 
+    def encode(self, text: str) -> NDArray[np.int64]:
+        """Return a text as tokens. Raises ConfigError for one outside the vocabulary."""
+        return to_tokens(text, self.vocab, self.separator)
+
     def text(self, tokens: NDArray[np.int64]) -> str:
         """Return tokens as text, without padding."""
         return self.separator.join(self.vocab[i] for i in tokens if i != PADDING)
@@ -269,6 +325,29 @@ def as_rows(sequences: Sequence[Any], what: str) -> list[NDArray[np.int64]]:
         if row.min() < 0:
             raise ConfigError(f"{what}[{i}] holds token {row.min()}; tokens are 0 or more")
     return rows
+
+
+def choose_ids(ids: Any, owners: Sequence[Hashable] | None) -> Ids | None:
+    """Return IDs, given as such or by owners, or None if neither is given."""
+    require(ids is None or owners is None, "give either ids or owners, not both")
+    if owners is not None:
+        return owner_ids(owners)
+    return None if ids is None else validate_ids(ids)
+
+
+def split_text(text: str, separator: str) -> list[str]:
+    """Return the words of a text, or its characters if there is no separator."""
+    if not separator:
+        return list(text)
+    return text.split() if separator == " " else text.split(separator)
+
+
+def to_tokens(text: str, vocab: Sequence[str], separator: str) -> NDArray[np.int64]:
+    """Return a text as tokens, (T,). Raises ConfigError for one outside the vocabulary."""
+    number, words = {word: i for i, word in enumerate(vocab)}, split_text(text, separator)
+    unknown = [word for word in words if word not in number]
+    require(not unknown, f"{', '.join(map(repr, unknown[:3]))} not in the vocabulary")
+    return np.array([number[word] for word in words], np.int64)
 
 
 def hash_rows(rows: Sequence[NDArray[np.int64]]) -> Ids:

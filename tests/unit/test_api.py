@@ -122,8 +122,12 @@ ERRORS = {
         "background",
     ),
     "another vocabulary": (lambda m, c, t: ms.fit(ms.stories(), start=m, steps=1), "n_vocab=20"),
-    "prompt too long": (lambda m, c, t: m.generate(t[0], 99, ids=[0]), "n_tokens="),
     "unknown word": (lambda m, c, t: m.generate("hello", 1, ids=[0]), "'hello'"),
+    "ids and owners": (lambda m, c, t: m.loss(t, IDS, owners=IDS.tolist()), "not both"),
+    "below 0": (lambda m, c, t: m.generate("1 2", 1, ids=[0], temperature=-1), "temperature=-1"),
+    "one string": (lambda m, c, t: m.loss("1 2", sinks="none"), "list of strings"),
+    "no owner to delete": (lambda m, c, t: ms.delete(m, owners=["eve"]), "the owner 'eve'"),
+    "whom to delete": (lambda m, c, t: ms.delete(m), "owners="),
     "nobody to delete": (lambda m, c, t: ms.delete(m, [77]), "no repeated sequence has the ID 77"),
     "no sinks to delete": (lambda m, c, t: ms.delete(ms.prune(m), [1]), "no sinks"),
 }
