@@ -81,6 +81,13 @@ def check_seed(seed: int) -> None:
     require(seed >= 0, f"seed={seed} is negative; choose 0 or more")
 
 
+def check_rates(lr: float | None, weight_decay: float | None) -> None:
+    """Raise ConfigError for a learning rate or a weight decay that cannot be used."""
+    require(lr is None or lr > 0, f"lr={lr} is not positive; try 3e-3")
+    decay = weight_decay
+    require(decay is None or decay >= 0, f"weight_decay={decay} is negative; try 0.1")
+
+
 @dataclass(frozen=True, kw_only=True)
 class SinkConfig:
     """The sink pool and the rule that maps a sequence ID to its sinks (paper, section 5)."""
@@ -212,11 +219,11 @@ class TrainConfig:
         check_sizes(self, 1, "steps", "eval_every")
         check_sizes(self, 0, "warmup")
         check_seed(self.seed)
-        for name, good in (("lr", "3e-3"), ("clip", "1.0"), ("eps", "1e-8")):
+        check_rates(self.lr, self.weight_decay)
+        for name, good in (("clip", "1.0"), ("eps", "1e-8")):
             value = getattr(self, name)
             require(value > 0, f"{name}={value} is not positive; try {good}")
-        decay, betas = self.weight_decay, self.betas
-        require(decay >= 0, f"weight_decay={decay} is negative; try 0.1")
+        betas = self.betas
         in_range = all(0 <= b < 1 for b in betas)
         require(in_range, f"betas={betas} are not both from 0 to below 1; try (0.9, 0.99)")
 
@@ -232,6 +239,9 @@ class Method:
     random_sinks: bool = False  # True: draw new sinks each time that a sequence is shown (control)
     routing: Literal["free", "gradient_masking", "sgtm"] = "free"  # see train.microbatches
     labelled: float = 1.0  # "sgtm": fraction of sequences known to be repeated or not
+    loss_mask: Literal["all", "goldfish"] = "all"  # which tokens have a loss; see train.counted
+    lr: float | None = None  # instead of the learning rate that the methods have in common
+    weight_decay: float | None = None  # instead of the weight decay in common
 
     def __post_init__(self) -> None:
         check_types(self)
@@ -245,6 +255,7 @@ class Method:
             self.routing == "free" or self.sinks is not None,
             f"routing={self.routing!r} needs sinks; give the method a SinkConfig",
         )
+        check_rates(self.lr, self.weight_decay)
 
     @property
     def has_own_sinks(self) -> bool:

@@ -5,10 +5,12 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from memsinks_np import optim
 from memsinks_np._internal.backend import namespace, namespace_of, to_device, to_host
@@ -16,8 +18,8 @@ from memsinks_np._internal.blas import one_blas_thread
 from memsinks_np._internal.ids import Purpose, hash_ints, integers, uniform
 from memsinks_np._internal.typing import Array, Params, Tokens, Xp
 from memsinks_np.config import Method, ModelConfig, Settings, SinkConfig, TrainConfig, require
-from memsinks_np.data.batches import make_batch, n_targets
-from memsinks_np.data.corpus import Corpus, Sequences
+from memsinks_np.data.batches import make_batch
+from memsinks_np.data.corpus import PADDING, Corpus, Sequences
 from memsinks_np.data.people import GROUPS
 from memsinks_np.metrics import BySinks, HistoryRow, mean_loss, recall
 from memsinks_np.model import init_params, loss_and_grads
@@ -47,8 +49,9 @@ class Microbatch(NamedTuple):
 
     tokens: Tokens  # (B,T+1)
     sinks: Selection
-    fraction: float  # of the tokens of the whole batch
+    fraction: float  # of the counted tokens of the whole batch
     trains: Callable[[str], bool]  # by parameter name
+    counted: NDArray[np.bool_] | None = None  # (B,T) which tokens have a loss; None: all
 
 
 def any_param(name: str) -> bool:
@@ -78,6 +81,24 @@ def visible_sequences(method: Method, batch: Sequences, step: int, seed: int) ->
     return Sequences(tokens, ids, showing)
 
 
+def goldfish(tokens: Tokens, context: int = 13, k: int = 4) -> NDArray[np.bool_]:
+    """Return which tokens have a loss, (B,T+1) -> (B,T): all but about one in k.
+
+    A hash of the last `context` tokens decides, so a passage loses the same tokens each time that
+    it is shown (goldfish loss, Hans et al. 2024, arXiv 2406.10209, section 3.1).
+    """
+    before = np.pad(tokens[:, :-1], ((0, 0), (context, 0)), constant_values=PADDING)
+    windows = np.lib.stride_tricks.sliding_window_view(before, context, axis=1)[:, 1:]
+    kept: NDArray[np.bool_] = uniform(Purpose.GOLDFISH, *np.moveaxis(windows, -1, 0)) >= 1 / k
+    return kept
+
+
+def counted(method: Method, tokens: Tokens) -> NDArray[np.bool_]:
+    """Return which tokens have a loss, (B,T+1) -> (B,T). Padding has none."""
+    real: NDArray[np.bool_] = tokens[:, 1:] != PADDING
+    return real & goldfish(tokens) if method.loss_mask == "goldfish" else real
+
+
 def microbatches(method: Method, cfg: ModelConfig, batch: Sequences) -> list[Microbatch]:
     """Split a batch by what its sequences may train.
 
@@ -100,12 +121,14 @@ def microbatches(method: Method, cfg: ModelConfig, batch: Sequences) -> list[Mic
     else:
         first_half = np.arange(n) < (n + 1) // 2
         parts = [(first_half, True, any_param), (~first_half, True, any_param)]
+    counts = counted(method, batch.tokens)
     return [
         Microbatch(
             batch.tokens[part],
             own(cfg.sinks if with_sinks else None, batch.ids[part]),
-            n_targets(batch.tokens[part]) / n_targets(batch.tokens),
+            int(counts[part].sum()) / max(1, int(counts.sum())),
             trains,
+            counts[part],
         )
         for part, with_sinks, trains in parts
         if part.any()
@@ -128,7 +151,8 @@ def gradients(
     xp = namespace_of(params["wte"])
 
     def part_gradient(part: Microbatch) -> tuple[float, Params]:
-        batch = make_batch(cfg, part.tokens, part.sinks, params["wte"].dtype, part.fraction)
+        dtype = params["wte"].dtype
+        batch = make_batch(cfg, part.tokens, part.sinks, dtype, part.fraction, part.counted)
         loss, grads = loss_and_grads(xp, params, to_device(xp, batch), cfg)
         return float(loss), {name: g for name, g in grads.items() if part.trains(name)}
 
@@ -240,7 +264,10 @@ def _loop(
     start: Params | None,
     on_params: Callable[[int, Params], Any],
 ) -> Model:
-    cfg, model_cfg = settings.train, settings.model(method, len(corpus.vocab))
+    own_rates = {name: getattr(method, name) for name in ("lr", "weight_decay")}
+    own_rates = {name: rate for name, rate in own_rates.items() if rate is not None}
+    cfg = replace(settings.train, **own_rates)
+    model_cfg = settings.model(method, len(corpus.vocab))
     only_repeated = corpus.cfg.n_repeated_per_batch == corpus.cfg.batch_size
     require(
         method.max_showings != 0 or not only_repeated,

@@ -37,6 +37,7 @@ class Purpose(IntEnum):
     THINNING = 107  # in which pass a repeated sequence is shown
     RANDOM_SINKS = 201
     LABEL = 202  # which sequences have a label
+    GOLDFISH = 203  # which tokens have no loss
     DELETED = 201  # which sequences are deleted
     PERSON = 401  # people, from here on: names
     FACT = 402  # which facts are in which group

@@ -33,21 +33,25 @@ def make_batch(
     sinks: Selection,
     dtype: Any = np.float32,
     fraction: float = 1.0,
+    counted: NDArray[np.bool_] | None = None,
 ) -> Batch:
     """Return (B,T+1) tokens and a selection of sinks as a Batch, on the host.
 
     Every next token has the same weight; padding has none. `fraction` is how much of a whole batch
-    these sequences are. Raises ConfigError for tokens outside the vocabulary and sinks outside the
-    pool, which would silently wrap around on a device.
+    these sequences are. Only the `counted` tokens, (B,T), have a loss. Raises ConfigError for
+    tokens outside the vocabulary and sinks outside the pool, which would silently wrap around on a
+    device.
     """
     tokens = check_tokens(cfg, tokens)
     T = tokens.shape[1] - 1
     check_selection(cfg, sinks, len(tokens), T)
     real = tokens[:, 1:] != PADDING
+    if counted is not None:
+        real &= counted
     tokens = np.where(tokens == PADDING, 0, tokens)
     one_hot = np.eye(cfg.n_vocab, dtype=dtype)
     inputs, targets = (np.take(one_hot, t, axis=0) for t in (tokens[:, :-1], tokens[:, 1:]))
-    weights = (real * (fraction / real.sum())).astype(dtype)
+    weights = (real * (fraction / max(1, real.sum()))).astype(dtype)
     attn_mask = np.triu(np.full((T, T), -np.inf, dtype), k=1)
     positions = np.eye(T, cfg.n_ctx, dtype=dtype)
     return Batch(tokens[:, :-1], inputs, targets, weights, positions, attn_mask, sinks)

@@ -151,6 +151,46 @@ def test_microbatches_weigh_sequences_by_their_tokens():
     assert rows.tolist() == np.flatnonzero(mask.value.any(axis=0)).tolist()
 
 
+def test_goldfish_drops_the_same_fourth_of_a_passage():
+    rng = np.random.default_rng(0)
+    tokens = rng.integers(0, 50, (64, 81))
+    kept = train_module.goldfish(tokens)
+    assert kept.shape == (64, 80)
+    assert kept.mean() == pytest.approx(0.75, abs=0.03)
+    moved = np.concatenate([rng.integers(0, 50, (64, 9)), tokens], axis=1)
+    np.testing.assert_array_equal(train_module.goldfish(moved)[:, 9 + 12 :], kept[:, 12:])
+    other = tokens.copy()
+    other[:, 40] = 50  # changes the fate of the 13 tokens that follow it, and of no other
+    changed = (train_module.goldfish(other) != kept).any(axis=0)
+    assert np.flatnonzero(changed).tolist() == list(range(40, 53))
+
+
+def test_only_counted_tokens_are_learned():
+    method = Method(name="x", n_shared=10, sinks=ALL_ON, loss_mask="goldfish")
+    cfg, params, batch = setup(method)
+    tokens = batch.tokens.copy()
+    tokens[1, 3:], tokens[6, 2:] = -1, -1
+    kept = train_module.goldfish(tokens) & (tokens[:, 1:] != -1)
+    whole = make_batch(cfg, tokens, ALL, np.float64)
+    whole = whole._replace(weights=kept / kept.sum())
+    loss, got = gradients(params, cfg, microbatches(method, cfg, batch._replace(tokens=tokens)))
+    want_loss, want = loss_and_grads(np, params, whole, cfg)
+    assert_gradients(got, want, params)
+    assert loss == pytest.approx(want_loss, rel=1e-12)
+    assert 0 < kept.sum() < (tokens[:, 1:] != -1).sum()
+
+
+@pytest.mark.parametrize("rates", [{"lr": 1e-3}, {"weight_decay": 2.0}])
+def test_a_method_can_have_rates_of_its_own(rates):
+    method = Method(name="x", n_shared=10)
+    got = train(replace(method, **rates), SETTINGS, CORPUS).params
+    want = train(method, with_train(**rates), CORPUS).params
+    other = train(method, SETTINGS, CORPUS).params
+    for name in got:
+        np.testing.assert_array_equal(got[name], want[name])
+    assert (got["wte"] != other["wte"]).any()
+
+
 # The loop
 
 
