@@ -4,6 +4,13 @@ import pytest
 
 from commands import bytes_of, run
 from memsinks_np.experiments import cli
+from tutorials.toy import model_cache
+
+
+@pytest.fixture(scope="session")
+def models():
+    """The cache of trained models that the pages use, so that nothing is trained twice."""
+    return model_cache()
 
 
 @pytest.fixture(scope="session")

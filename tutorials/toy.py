@@ -40,11 +40,11 @@ def tiny_params() -> Params:
     }
 
 
-def default_cache() -> Path:
-    """Return runs/cache of the clone that the current folder belongs to."""
+def model_cache() -> Path:
+    """Return MEMSINKS_CACHE, or runs/cache of the clone that the current folder belongs to."""
     here = Path.cwd()
     clones = (folder for folder in (here, *here.parents) if (folder / "run_toy.py").exists())
-    return next(clones, here) / "runs" / "cache"
+    return Path(os.environ.get("MEMSINKS_CACHE") or next(clones, here) / "runs" / "cache")
 
 
 def trained(
@@ -57,7 +57,7 @@ def trained(
     """
     settings = with_settings(PRESETS[preset], data=data, train={"steps": steps})
     chosen = methods_of(settings)[method] if isinstance(method, str) else method
-    cache = Path(os.environ.get("MEMSINKS_CACHE") or default_cache())
+    cache = model_cache()
     with shared_lock(cache):
         return train_cached(job(settings, chosen, seed, lambda model: None), cache)
 

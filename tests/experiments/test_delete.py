@@ -11,7 +11,6 @@ from memsinks_np.experiments import delete, overlap
 from memsinks_np.experiments.methods import PRESETS, job, quick
 from memsinks_np.experiments.registry import Context
 from memsinks_np.experiments.runner.cache import train_cached
-from memsinks_np.experiments.runner.grid import Grid
 from memsinks_np.metrics import mean_loss
 
 STORIES = Context(PRESETS["stories"])
@@ -127,10 +126,3 @@ def test_every_claim_of_overlap_can_fail(which):
         constant = {field: getattr(result.cells[0], field)}
         result.cells[1:3] = [replace(c, **constant) for c in result.cells[1:3]]
     assert failures(overlap, result) == [which]
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("experiment", [delete, overlap])
-def test_every_claim_holds_at_full_length(experiment, tmp_path):
-    outputs = Grid(tmp_path)(experiment.jobs(STORIES))
-    assert failures(experiment, experiment.result(STORIES, outputs)) == []

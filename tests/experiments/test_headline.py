@@ -17,13 +17,13 @@ def run(experiment, corpus, folder):
 
 
 @pytest.mark.slow
-def test_every_claim_of_the_headline_holds(tmp_path):
-    run(headline, "people", tmp_path)
+def test_every_claim_of_the_headline_holds(models):
+    run(headline, "people", models)
 
 
 @pytest.mark.slow
-def test_every_claim_of_isolation_holds(tmp_path):
-    mean = run(isolation, "stories", tmp_path).mean
+def test_every_claim_of_isolation_holds(models):
+    mean = run(isolation, "stories", models).mean
     assert mean("standard", "repeated.own") <= 0.25
     assert mean("sinks", "repeated.own") <= 0.05
     assert 0.97 <= mean("sinks", "gold_gap_closed") <= 1.03

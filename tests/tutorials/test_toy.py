@@ -34,6 +34,9 @@ def test_comparison_has_the_models_own_numbers(tmp_path, monkeypatch):
 def test_cache_is_that_of_the_clone(tmp_path, monkeypatch):
     (tmp_path / "tutorials").mkdir()
     monkeypatch.chdir(tmp_path / "tutorials")
-    assert toy.default_cache() == tmp_path / "tutorials" / "runs" / "cache"
+    monkeypatch.delenv("MEMSINKS_CACHE", raising=False)
+    assert toy.model_cache() == tmp_path / "tutorials" / "runs" / "cache"
     (tmp_path / "run_toy.py").touch()
-    assert toy.default_cache() == tmp_path / "runs" / "cache"
+    assert toy.model_cache() == tmp_path / "runs" / "cache"
+    monkeypatch.setenv("MEMSINKS_CACHE", str(tmp_path / "mine"))
+    assert toy.model_cache() == tmp_path / "mine"
