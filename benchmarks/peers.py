@@ -100,8 +100,8 @@ def torch_peer(cfg: ModelConfig, params: Params, tokens: Any, index: Any, masked
     import torch
 
     p = {name: torch.tensor(w, requires_grad=True) for name, w in params.items()}
-    decayed = [w for name, w in p.items() if optim.has_weight_decay(name)]
-    others = [w for name, w in p.items() if not optim.has_weight_decay(name)]
+    decayed = [w for name, w in p.items() if optim.has_weight_decay(w)]
+    others = [w for name, w in p.items() if not optim.has_weight_decay(w)]
     groups = [
         {"params": decayed, "weight_decay": CFG.weight_decay},
         {"params": others, "weight_decay": 0.0},
@@ -190,7 +190,7 @@ def jax_peer(cfg: ModelConfig, params: Params, tokens: Any, index: Any, masked: 
         m = {k: b1 * m[k] + (1 - b1) * scale * g[k] for k in p}
         v = {k: b2 * v[k] + (1 - b2) * (scale * g[k]) ** 2 for k in p}
         change = {k: m[k] / (1 - b1**n) / (jnp.sqrt(v[k] / (1 - b2**n)) + CFG.eps) for k in p}
-        decay = {k: 1 - LR * CFG.weight_decay * optim.has_weight_decay(k) for k in p}
+        decay = {k: 1 - LR * CFG.weight_decay * optim.has_weight_decay(w) for k, w in p.items()}
         return {k: p[k] * decay[k] - LR * change[k] for k in p}, m, v, n + 1
 
     jitted = jax.jit(adamw_step, donate_argnums=(0, 1, 2))

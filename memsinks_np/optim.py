@@ -11,7 +11,6 @@ from memsinks_np._internal.typing import Array, Params, Xp
 from memsinks_np.config import TrainConfig
 from memsinks_np.sinks import RowGrad, is_sink
 
-MATRICES = ("wte", "wpe", "W_QKV", "W_O", "W_in", "W_out")  # weight decay applies to these
 Pair = tuple[Array, Array]  # for the first and the second moment
 Rule = Callable[..., None]  # adamw or sgd
 
@@ -33,9 +32,9 @@ def learning_rate(cfg: TrainConfig, step: int) -> float:
     return cfg.lr * (0.1 + 0.9 * 0.5 * (1 + cos(pi * done)))
 
 
-def has_weight_decay(name: str) -> bool:
-    """Return whether weight decay applies to a parameter."""
-    return name.split(".")[-1] in MATRICES
+def has_weight_decay(w: Array) -> bool:
+    """Return whether weight decay applies to a parameter: to every matrix, to no vector."""
+    return len(w.shape) > 1
 
 
 def init_state(xp: Xp, params: Params) -> OptimState:
@@ -130,7 +129,8 @@ def update(
         state.sink_steps[rows] += 1
         sparse = bias_corrections(cfg, state.sink_steps[rows])
     for name, g in grads.items():
-        w, decay = params[name], cfg.weight_decay * has_weight_decay(name)
+        w = params[name]
+        decay = cfg.weight_decay * has_weight_decay(w)
         if not is_sink(name):
             rule(xp, w, scale * g, state.moments[name], dense, cfg, lr, decay)
             continue

@@ -85,7 +85,7 @@ def shrunk(params: Params, decay: float, steps: int) -> Params:
     """
     factor = (1 - decay) ** steps
     return {
-        name: factor * w if is_sink(name) and optim.has_weight_decay(name) else w
+        name: factor * w if is_sink(name) and optim.has_weight_decay(w) else w
         for name, w in params.items()
     }
 

@@ -25,15 +25,16 @@ def adamw_reference(w, grads, decay):
 
 
 @pytest.mark.parametrize(
-    ("name", "decay"), [("h0.W_QKV", 0.1), ("wte", 0.1), ("h0.mlp.b_in", 0.0), ("h1.ln1.g", 0.0)]
+    ("name", "shape", "decay"),
+    [("h0.W_any", (3, 2), 0.1), ("wte", (3, 2), 0.1), ("h0.b", (3,), 0.0), ("h1.ln1.g", (3,), 0.0)],
 )
-def test_dense_parameters_follow_the_published_adamw(name, decay):
+def test_dense_parameters_follow_the_published_adamw(name, shape, decay):
     rng = np.random.default_rng(0)
-    params, grads = {name: rng.standard_normal((3, 2))}, rng.standard_normal((5, 3, 2))
+    params, grads = {name: rng.standard_normal(shape)}, rng.standard_normal((5, *shape))
     start, state = params[name].copy(), optim.init_state(np, params)
     for g in grads:
         optim.update(np, params, {name: g}, state, CFG, CFG.lr)
-    for i in np.ndindex(3, 2):
+    for i in np.ndindex(*shape):
         want = adamw_reference(start[i], grads[(slice(None), *i)], decay)
         assert params[name][i] == pytest.approx(want, rel=1e-12)
 
@@ -127,12 +128,13 @@ def test_clip_scale_bounds_the_global_norm():
 
 
 @pytest.mark.parametrize(
-    ("name", "decay"), [("wte", 0.1), ("h0.ln1.g", 0.0), ("h0.sink.W_in", 0.1)]
+    ("name", "shape", "decay"),
+    [("wte", (3, 2), 0.1), ("h0.ln1.g", (3,), 0.0), ("h0.sink.W_in", (3, 2), 0.1)],
 )
-def test_sgd_takes_the_gradient_and_the_decay(name, decay):
+def test_sgd_takes_the_gradient_and_the_decay(name, shape, decay):
     rng = np.random.default_rng(4)
     cfg = TrainConfig(optimizer="sgd", weight_decay=0.1)
-    w, g = rng.standard_normal((2, 3, 2))
+    w, g = rng.standard_normal((2, *shape))
     params, rows = {name: w.copy(), "h0.sink.b_in": np.zeros(3)}, np.arange(3)
     grads = {name: RowGrad(rows, g) if name in SINKS else g}
     optim.update(np, params, grads, optim.init_state(np, params), cfg, 0.5, 0.2)
