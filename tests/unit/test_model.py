@@ -84,3 +84,9 @@ def test_a_selection_for_another_batch_or_pool_is_refused():
     for index in (-1, 40):
         with pytest.raises(ConfigError, match="outside the pool of 40"):
             make_batch(CFG, TOKENS, sinks.Rows(np.full((6, 8), index)))
+
+
+@pytest.mark.parametrize("pool", [None, SinkConfig(n_sink=12, n_active=3)])
+def test_the_number_of_parameters_is_that_of_all_matrices(pool):
+    cfg = ModelConfig(n_vocab=7, n_ctx=5, d_model=6, n_heads=2, n_layers=3, n_shared=4, sinks=pool)
+    assert cfg.n_params == sum(w.size for w in init_params(cfg).values() if w.ndim == 2)
