@@ -84,6 +84,15 @@ def test_the_index_shows_every_page():
     assert refresh.table_of_pages() in index, "python tutorials/refresh.py rewrites it"
 
 
+def test_glossary_links_each_term_to_where_it_is_taught():
+    glossary = (refresh.HERE / "glossary.md").read_text(encoding="utf-8")
+    terms = re.findall(r"^### (.+)\n((?:(?!#).*\n?)+)", glossary, re.MULTILINE)
+    assert len(terms) == glossary.count("\n### ")
+    assert [
+        t for t, text in terms if not re.search(r"\]\((\d\d-.+\.md#|\.\./).+\)\.\n", text)
+    ] == []
+
+
 def sizes_in_prose() -> dict[str, list[str]]:
     """Return sentences of the pages about their models, with the numbers of the preset."""
     preset = PRESETS["stories"]
