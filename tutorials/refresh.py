@@ -98,7 +98,7 @@ def table_of_pages() -> str:
         what = " ".join(what.split()).removeprefix("*What you'll do:* ")
         picture = ""
         if image := IMAGE.search(text):
-            alt = f"First figure of page {page.name[:2]}"
+            alt = title.removeprefix("# ").replace('"', "")  # the image is a link: where it leads
             thumbnail = f'<img src="{image["path"]}" width="300" alt="{alt}">'
             picture = f"[{thumbnail}]({page.name})"
         link = f"**[{title.removeprefix('# ')}]({page.name})**"
