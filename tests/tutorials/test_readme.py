@@ -35,6 +35,25 @@ def test_every_experiment_has_a_row():
     assert missing == []
 
 
+def test_gallery_has_a_row_of_each_experiment_and_its_figure():
+    text = TEXTS[ROOT / "docs" / "gallery.md"]
+    names = re.findall(r"\*\*\[(\w+)\]\(\.\./memsinks_np/experiments/\1\.py\)", text)
+    assert names == list(EXPERIMENTS)
+    drawn = [name for name in names if (ROOT / "figures" / f"{name}.svg").exists()]
+    assert re.findall(r'src="\.\./figures/(\w+)\.svg"', text) == drawn
+    commands = [f"run_toy.py {name} --seeds 3`" for name in names if name != "headline"]
+    assert [command for command in commands if command not in text] == []
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_numbers_of_the_gallery_are_claims_of_the_experiment(name):
+    row = TEXTS[ROOT / "docs" / "gallery.md"].partition(f"**[{name}]")[2].partition("<br>`")[0]
+    numbers = re.findall(r"\d[\d.,]*\d|\d+", row.partition("<br>")[2])
+    section = CLAIMS.partition(f"\n## {name}:")[2].partition("\n## ")[0]
+    assert numbers
+    assert [n for n in numbers if not re.search(rf"(?<![\d.]){n}(?![\d])", section)] == []
+
+
 def test_code_map_names_every_core_module():
     text = TEXTS[ROOT / "docs" / "code-map.md"]
     package = ROOT / "memsinks_np"
