@@ -36,7 +36,6 @@ from sphinx.util import logging
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
 MATHJAX = HERE / "_static" / "tex-svg.js"  # git-ignored
-EXPLORE = HERE / "_static" / "explore.html"
 REFERENCE = HERE / "reference"  # git-ignored
 
 sys.path.insert(0, str(ROOT))
@@ -74,7 +73,6 @@ TREES = {
     "index": TREE.format("[0-9]*\nglossary\nreference"),
     "reference": TREE.format("reference/*"),
 }
-PLAY = '<a href="_static/explore.html">Play with it</a>: a trained model that runs in your browser.'
 NOTEBOOK = '<a class="notebook" href="{}.ipynb" download>Notebook of this page</a>'
 DRAWN = """![{alt}]({path})
 
@@ -99,7 +97,8 @@ def read(app, docname, source):
     # Markdown files outside this folder are not pages of the site
     plain = re.sub(r"\[([^\]]+)\]\((\.\./[^)]+\.md)\)", r"{download}`\1 <\2>`", plain)
     title, below = re.sub("\0", lambda _: next(fences), plain).split("\n", 1)
-    source[0] = f"{title}\n\n{first_link(docname)}\n{below}{TREES.get(docname, '')}"
+    link = NOTEBOOK.format(docname) if docname[0].isdigit() else ""
+    source[0] = f"{title}\n\n{link}\n{below}{TREES.get(docname, '')}"
 
 
 def cell(part: notebooks.Cell) -> str:
@@ -109,13 +108,6 @@ def cell(part: notebooks.Cell) -> str:
         alt = " ".join(part.figure["alt"].split())
         code = DRAWN.format(alt=alt, path=part.figure["path"], code=part.code)
     return code + (f"\n```text\n{part.shown}```" if part.shown else "")
-
-
-def first_link(docname: str) -> str:
-    """Return the link under a page's title: its notebook; on the front page, the explorer."""
-    if docname[0].isdigit():
-        return NOTEBOOK.format(docname)
-    return PLAY if docname == "index" and EXPLORE.exists() else ""
 
 
 def both_themes(picture: re.Match[str]) -> str:

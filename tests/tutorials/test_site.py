@@ -111,10 +111,7 @@ def test_colors_of_code_have_contrast(name):
     assert len(found) > 10
 
 
-def test_first_link_of_the_site_plays_where_there_is_a_file(tmp_path, monkeypatch):
-    for there in (False, True):
-        monkeypatch.setattr(conf, "EXPLORE", tmp_path if there else tmp_path / "none.html")
-        source = [(refresh.HERE / "index.md").read_text(encoding="utf-8")]
-        conf.read(None, "index", source)
-        first = re.search(r'href="([^"]+)|\]\(([^)]+)', source[0])
-        assert (first[1] == "_static/explore.html") == there
+def test_first_link_of_the_front_page_is_the_explore_page(site):
+    out, pages = site
+    article = pages[out / "index.html"].html.partition("</h1>")[2]
+    assert re.search(r'href="([^"]+)', article)[1] == "_static/explore.html"
