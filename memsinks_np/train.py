@@ -235,6 +235,7 @@ def train(
     xp: Xp = None,
     start: Params | None = None,
     on_params: Callable[[int, Params], Any] = lambda n_steps, params: None,
+    on_row: Callable[[HistoryRow], Any] = lambda row: None,
 ) -> Model:
     """Train one model: a pure function of (method, settings, corpus, start) on one machine.
 
@@ -243,14 +244,15 @@ def train(
     that of the configured backend; the model that is returned holds host arrays. `start` replaces
     the initial weights.
     `on_params(n_steps, params)` may read the parameters, which the next step changes, before the
-    first step and after every step. Raises TrainingDiverged.
+    first step and after every step. `on_row(row)` gets each new row of the history. Raises
+    TrainingDiverged.
     """
     xp = xp or namespace(settings.train.backend)
     # threads do not inherit the errstate of _loop
     quiet = partial(np.seterr, over="ignore", invalid="ignore")
     with one_blas_thread(), ThreadPoolExecutor(2, initializer=quiet) as pool:
         run = pool.map if threads > 1 and xp is np else map
-        return _loop(method, settings, corpus, on_step, run, xp, start, on_params)
+        return _loop(method, settings, corpus, on_step, run, xp, start, on_params, on_row)
 
 
 @np.errstate(over="ignore", invalid="ignore")  # a non-finite loss raises TrainingDiverged
@@ -263,6 +265,7 @@ def _loop(
     xp: Xp,
     start: Params | None,
     on_params: Callable[[int, Params], Any],
+    on_row: Callable[[HistoryRow], Any],
 ) -> Model:
     own_rates = {name: getattr(method, name) for name in ("lr", "weight_decay")}
     own_rates = {name: rate for name, rate in own_rates.items() if rate is not None}
@@ -309,6 +312,7 @@ def _loop(
                 where = f"{method.name}, after step {step}: loss {known:.3g}"
                 raise divergence_error(where, params, grads, cfg)
             history.append(row._replace(first_sequence=tuple(first_sequence)))
+            on_row(history[-1])
             losses, first_sequence = [], []
         on_params(step + 1, params)
         if stop:

@@ -1,5 +1,6 @@
 """Many jobs: results are cached, a shared model trains once, a dead worker is an error."""
 
+import io
 import json
 import multiprocessing
 import os
@@ -12,13 +13,14 @@ from pathlib import Path
 
 import pytest
 
-from commands import ROOT, run_script
+from commands import ROOT, run_script, screen
 from memsinks_np.config import ConfigError
 from memsinks_np.experiments import methods
 from memsinks_np.experiments.methods import PRESETS, methods_of, quick
 from memsinks_np.experiments.runner import cache, grid, workers
 from memsinks_np.experiments.runner.grid import Grid
 from memsinks_np.experiments.runner.workers import Processes, WorkerDied
+from memsinks_np.metrics import BySinks, HistoryRow
 
 PRESET = methods.with_settings(quick(PRESETS["stories"], steps=3), d_model=16)
 METHODS = methods_of(PRESET)
@@ -118,6 +120,55 @@ def test_a_worker_with_another_source_is_refused(tmp_path):
         grid.run_task(task, tmp_path / "a.npz", 1, False)
 
 
+def count(n):
+    """Send news of each step, and return the number of steps."""
+    for i in range(n):
+        workers.send_news((i, n))
+    return n
+
+
+def test_news_of_a_call_arrives_in_order_before_its_result():
+    news = {i: [] for i in range(3)}
+    with Processes(2) as pool:
+        results = []
+        for i, n in pool.run(count, [(5,), (0,), (2,)], lambda i, x: news[i].append(x)):
+            assert news[i] == [(j, n) for j in range(n)]
+            results.append((i, n))
+    assert sorted(results) == [(0, 5), (1, 0), (2, 2)]
+
+
+ROW = HistoryRow(8, 2.5, BySinks(0.024, 0.946), BySinks(None, 0.931))
+
+
+def test_progress_shows_losses_or_the_recall_of_facts():
+    assert grid.describe(ROW) == "repeated 0.02 | removed 0.95 | new 0.93"
+    people = ROW._replace(recall=(0.104, 0.2, 0.76, 0.9, 0.996, 1.0, 1.0))
+    assert grid.describe(people) == "recall, stated in 1: 0.10 | 4: 0.76 | 16: 1.00"
+
+
+@pytest.mark.parametrize(("terminal", "lines"), [("xterm", 3), ("dumb", 1), (None, 0)])
+def test_running_jobs_have_a_line_each_until_they_end(terminal, lines, monkeypatch):
+    output = io.StringIO()
+    output.isatty = lambda: terminal is not None
+    monkeypatch.setattr("sys.stdout", output)
+    monkeypatch.setattr("sys.stderr", output)
+    monkeypatch.setenv("TERM", terminal or "xterm")
+    running = list(jobs().values())[:2]
+    with grid.Progress(running, 6) as progress:
+        for news in [(0, (1, "a")), (1, (1, "b")), (0, (3, "c")), (1, (1, ""))]:
+            progress.update(*news)
+            progress.bar.refresh()
+        shown = screen(output.getvalue())
+        assert len(shown) == lines
+        assert lines < 1 or "4/6" in shown[0]
+        wanted = ["standard seed 0            100%  c", "standard seed 1             33%  b"]
+        assert shown[1:] == (wanted if lines == 3 else [])
+        progress.end(1, 12.3, "d")
+        progress.bar.refresh()
+        assert len(screen(output.getvalue())) == max(lines, 1 + (lines > 0))
+    assert screen(output.getvalue()) == ["standard seed 1            12 s  d"]
+
+
 @pytest.mark.parametrize("seconds", [0.0, 0.02, 0.5])
 def test_an_interrupt_ends_every_worker_and_thread(seconds):
     before = set(threading.enumerate())
@@ -125,7 +176,7 @@ def test_an_interrupt_ends_every_worker_and_thread(seconds):
     with suppress(KeyboardInterrupt), Processes(2) as pool:
         timer = threading.Timer(seconds, signal.raise_signal, [signal.SIGINT])
         timer.start()
-        list(pool.run(time.sleep, [(60,)] * 5, lambda n: None))
+        list(pool.run(time.sleep, [(60,)] * 5, lambda i, news: None))
     timer.join()
     assert time.perf_counter() - start < 5
     assert not multiprocessing.active_children()

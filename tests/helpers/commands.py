@@ -1,5 +1,6 @@
 """Run the command in processes of its own."""
 
+import re
 import signal
 import subprocess
 import sys
@@ -61,3 +62,20 @@ def group(pgid):
     listed = subprocess.run(ps, capture_output=True, text=True, check=True).stdout
     rows = [line.split(None, 3) for line in listed.splitlines()]
     return {int(p): args for p, of, stat, args in rows if int(of) == pgid and stat[0] != "Z"}
+
+
+def screen(output):
+    """Return the lines that a terminal shows after an output with tqdm's control sequences."""
+    lines, row, column = [""], 0, 0
+    for part in re.findall(r"\x1b\[A|[\r\n]|[^\r\n\x1b]+", output):
+        if part == "\x1b[A":
+            row -= 1
+        elif part == "\r":
+            column = 0
+        elif part == "\n":
+            row, column = row + 1, 0
+            lines += [""] * (row == len(lines))
+        else:
+            lines[row] = lines[row][:column].ljust(column) + part + lines[row][column + len(part) :]
+            column += len(part)
+    return [line.rstrip() for line in lines if line.strip()]

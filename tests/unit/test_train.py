@@ -251,7 +251,10 @@ def test_on_params_reads_the_parameters_after_each_step():
 
 
 def test_log_first_sequence_has_its_loss_after_every_step():
-    model = train(MASKING, with_train(steps=5, log_first_sequence=True), CORPUS)
+    rows = []
+    settings = with_train(steps=5, log_first_sequence=True)
+    model = train(MASKING, settings, CORPUS, on_row=rows.append)
+    assert rows == model.history[1:]
     assert [len(row.first_sequence) for row in model.history] == [0, 2, 2, 1]
     own = sinks.own(ALL_ON, CORPUS.repeated_ids[:1])
     want = mean_loss(model.params, model.cfg, CORPUS.repeated[:1], own)

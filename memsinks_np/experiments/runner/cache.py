@@ -16,7 +16,7 @@ from memsinks_np.config import ConfigError, Method, Settings, require
 from memsinks_np.data.corpus import TOY_LANGUAGES, Corpus, load_corpus
 from memsinks_np.data.text import read_text
 from memsinks_np.export import npz
-from memsinks_np.metrics import to_history
+from memsinks_np.metrics import HistoryRow, to_history
 from memsinks_np.model import init_params
 from memsinks_np.train import train
 from memsinks_np.trained import Model
@@ -116,13 +116,14 @@ def train_cached(
     on_step: Callable[[int, float], Any] = lambda step, loss: None,
     threads: int = 1,
     fresh: bool = False,
+    on_row: Callable[[HistoryRow], Any] = lambda row: None,
 ) -> Model:
     """Return the job's model: from the cache if it is there, else train and store it."""
     made, corpus = fingerprint(job), load_corpus(job.settings.data)
     path = model_path(cache, made)
     if path.exists() and not fresh:
         return load_model(path, job, made, corpus)
-    model = train(job.method, job.settings, corpus, on_step, threads)
+    model = train(job.method, job.settings, corpus, on_step, threads, on_row=on_row)
     check_fingerprint(job, made)
     npz.save(path, model.params, {"made": made, "history": model.history})
     return model

@@ -1,16 +1,21 @@
 """Run many jobs in parallel, locally or on a cluster, and cache each result."""
 
 import time
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from shutil import get_terminal_size
 from typing import Any, NamedTuple
 
 from tqdm import tqdm
 
 from memsinks_np._internal.blas import one_blas_thread
+from memsinks_np._internal.tables import number
+from memsinks_np._internal.terminal import is_dumb
+from memsinks_np.data.people import GROUPS
 from memsinks_np.experiments.runner import cache, workers
 from memsinks_np.experiments.runner.cache import Job
+from memsinks_np.metrics import HistoryRow
 
 
 class Task(NamedTuple):
@@ -77,14 +82,68 @@ class Grid:
         calls = [(task, model, threads, not self.has(model)) for model, task in tasks]
         results: dict[Path, Any] = {}
         pool = workers.Cluster(self.scheduler) if self.scheduler else workers.Processes(n)
-        with tqdm(total=steps, unit=" steps", disable=None) as bar, pool:
-            for i, (seconds, result) in pool.run(run_task, calls, lambda n: bar.update(n - bar.n)):
+        with Progress([task.job for _, task in tasks], steps) as progress, pool:
+            for i, (seconds, numbers, result) in pool.run(run_task, calls, progress.update):
                 model, task = tasks[i]
                 results[task.path] = result
                 self.renewed.update([model, task.path])
-                if steps:
-                    bar.write(f"{task.job!s:26s} {seconds:5.1f} s")
+                progress.end(i, seconds, numbers)
         return results
+
+
+class Progress:
+    """A bar of all training steps, and a line for each job: what runs only on a terminal."""
+
+    def __init__(self, jobs: Sequence[Job], steps: int) -> None:
+        self.jobs = jobs
+        self.done = [0] * len(jobs)
+        self.numbers = [""] * len(jobs)
+        self.lines: dict[int, Any] = {}
+        self.total = steps
+        self.bar = tqdm(total=steps, unit=" steps", disable=None if steps else True, leave=False)
+
+    def __enter__(self) -> "Progress":
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        for line in [*self.lines.values(), self.bar]:
+            line.close()
+
+    def update(self, i: int, news: tuple[int, str]) -> None:
+        """Show how many steps a job has done, and its numbers if there are new ones."""
+        step, numbers = news
+        self.numbers[i] = numbers or self.numbers[i]
+        self.bar.update(step - self.done[i])
+        self.done[i] = step
+        if i not in self.lines:
+            hidden = True if is_dumb() else None
+            self.lines[i] = tqdm(bar_format="{desc}", disable=hidden, leave=False)
+        fraction, width = step / self.jobs[i].settings.train.steps, get_terminal_size().columns - 1
+        text = f"{self.jobs[i]!s:24s} {fraction:6.0%}  {self.numbers[i]}"[:width]
+        line = self.lines[i]
+        if not line.disable and text != line.desc:
+            line.set_description_str(text)
+
+    def end(self, i: int, seconds: float, numbers: str) -> None:
+        """Print the line of a job that has ended, if it was trained."""
+        if i in self.lines:
+            self.lines.pop(i).close()
+        if self.total:
+            self.bar.update(self.jobs[i].settings.train.steps - self.done[i])  # none on a cluster
+            self.bar.write(f"{self.jobs[i]!s:24s} {seconds:4.0f} s  {numbers}")
+
+
+def describe(row: HistoryRow) -> str:
+    """Return losses with own sinks, with sinks removed, and of new sequences; or, if known, recall.
+
+    Recall is that of facts in new documents, sinks removed, by the number of documents that state
+    them.
+    """
+    if row.recall:
+        recalls = [f"{k}: {row.recall[GROUPS.index(k)]:.2f}" for k in (1, 4, 16)]
+        return f"recall, stated in {' | '.join(recalls)}"
+    own, removed, new = row.repeated.own, row.repeated.removed, row.heldout.removed
+    return f"repeated {number(own, 2)} | removed {removed:.2f} | new {new:.2f}"
 
 
 def absolute(job: Job) -> Job:
@@ -96,14 +155,28 @@ def absolute(job: Job) -> Job:
     return job._replace(settings=replace(job.settings, data=data))
 
 
-def run_task(task: Task, model_path: Path, threads: int, fresh: bool) -> tuple[float, Any]:
-    """Train a model in a worker if it is missing, measure it; return the seconds and the result."""
+def send_step(step: int, loss: float) -> None:
+    """Send to the parent how many steps are done."""
+    workers.send_news((step + 1, ""))
+
+
+def send_row(row: HistoryRow) -> None:
+    """Send new numbers to the parent."""
+    workers.send_news((row.step, describe(row)))
+
+
+def run_task(task: Task, model_path: Path, threads: int, fresh: bool) -> tuple[float, str, Any]:
+    """Train a model in a worker if it is missing, and measure it.
+
+    Return the seconds, the last numbers of the training, and the result.
+    """
     start = time.perf_counter()
     cache.check_fingerprint(task.job, task.made)
     with one_blas_thread():
         folder = model_path.parent
-        model = cache.train_cached(task.job, folder, workers.count_step, threads, fresh)
+        model = cache.train_cached(task.job, folder, send_step, threads, fresh, send_row)
         result = task.job.measure(model)
     cache.check_fingerprint(task.job, task.made)  # the text is still the same
     cache.save_result(task.path, result)
-    return time.perf_counter() - start, cache.load_result(task.path)
+    seconds, numbers = time.perf_counter() - start, describe(model.history[-1])
+    return seconds, numbers, cache.load_result(task.path)

@@ -32,33 +32,26 @@ def n_cores() -> int:
     return os.cpu_count() or 1
 
 
-steps_done: Any = [0]  # training steps: one number per worker, shared with the parent
-worker_number = 0
+send_news: Callable[[Any], Any] = lambda news: None  # in a worker: about the call, to the parent
 
 
-def count_step(step: int, loss: float) -> None:
-    """Count a training step for the parent's progress bar."""
-    steps_done[worker_number] += 1
-
-
-def serve(connection: Any, function: Callable[..., Any], shared: Any, number: int) -> None:
+def serve(connection: Any, function: Callable[..., Any]) -> None:
     """Answer calls in a worker until the parent closes the connection or ends."""
-    global steps_done, worker_number
-    steps_done, worker_number = shared, number
+    global send_news
+    send_news = lambda news: connection.send(("news", news))
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # not blocked on Windows
     watch = threading.Thread(target=end_with_parent, daemon=True)
     with suppress(EOFError, ConnectionError):
         while True:
             arguments = connection.recv()
-            result, error = None, None
             try:
                 if not watch.ident:
                     watch.start()
-                result = function(*arguments)
+                message = ("result", function(*arguments))
             except Exception as e:
                 e.add_note(f"In a worker:\n{traceback.format_exc()}")
-                error = e
-            connection.send((result, error))
+                message = ("error", e)
+            connection.send(message)
 
 
 def end_with_parent() -> None:
@@ -116,7 +109,6 @@ class Processes:
     def __init__(self, n: int) -> None:
         self.n = n
         self.context = multiprocessing.get_context("spawn")
-        self.steps = self.context.RawArray("q", n)
         self.workers: dict[Any, Any] = {}  # connection -> process
 
     def __enter__(self) -> "Processes":
@@ -136,12 +128,12 @@ class Processes:
         self,
         function: Callable[..., Any],
         calls: Sequence[tuple[Any, ...]],
-        on_steps: Callable[[int], Any],
+        on_news: Callable[[int, Any], Any],
     ) -> Iterator[tuple[int, Any]]:
         """Yield (index of the call, its result) as calls finish. Call once.
 
-        `on_steps` gets the number of training steps so far. Raises WorkerDied, and any exception of
-        a call.
+        `on_news` gets the index of a call and what the call passed to `send_news`. Raises
+        WorkerDied, and any exception of a call.
         """
         left, running = iter(enumerate(calls)), {}
 
@@ -151,29 +143,29 @@ class Processes:
                 running[connection] = i
 
         try:
-            for number in range(min(self.n, len(calls))):
-                connection = self.start(function, number)
+            for _ in range(min(self.n, len(calls))):
+                connection = self.start(function)
                 send(connection)
             while running:
                 ready: list[Any] = list(wait(list(running), POLL))
                 for connection in ready:
-                    result, error = connection.recv()
-                    if error:
-                        raise error
+                    kind, value = connection.recv()
+                    if kind == "error":
+                        raise value
+                    if kind == "news":
+                        on_news(running[connection], value)
+                        continue
                     i = running.pop(connection)
                     send(connection)
-                    on_steps(sum(self.steps))
-                    yield i, result
-                on_steps(sum(self.steps))
+                    yield i, value
         except (EOFError, ConnectionError):
             raise WorkerDied(self.how_it_died(connection)) from None
 
-    def start(self, function: Callable[..., Any], number: int) -> Any:
+    def start(self, function: Callable[..., Any]) -> Any:
         """Start a worker and return the connection to it."""
         with safe_path(), signals_held():
             ours, theirs = self.context.Pipe()
-            arguments = (theirs, function, self.steps, number)
-            process = self.context.Process(target=serve, args=arguments, daemon=True)
+            process = self.context.Process(target=serve, args=(theirs, function), daemon=True)
             process.start()
             self.workers[ours] = process
             theirs.close()
@@ -216,9 +208,9 @@ class Cluster:
         self,
         function: Callable[..., Any],
         calls: Sequence[tuple[Any, ...]],
-        on_steps: Callable[[int], Any],
+        on_news: Callable[[int, Any], Any],
     ) -> Iterator[tuple[int, Any]]:
-        """Yield (index of the call, its result) as calls finish. Steps are not counted.
+        """Yield (index of the call, its result) as calls finish. There is no news.
 
         Raises WorkerDied if a call kills its workers or none is left, and any exception of a call.
         """
