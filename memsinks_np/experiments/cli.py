@@ -27,6 +27,7 @@ from memsinks_np._internal.files import (
     wait_for_lock,
     write_atomic,
 )
+from memsinks_np._internal.terminal import fit_tables
 from memsinks_np.config import ConfigError, require
 from memsinks_np.data.corpus import TOY_LANGUAGES, load_corpus
 from memsinks_np.experiments.methods import PRESETS, Preset, quick
@@ -56,6 +57,7 @@ EXAMPLES = """examples:
   python run_toy.py --corpus pydoc        real English, by characters (longer)
   python run_toy.py --corpus my_text.txt  your own text
 """
+OPEN = "Open {}: all results on one page"
 FINISHED = "finished runs are saved"
 NO_THREAD = "can't start new thread"  # Python raises a RuntimeError that says this
 
@@ -208,10 +210,10 @@ def run_experiment(
     for file, text in files.items():
         write_atomic(folder / file, text)
     write_page(out)
-    print(f"\n{numbers}\n")
-    print(report.QUICK if context.quick else f"{report.format_claims(claims)}\n")
-    print(f"{folder}: " + " ".join(sorted(p.name for p in folder.iterdir())))
-    print(f"{out / 'report.html'}: all results on one page", flush=True)
+    print(f"\n{fit_tables(numbers)}\n")
+    print(f"{report.QUICK if context.quick else report.format_claims(claims)}\n", flush=True)
+    if hasattr(module, "sample"):
+        print(module.sample(result))
 
 
 def run_experiments(names: list[str], a: argparse.Namespace) -> None:
@@ -229,6 +231,7 @@ def run_experiments(names: list[str], a: argparse.Namespace) -> None:
             if len(names) > 1:
                 print(f"\n# {name}: {EXPERIMENTS[name].what}\n", flush=True)
             run_experiment(name, context, configs[name], jobs[name], grid, a.out)
+    print(OPEN.format(a.out / "report.html"), flush=True)
 
 
 def write_page(out: Path) -> None:
@@ -260,11 +263,11 @@ def run(a: argparse.Namespace) -> None:
         run_experiments(experiments, a)
     elif "report" in names:
         write_page(a.out)
-        print(f"{a.out / 'report.html'}: all results on one page")
+        print(OPEN.format(a.out / "report.html"))
     if "explore" in names:
         write_explore(a)
     if "claims" in names:
-        print(report.summarize_claims(a.out))
+        print(report.summarize_claims(a.out, sys.stdout.isatty()))
 
 
 def list_experiments() -> str:

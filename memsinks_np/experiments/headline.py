@@ -24,7 +24,12 @@ from memsinks_np.experiments.registry import Context, Jobs, Outputs
 from memsinks_np.experiments.report import plots
 from memsinks_np.experiments.report.claims import Claim, to_csv, to_json
 from memsinks_np.experiments.report.loss_map import make_map, token_losses
-from memsinks_np.experiments.report.samples import SAMPLED_METHODS, complete, format_completions
+from memsinks_np.experiments.report.samples import (
+    SAMPLED_METHODS,
+    complete,
+    format_completions,
+    short_completions,
+)
 
 METHODS = (
     "standard",
@@ -43,7 +48,7 @@ POOLS = ("paper_sinks", "sinks", "large_pool")
 class Headline(RecallResult):
     """The comparison, facts that the models complete, and the loss heat map."""
 
-    samples: str
+    completions: dict[str, list[Any]]  # method -> facts
     loss_map: dict[str, Any]
 
 
@@ -58,14 +63,14 @@ def jobs(context: Context) -> Jobs:
 
 
 def result(context: Context, outputs: Outputs) -> Headline:
-    """Collect the numbers, and format samples and losses."""
-    samples = {name: outputs.pop(("samples", name)) for name in SAMPLED_METHODS}
+    """Collect the numbers, the completed facts and the losses."""
+    completions = {name: outputs.pop(("samples", name)) for name in SAMPLED_METHODS}
     losses = {name: outputs.pop(("losses", name)) for name in SAMPLED_METHODS}
     first = job(context.preset, methods_of(context.preset)["sinks"], 0, measure)
     corpus = load_corpus(first.settings.data)
     return Headline(
         collect(outputs),
-        format_completions(samples),
+        completions,
         make_map(first.method.sinks, corpus, losses),
     )
 
@@ -81,9 +86,14 @@ def files(result: Headline) -> dict[str, str]:
     ]
     return {
         "history.csv": to_csv(rows),
-        "samples.txt": result.samples,
+        "samples.txt": format_completions(result.completions),
         "loss_map.json": to_json(result.loss_map),
     }
+
+
+def sample(result: Headline) -> str:
+    """Return a fact of one document and one of many, with sinks and without."""
+    return short_completions(result.completions)
 
 
 def kept_by(result: RecallResult, ks: tuple[int, ...]) -> str:

@@ -170,7 +170,7 @@ COLUMNS = {
     "heldout.removed": "new, sinks removed",
     "heldout_cost": "cost on new",
     "extraction.own": "extracted, own",
-    "extraction.removed": "removed",
+    "extraction.removed": "extracted, removed",
     "gap_closed": "gap closed",
     "gold_gap_closed": "gold-gap closed",
 }

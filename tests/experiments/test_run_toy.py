@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shlex
 import shutil
 import subprocess
@@ -11,7 +12,7 @@ import pytest
 
 from commands import FILES, ROOT, bytes_of, run, run_script
 from memsinks_np.experiments import cli, headline
-from memsinks_np.experiments.report.claims import Claim, format_claims
+from memsinks_np.experiments.report.claims import QUICK, Claim, format_claims
 
 REFUSED = [
     ("--corpus no/such/file.txt", "not found; use stories, "),
@@ -166,6 +167,37 @@ def test_claims_that_fail_are_as_prominent_as_others():
     reason = "       likely because it is small"
     assert format_claims([holds, fails]).splitlines() == [*lines, reason]
     assert format_claims([fails._replace(why="")]).splitlines() == lines[2:]
+
+
+def test_claims_fit_a_terminal_and_lose_no_word():
+    long = Claim(
+        30 * "memory ", "Fig. 4b: 1.83 of 2.98", 9 * "0.5 [0.4, 0.6], ", False, 9 * "why " * 5
+    )
+    lines = format_claims([long, long._replace(holds=True)]).splitlines()
+    assert max(map(len, lines)) <= 80
+    want = f"FAILS {long.text} [{long.paper}] here: {long.here} likely because {long.why}"
+    want += f" holds {long.text} [{long.paper}] here: {long.here}"
+    assert " ".join(lines).split() == want.split()
+    assert [line for line in lines if line.count("[") != line.count("]")] == []
+    assert {len(line) - len(line.lstrip()) for line in lines} == {0, 7, 13}
+
+
+def test_a_run_ends_with_a_sample_and_with_what_to_open(out, tmp_path, capsys):
+    shutil.copytree(out, tmp_path / "runs")
+    argv = ["headline", "theory", "--quick", "--steps", "3", "--out", str(tmp_path / "runs")]
+    assert cli.main(argv) == 0
+    *_, headline_, theory = re.split(r"\n# .*\n", capsys.readouterr().out)
+    sample = headline_.split(f"{QUICK}\n\n")[1].split("\n\n")
+    assert [block.split(":")[0] for block in sample[:2]] == [
+        "1 document states",
+        "64 documents state",
+    ]
+    assert [line[:15] for line in sample[0].split("\n")[1:]] == [
+        "  sinks on     ",
+        "  sinks removed",
+    ]
+    assert theory.endswith(f"\nOpen {tmp_path}/runs/report.html: all results on one page\n")
+    assert max(map(len, headline_.split("\n"))) <= 80
 
 
 def run_fig3(tmp_path, capsys, *argv):

@@ -149,6 +149,24 @@ def test_completions_are_shown_method_by_method():
     assert samples.format_completions(several).startswith("4 documents state: anna stone")
 
 
+def test_a_short_sample_marks_right_words_on_a_terminal_only(monkeypatch):
+    one, many = (1, "anna stone lives in", "rome"), (64, "ben hill owns a", "horse")
+    rows = [[*one, ("rome", 0.9), ("oslo", 0.1)], [*many, ("horse", 0.5), ("horse", 0.25)]]
+    said = {name: [rows[0], rows[0], rows[1], rows[1]] for name in samples.SAMPLED_METHODS}
+    lines = [
+        "1 document states: anna stone lives in rome",
+        "  sinks on       anna stone lives in *rome      *  90% for rome",
+        "  sinks removed  anna stone lives in oslo        10% for rome",
+        "",
+        "64 documents state: ben hill owns a horse",
+        "  sinks on       ben hill owns a *horse     *  50% for horse",
+        "  sinks removed  ben hill owns a *horse     *  25% for horse",
+    ]
+    assert samples.short_completions(said).splitlines() == [x.replace("*", "") for x in lines]
+    monkeypatch.setattr(samples, "styled", lambda text, style: f"*{text}*")
+    assert samples.short_completions(said).splitlines() == lines
+
+
 def test_token_losses_are_those_of_one_sequence_alone(monkeypatch):
     monkeypatch.setattr(loss_map, "MAX_SEQUENCES", 5)  # of six
     model = random_model(POOL)

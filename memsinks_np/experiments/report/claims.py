@@ -11,9 +11,11 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from memsinks_np._internal.terminal import GREEN, RED, styled, wrap
 from memsinks_np.config import ConfigError, require
 from memsinks_np.experiments.registry import EXPERIMENTS
 
+INDENT = 7 * " "
 QUICK = "This was --quick: it shows that everything works, but its numbers mean nothing."
 
 
@@ -63,10 +65,12 @@ def format_claims(claims: Sequence[Claim]) -> str:
     """Return the claims as text. Claims that fail are as prominent as those that hold."""
     lines = []
     for c in claims:
-        lines.append(f"{'holds' if c.holds else 'FAILS'}  {c.text}  [{c.paper}]")
-        lines.append(f"       here: {c.here}")
+        verdict, color = ("holds", GREEN) if c.holds else ("FAILS", RED)
+        text = wrap(f"{c.text}  [{c.paper}]", f"{verdict}  ", INDENT)
+        lines.append(text.replace(verdict, styled(verdict, color), 1))
+        lines.append(wrap(c.here, f"{INDENT}here: ", INDENT + 6 * " "))
         if c.why and not c.holds:
-            lines.append(f"       likely because {c.why}")
+            lines.append(wrap(f"likely because {c.why}", INDENT, INDENT + 6 * " "))
     return "\n".join(lines)
 
 
@@ -95,8 +99,11 @@ def finished(out: Path) -> list[str]:
     return names
 
 
-def summarize_claims(out: Path) -> str:
-    """Return how many claims hold, the number of seeds, and tables of all claims in a folder."""
+def summarize_claims(out: Path, terminal: bool = False) -> str:
+    """Return how many claims hold, the number of seeds, and all claims in a folder.
+
+    The claims are Markdown tables, or for a terminal lines of at most 80 columns.
+    """
     claims: dict[str, list[Claim]] = {}
     by_seeds: dict[int, list[str]] = {}
     quick = False
@@ -117,7 +124,10 @@ def summarize_claims(out: Path) -> str:
         for n, names in sorted(by_seeds.items(), reverse=True)
     )
     count = f"{sum(holds)} of {len(holds)} claims hold ({runs})."
-    return "\n\n".join([count, tabulate_claims(claims)] + [QUICK] * quick)
+    blocks = [count, tabulate_claims(claims)]
+    if terminal:
+        blocks = [wrap(count), *(f"# {n}\n\n{format_claims(c)}" for n, c in claims.items())]
+    return "\n\n".join(blocks + [QUICK] * quick)
 
 
 def plain(value: Any) -> Any:

@@ -1,11 +1,13 @@
 """Text that models generate: second halves of repeated sequences."""
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from memsinks_np._internal.tables import visible
+from memsinks_np._internal.terminal import BOLD, styled
 from memsinks_np.config import require
 from memsinks_np.data.corpus import Corpus
 from memsinks_np.metrics import first_half, greedy, predict
@@ -125,14 +127,27 @@ def complete(model: Model) -> list[Completion]:
     return completions
 
 
-def format_completions(samples: dict[str, list[Any]]) -> str:
-    """Return some facts, and how each version completes them."""
+def format_completions(
+    samples: dict[str, list[Any]],
+    versions: dict[str, tuple[str, str]] = FACT_VERSIONS,
+    mark_right: Callable[[str], str] = str,
+) -> str:
+    """Return some facts, and how each version completes them; mark the words that are right."""
     blocks = []
     for i, (k, prompt, truth, *_) in enumerate(samples["standard"]):
         stated = "1 document states" if k == 1 else f"{k} documents state"
         lines = [f"{stated}: {prompt} {truth}"]
-        for version, (method, sinks) in FACT_VERSIONS.items():
+        for version, (method, sinks) in versions.items():
             word, p = getattr(Completion(*samples[method][i]), sinks)
-            lines.append(f"  {version:14} {prompt} {word:10} {p:4.0%} for {truth}")
+            said = mark_right(f"{word:10}") if word == truth else f"{word:10}"
+            lines.append(f"  {version:14} {prompt} {said} {p:4.0%} for {truth}")
         blocks.append("\n".join(lines) + "\n")
     return "\n".join(blocks)
+
+
+def short_completions(samples: dict[str, list[Any]]) -> str:
+    """Return a fact of one document and one of many, with sinks and without, for a terminal."""
+    ks = [row[0] for row in samples["standard"]]
+    two = {name: [rows[ks.index(k)] for k in (min(ks), max(ks))] for name, rows in samples.items()}
+    versions = {name: FACT_VERSIONS[name] for name in ("sinks on", "sinks removed")}
+    return format_completions(two, versions, lambda word: styled(word, BOLD))
