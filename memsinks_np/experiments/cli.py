@@ -30,6 +30,7 @@ from memsinks_np._internal.files import (
 from memsinks_np._internal.terminal import fit_tables
 from memsinks_np.config import ConfigError, require
 from memsinks_np.data.corpus import TOY_LANGUAGES, load_corpus
+from memsinks_np.experiments import talk
 from memsinks_np.experiments.methods import PRESETS, Preset, quick
 from memsinks_np.experiments.registry import EXPERIMENTS, Context, Jobs, module_of
 from memsinks_np.experiments.report import claims as report
@@ -41,7 +42,7 @@ from memsinks_np.experiments.runner.grid import Grid
 from memsinks_np.experiments.runner.workers import END_SIGNALS, WorkerDied
 from memsinks_np.train import TrainingDiverged
 
-NAMES = [*EXPERIMENTS, "all", "claims", "report", "explore"]
+NAMES = [*EXPERIMENTS, "all", "claims", "report", "explore", "talk"]
 ABOUT = "Train methods side by side on the CPU and see what memorization sinks do."
 EXAMPLES = """examples:
   python run_toy.py                       the headline: seven methods, one seed
@@ -52,6 +53,7 @@ EXAMPLES = """examples:
   python run_toy.py claims                all claims so far in one table
   python run_toy.py report                all results on one page, report.html
   python run_toy.py explore               a page with a trained model in it
+  python run_toy.py talk                  type words to a trained model
   python run_toy.py --quick               a few seconds: a smoke test
   python run_toy.py --corpus stories      six methods on stories
   python run_toy.py --corpus pydoc        real English, by characters (longer)
@@ -81,9 +83,13 @@ def make_parser() -> Parser:
     """Return the parser of all flags."""
     form = argparse.RawDescriptionHelpFormatter
     p = Parser("run_toy.py", description=ABOUT, epilog=EXAMPLES, formatter_class=form)
-    names = "experiments (see --list), all, claims, report or explore (default: headline)"
+    names = "experiments (see --list), all, claims, report, explore or talk (default: headline)"
     p.add_argument("names", nargs="*", metavar="NAME", help=names)
     add_settings(p.add_argument_group("settings"))
+    add = p.add_argument_group("talk").add_argument
+    add("--method", choices=talk.METHODS, default="sinks", help="the model (default: sinks)")
+    add("--id", default="auto", metavar="I", help=talk.ID_HELP)
+    add("--once", metavar="WORDS", help="answer these words and stop")
     add = p.add_argument_group("running").add_argument
     add("--quick", action="store_true", help="small and short: shows that everything works")
     add("--seeds", type=int, default=1, metavar="N", help="run seeds 0 to N-1 (default: 1)")
@@ -266,6 +272,8 @@ def run(a: argparse.Namespace) -> None:
         print(OPEN.format(a.out / "report.html"))
     if "explore" in names:
         write_explore(a)
+    if "talk" in names:
+        talk.talk(preset_of(a), a)
     if "claims" in names:
         print(report.summarize_claims(a.out, sys.stdout.isatty()))
 
