@@ -29,8 +29,9 @@ ID_HELP = (
     "whose sinks are on: a repeated document's number, none, all, or auto: those of the first "
 )
 ID_HELP += "document that has these words (default: auto)"
+NO_DOCUMENT = "no document has these words"
 N_CONTINUED = 12  # tokens
-HELP = "Type words. /id N turns on the sinks of document N; so do /id none, /id all and /id auto."
+HELP = "Type words. /id N, /id none, /id all and /id auto choose whose sinks are on."
 
 
 class Reply(NamedTuple):
@@ -126,7 +127,10 @@ def answer(model: Model, typed: NDArray[np.int64], who: str) -> str:
             said = f"{word(tokens[t])} " if t >= n else ""
             row.append(f"{said}{p[t - 1]:4.0%}" if t else "")
         rows.append(row)
-    head = "no document" if place is None else f"document {number}"
+    head = f"document {number}"
+    if place is None:
+        lines.insert(0, f"{head} does not have these words" if who.isdecimal() else NO_DOCUMENT)
+        head = "typed"
     return "\n".join([*lines, "", table([head, *replies], rows)])
 
 

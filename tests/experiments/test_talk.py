@@ -73,6 +73,7 @@ def test_either_phrasing_finds_a_document_that_states_the_fact(document):
         assert CORPUS.facts.repeated[found, place // 6] == fact
     typed = np.array([*name, *other[0], WORLD.value[fact]])
     assert talk.choose(MODEL, typed, "auto")[:2] == (0, None)
+    assert talk.answer(MODEL, typed, "auto").startswith("no document has these words\n")
 
 
 @pytest.mark.parametrize(
@@ -87,12 +88,12 @@ def test_either_phrasing_finds_a_document_that_states_the_fact(document):
 def test_answers_stand_side_by_side_and_next_to_the_document(who, labels):
     typed, n = CORPUS.repeated[0, 6:10], 4
     before, head, rows = rows_of(talk.answer(MODEL, typed, who))
-    assert head == ["no document" if who == "3" else "document 0", *labels]
+    assert head == ["typed" if who == "3" else "document 0", *labels]
     document = typed if who == "3" else CORPUS.repeated[0, 6:22]
     words = CORPUS.text(document).split()
     assert [row[0] for row in rows] == words + [""] * (16 - len(words))
     *_, sinks = talk.choose(MODEL, typed, who)
-    said = []
+    said = ["document", "3", "does", "not", "have", "these", "words"] if who == "3" else []
     for column, (label, selection) in enumerate(sinks.items(), start=1):
         tokens, p = talk.reply(MODEL, typed, selection)
         said += [*label.split(), *CORPUS.text(tokens[n:]).split()]
