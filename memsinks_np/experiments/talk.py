@@ -108,7 +108,8 @@ def choose(
 def answer(model: Model, typed: NDArray[np.int64], who: str) -> str:
     """Return how a model continues tokens with the chosen sinks and without, side by side.
 
-    Below it is the probability of each token, next to the tokens of the document that has them.
+    Below it is the probability of each token, next to the typed ones and those that follow in the
+    document.
     """
     corpus = model.corpus
     assert corpus
@@ -119,7 +120,8 @@ def answer(model: Model, typed: NDArray[np.int64], who: str) -> str:
     for label, (tokens, _) in replies.items():
         words = corpus.separator.join(map(word, tokens[n:]))
         lines.append(wrap(words, f"{label:13}  ", " " * 15))
-    document = typed if place is None else corpus.repeated[number, place:]
+    rest = corpus.repeated[number, place + n :] if place is not None else typed[:0]
+    document = [*typed, *rest]
     rows = []
     for t in range(len(next(iter(replies.values())).tokens)):
         row = [word(document[t]) if t < len(document) else ""]

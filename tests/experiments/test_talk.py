@@ -71,6 +71,10 @@ def test_either_phrasing_finds_a_document_that_states_the_fact(document):
     for phrase in ours:
         found, place, _ = talk.choose(MODEL, np.array([*name, *phrase]), "auto")
         assert CORPUS.facts.repeated[found, place // 6] == fact
+        _, _, rows = rows_of(talk.answer(MODEL, np.array([*name, *phrase]), "auto"))
+        assert [row[0] for row in rows[2:5]] == [
+            CORPUS.vocab[t] for t in (*phrase, WORLD.value[fact])
+        ]
     typed = np.array([*name, *other[0], WORLD.value[fact]])
     assert talk.choose(MODEL, typed, "auto")[:2] == (0, None)
     assert talk.answer(MODEL, typed, "auto").startswith("no document has these words\n")
