@@ -44,6 +44,10 @@ ROWS = [
     ("(sleep 3; $RUN --list) | true", 74, ""),
     ("(sleep 3; $GRAD) | true", 74, ""),
     ("(sleep 3; $RUN headline --out $OUT) | true", 74, ""),
+    ("echo xyz | $RUN talk --out $OUT", 0, "'xyz' not in the vocabulary"),
+    ("printf '\\xff\\n' | $RUN talk --out $OUT", 0, r"'\\xff' not in the vocabulary"),
+    ("$RUN talk --out $OUT <&-", 0, "Type words."),
+    ("$RUN talk --once anna --out $OUT >/dev/full", 74, FULL),
     ('script -qec "$RUN fig3 --out $NEW" /dev/null', 0, PAGE),
     # encodings, locales, terminals
     ("PYTHONIOENCODING=ascii $RUN fig3 --seeds 2 --out $OUT", 0, r" \xb1 "),
