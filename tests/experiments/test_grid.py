@@ -5,6 +5,8 @@ import json
 import multiprocessing
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 from contextlib import suppress
@@ -64,6 +66,28 @@ def test_results_are_cached_and_fresh_renews_them_once(tmp_path, monkeypatch):
     assert fresh(made) == results
     monkeypatch.setattr(Grid, "_run", lambda *_: pytest.fail("ran again"))
     assert fresh(made) == results
+
+
+NOTEBOOK = """
+import memsinks_np as ms
+from memsinks_np.experiments.methods import PRESETS, job, methods_of, quick
+from memsinks_np.experiments.runner.grid import Grid
+preset = quick(PRESETS["stories"], steps=3)
+cells = ["def f(model): return 1", "def f(model): return 2", "def f(model): return 1"]
+for i, cell in enumerate(cells):
+    name = f"<cell {i}>"
+    linecache.cache[name] = (len(cell), None, [cell], name)  # as in a notebook
+    exec(compile(cell, name, "exec"))
+    print(Grid(sys.argv[1])({0: job(preset, methods_of(preset)["narrow"], 0, f)}))
+"""
+
+
+def test_a_notebooks_function_runs_here_and_again_when_changed(tmp_path):
+    command = [sys.executable, "-c", "import linecache, sys\n" + NOTEBOOK, str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    trained, *lines = done.stdout.splitlines()
+    assert trained.startswith("narrow seed 0"), done.stderr
+    assert lines == ["{0: 1}", "{0: 2}", "1 of 1 results are cached", "{0: 1}"]
 
 
 def test_jobs_that_share_a_model_train_it_once(tmp_path, capsys):

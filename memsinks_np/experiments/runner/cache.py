@@ -1,6 +1,7 @@
 """Cache trained models and results under a hash of everything that they depend on."""
 
 import hashlib
+import inspect
 import json
 import platform
 from collections.abc import Callable
@@ -71,9 +72,9 @@ def key_of(value: Any) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:20]
 
 
-def model_path(cache: Path, made: dict[str, Any]) -> Path:
+def model_path(cache: Path | str, made: dict[str, Any]) -> Path:
     """Return where the model with this fingerprint is stored."""
-    return cache / f"{key_of(made)}.npz"
+    return Path(cache) / f"{key_of(made)}.npz"
 
 
 def result_path(cache: Path, job: Job, made: dict[str, Any]) -> Path:
@@ -81,7 +82,18 @@ def result_path(cache: Path, job: Job, made: dict[str, Any]) -> Path:
     measure = job.measure if isinstance(job.measure, partial) else partial(job.measure)
     name = f"{measure.func.__module__}.{measure.func.__qualname__}"
     what = [name, measure.args, measure.keywords]
+    if not name.startswith("memsinks_np."):  # its source is not part of `made`
+        what.append(source_of(measure.func))
     return model_path(cache, made).with_suffix(f".{key_of(what)[:12]}.json")
+
+
+def source_of(function: Callable[..., Any]) -> str:
+    """Return a function's source. Raises ConfigError if it was not defined in a file or a cell."""
+    try:
+        return inspect.getsource(function)
+    except (OSError, TypeError):
+        reason = f"the source of {function.__name__} is unknown; define it in a file or a notebook"
+        raise ConfigError(reason) from None
 
 
 def load_result(path: Path) -> Any:
@@ -112,7 +124,7 @@ def check_fingerprint(job: Job, made: dict[str, Any]) -> None:
 
 def train_cached(
     job: Job,
-    cache: Path,
+    cache: Path | str,
     on_step: Callable[[int, float], Any] = lambda step, loss: None,
     threads: int = 1,
     fresh: bool = False,

@@ -30,7 +30,7 @@ class Task(NamedTuple):
 class Grid:
     """Where jobs run, and where their results are cached."""
 
-    cache: Path
+    cache: Path | str
     workers: int = 0  # processes; 0: one per core
     scheduler: str | None = None  # address of a dask scheduler, tcp://host:8786
     fresh: bool = False  # ignore what earlier commands cached
@@ -41,7 +41,7 @@ class Grid:
 
         Raises WorkerDied if a worker was killed; finished results are cached by then.
         """
-        folder = self.cache.resolve()  # workers of a cluster have another working directory
+        folder = Path(self.cache).resolve()  # workers of a cluster have another working directory
         paths: dict[Hashable, Path] = {}
         first: dict[Path, Task] = {}  # by the path of their model, which is missing
         rest: dict[Path, tuple[Path, Task]] = {}  # by the path of their result
@@ -81,7 +81,11 @@ class Grid:
         steps = sum(task.made["settings"]["train"]["steps"] for task in missing)
         calls = [(task, model, threads, not self.has(model)) for model, task in tasks]
         results: dict[Path, Any] = {}
-        pool = workers.Cluster(self.scheduler) if self.scheduler else workers.Processes(n)
+        pool: workers.Cluster | workers.Processes | workers.Here = workers.Processes(n)
+        if not all(workers.is_importable(task.job.measure) for _, task in tasks):
+            pool = workers.Here()
+        elif self.scheduler:
+            pool = workers.Cluster(self.scheduler)
         with Progress([task.job for _, task in tasks], steps) as progress, pool:
             for i, (seconds, numbers, result) in pool.run(run_task, calls, progress.update):
                 model, task = tasks[i]

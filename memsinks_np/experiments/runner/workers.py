@@ -4,11 +4,13 @@ import concurrent.futures
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from functools import partial
 from itertools import islice
 from multiprocessing.connection import wait
 from typing import Any
@@ -101,6 +103,32 @@ def safe_path() -> Iterator[None]:
         del os.environ["PYTHONSAFEPATH"]
         if before is not None:
             os.environ["PYTHONSAFEPATH"] = before
+
+
+class Here:
+    """This process, for functions that a worker could not import: those of a notebook."""
+
+    def __enter__(self) -> "Here":
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        pass
+
+    def run(
+        self,
+        function: Callable[..., Any],
+        calls: Sequence[tuple[Any, ...]],
+        on_news: Callable[[int, Any], Any],
+    ) -> Iterator[tuple[int, Any]]:
+        """Yield (index of the call, its result), one after the other. There is no news."""
+        for i, arguments in enumerate(calls):
+            yield i, function(*arguments)
+
+
+def is_importable(function: Callable[..., Any]) -> bool:
+    """Return whether a new process can import a function: not if it was typed into a notebook."""
+    function = function.func if isinstance(function, partial) else function
+    return function.__module__ != "__main__" or hasattr(sys.modules["__main__"], "__file__")
 
 
 class Processes:
