@@ -1,4 +1,4 @@
-"""The methods to compare, their presets, and their labels in tables and figures."""
+"""The methods to compare, their presets, and their names in tables, figures and the report."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -62,25 +62,73 @@ def with_settings(preset: Preset, data: Any = None, train: Any = None, **changes
     return preset._replace(settings=replace(s, **changes))
 
 
-def methods_of(preset: Preset) -> dict[str, Method]:
-    """Return all methods by name, at matched data, order, seed and steps.
+NAMES = {  # method -> how tables, figures and the report name it, and what it is
+    "standard": ("standard", "all of the width, all of the data"),
+    "retrained": (
+        "retrained",
+        "never sees the repeated sequences: the reference for any removal",
+    ),
+    "deduplicated": ("deduplicated", "sees each repeated sequence once"),
+    "capped_2": ("at most 2 times", "sees each repeated sequence at most twice"),
+    "capped_4": ("at most 4 times", "sees each repeated sequence at most 4 times"),
+    "capped_8": ("at most 8 times", "sees each repeated sequence at most 8 times"),
+    "gradient_masking": (
+        "gradient masking",
+        "paper, section 4: 0.7 of the width is shared (tuned there), and only repeated sequences "
+        "train the rest",
+    ),
+    "sinks": (
+        "sinks",
+        "our setting: sparse, a fixed number of active sinks per sequence",
+    ),
+    "large_pool": (
+        "large pool",
+        "as sinks, with twice the pool and four times as many active sinks",
+    ),
+    "paper_sinks": (
+        "paper's setting",
+        "paper, section 5: 0.7 of the width is shared, each sink is active for 0.3 of the "
+        "sequences (Bernoulli)",
+    ),
+    "random_sinks": (
+        "random sinks",
+        "control: as many sinks, drawn anew each time that a sequence is shown",
+    ),
+    "disjoint_sinks": (
+        "disjoint sinks",
+        "each ID has its own slice of the pool, until the slices are used up",
+    ),
+    "sgtm": ("SGTM", "selective gradient masking, with labels for all sequences"),
+    "sgtm_half": ("SGTM, half labelled", "the same, with labels for half of the sequences"),
+    "narrow": ("narrow", "control: the shared width of sinks, without a pool"),
+    "dropout": (
+        "dropout",
+        "control: as dense as sinks, but all neurons but one are drawn anew each time; evaluated "
+        "with all on, scaled, like ordinary dropout",
+    ),
+    "gates": ("gates", "cut from standard: the neurons that trained gates close"),
+    "integrated_gradients": (
+        "integrated gradients",
+        "cut from standard: the neurons to which Integrated Gradients attribute the memory",
+    ),
+    "contrast": (
+        "contrast",
+        "cut from standard: the same, by the difference of repeated and new sequences",
+    ),
+    "zero_out": ("zero-out", "cut from standard: the neurons that matter most when set to zero"),
+    "random": ("random", "cut from standard: random neurons"),
+    "gradient_ascent": ("gradient ascent", "unlearned from standard: raises the loss"),
+    "npo": ("NPO", "unlearned from standard: negative preference optimization"),
+}
 
-    standard               all of the width, all of the data
-    retrained              never sees the repeated sequences: the reference for any removal
-    deduplicated           sees each repeated sequence once
-    capped_2, _4, _8       sees each repeated sequence at most 2, 4, 8 times
-    gradient_masking       paper, section 4: 0.7 of the width is shared (tuned there), and only
-                           repeated sequences train the rest
-    sinks                  our setting: sparse, a fixed number of active sinks per sequence
-    large_pool             the same, with twice the pool and four times as many active sinks
-    paper_sinks            paper, section 5: g=0.7, Bernoulli sinks with p=0.3
-    random_sinks           control: as many sinks, drawn anew each time that a sequence is shown
-    disjoint_sinks         each ID has its own slice of the pool, until the slices are used up
-    sgtm, sgtm_half        selective gradient masking, with labels for all or half of the sequences
-    narrow                 control: the shared width of `sinks`, without a pool
-    dropout                control: as dense as `sinks`, but all neurons but one are drawn anew
-                           each time; evaluated with all on, scaled, like ordinary dropout
-    """
+
+def label(name: str) -> str:
+    """Return how tables and figures name a method."""
+    return NAMES[name][0] if name in NAMES else name.replace("_", " ")
+
+
+def methods_of(preset: Preset) -> dict[str, Method]:
+    """Return all methods by name, at matched data, order, seed and steps; see NAMES."""
     width, G, pool = preset.baseline_width, preset.n_shared, preset.sinks
     g = round(0.7 * width)
     reserved = SinkConfig(n_sink=width - g, n_active=width - g)
@@ -109,22 +157,6 @@ def methods_of(preset: Preset) -> dict[str, Method]:
         Method(name="dropout", n_shared=1, sinks=as_dense, random_sinks=True),
     ]
     return {method.name: method for method in methods}
-
-
-LABELS = {
-    "paper_sinks": "paper's setting",
-    "capped_2": "at most 2 times",
-    "capped_4": "at most 4 times",
-    "capped_8": "at most 8 times",
-    "sgtm": "SGTM",
-    "sgtm_half": "SGTM, half labelled",
-    "npo": "NPO",
-}
-
-
-def label(name: str) -> str:
-    """Return how tables and figures name a method."""
-    return LABELS.get(name, name.replace("_", " "))
 
 
 def job(preset: Preset, method: Method, seed: int, measure: Callable[..., Any]) -> Job:
