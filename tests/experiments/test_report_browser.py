@@ -6,6 +6,7 @@ import shutil
 import pytest
 
 from browser import chromium
+from memsinks_np.experiments.report.loss_map import TOGETHER, versions_of
 from memsinks_np.experiments.report.page import report_page
 
 
@@ -45,21 +46,67 @@ def test_nothing_is_wider_than_the_screen(request, browser, kind, width, dark):
     assert figure == "rgb(255, 255, 255)"
 
 
-SHOWN = "[...document.querySelectorAll('.version')].filter(v => v.checkVisibility())"
+SHOWN = "[...document.querySelectorAll('.others .version')].filter(v => v.checkVisibility())"
 SHOWN += ".map(v => v.dataset.version)"
+OPEN = "document.querySelector('.others').open = true"
+
+
+def first_map(out):
+    loss_map = json.loads((out / "headline" / "loss_map.json").read_text())
+    return len(loss_map["words"]), [version.text for version in versions_of(loss_map)]
+
+
+@pytest.mark.browser
+def test_three_sequences_show_all_versions_one_under_the_other(browser, out):
+    _, versions = first_map(out)
+    browser.open(out / "report.html", 1280)
+    rows = "[...document.querySelectorAll('.together .version')].filter(v => v.checkVisibility())"
+    assert browser.value(f"{rows}.map(v => v.dataset.version)") == TOGETHER * versions
+    tops = browser.value(f"{rows}.map(v => v.getBoundingClientRect().top)")
+    assert tops == sorted(set(tops))
+    label = "getComputedStyle(document.querySelector('.together .v1'), '::before').content"
+    assert browser.value(label) == '"own sinks on: "'
+    assert browser.value(SHOWN) == []  # the others are closed
 
 
 @pytest.mark.browser
 def test_arrow_keys_switch_the_map_and_show_the_focus(browser, out):
-    loss_map = json.loads((out / "headline" / "loss_map.json").read_text())
-    versions = list(loss_map["losses"])
+    n, versions = first_map(out)
     browser.open(out / "report.html", 390)
+    browser.value(OPEN)
     browser.value("document.querySelector('input').focus()")
-    for i in range(5):  # once around
-        assert browser.value(SHOWN) == len(loss_map["words"]) * [versions[i % 4]]
+    for i in range(len(versions) + 1):  # once around
+        assert browser.value(SHOWN) == (n - TOGETHER) * [versions[i % len(versions)]]
         outline = browser.value("getComputedStyle(document.activeElement).outlineStyle")
         assert outline == "solid" or i == 0
         browser.press("ArrowRight")
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("width", [390, 1280])
+def test_the_switch_stays_in_sight(browser, out, width):
+    browser.open(out / "report.html", width)
+    browser.value(OPEN)
+    browser.value("document.querySelector('.others li:last-child').scrollIntoView()")
+    top = "document.querySelector('fieldset').getBoundingClientRect().top"
+    assert browser.value(top) == 0
+    assert browser.value("document.querySelector('fieldset').offsetHeight") < 200
+
+
+@pytest.mark.browser
+def test_print_shows_no_control_and_cuts_nothing(browser, out):
+    browser.open(out / "report.html", 720)
+    browser.value(OPEN)
+    browser.send("Emulation.setEmulatedMedia", media="print")
+    controls = "[...document.querySelectorAll('nav, .up, fieldset, details:not([open])')]"
+    assert browser.value(f"{controls}.some(c => c.checkVisibility())") is False
+    boxes = (
+        "[...document.querySelectorAll('.scroll, figure, pre')].filter(b => b.checkVisibility())"
+    )
+    assert browser.value(f"{boxes}.length") > 2
+    assert browser.value(f"{boxes}.every(b => b.scrollWidth <= b.clientWidth)")
+    assert browser.value("document.documentElement.scrollWidth") <= 720
+    browser.send("Emulation.setEmulatedMedia", media="")
 
 
 @pytest.mark.browser
@@ -69,4 +116,6 @@ def test_the_tab_key_reaches_all_that_scrolls_or_opens(browser, out):
     for _ in range(14):
         browser.press("Tab")
         reached.append(browser.value("document.activeElement.tagName"))
-    assert reached[:9] == ["A", "A", "A", "FIGURE", "DIV", "SUMMARY", "SUMMARY", "INPUT", "SUMMARY"]
+    contents, up = ["A", "A", "A"], ["A"]
+    maps, rest = ["SUMMARY"] * (TOGETHER + 1), ["FIGURE", "DIV", "SUMMARY", "SUMMARY"]
+    assert reached[: 3 + 1 + 4 + 4] == [*contents, *up, *maps, *rest]

@@ -11,11 +11,21 @@ import pytest
 
 from memsinks_np.config import ConfigError
 from memsinks_np.experiments import cli
+from memsinks_np.experiments.methods import NAMES, PRESETS, methods_of
 from memsinks_np.experiments.registry import EXPERIMENTS
 from memsinks_np.experiments.report import page as page_module
 from memsinks_np.experiments.report.claims import summarize_claims
-from memsinks_np.experiments.report.loss_map import EDGES, legend, map_section, sequence, shared
-from memsinks_np.experiments.report.page import report_page
+from memsinks_np.experiments.report.loss_map import (
+    EDGES,
+    HEART_EDGES,
+    TOGETHER,
+    legend,
+    map_section,
+    sequence,
+    shared,
+    versions_of,
+)
+from memsinks_np.experiments.report.page import report_page, sample_section
 
 ALONE = {"meta", "img", "input", "br", "!doctype"}
 DAMAGED = "results of another version, or damaged"
@@ -82,11 +92,14 @@ def test_only_a_full_run_counts_its_claims(copied, page):
     count = f'>theory</a> <span class="note">{sum(c["holds"] for c in claims)} of {len(claims)}<'
     assert page.count("This was --quick") == 2
     assert count not in page
+    assert 'class="holds"' not in page  # no verdicts after --quick
+    assert 'class="fails">fails' not in page
     path = copied / "theory" / "config.json"
     path.write_text(path.read_text().replace('"quick": true', '"quick": false'))
     text = report_page(copied)
     assert text.count("This was --quick") == 1
     assert count in text
+    assert text.count('class="holds"') == sum(c["holds"] for c in claims)
 
 
 def test_there_is_no_script_and_no_network(page):
@@ -106,9 +119,46 @@ def test_every_word_has_its_loss_in_every_version(m, page):
     assert list(m["losses"]) == ["standard", "own sinks on", "sinks removed", "retrained"]
     n_words = sum(len(words) - 1 for words in m["words"])
     assert page.count('<i class="l') == 4 * n_words + 8
+    assert page.count('<i class="h') == 3 * n_words + 5
     assert page.count('id="headline-map"') == 1
     for losses in m["losses"].values():
         assert [len(row) for row in losses] == [len(words) - 1 for words in m["words"]]
+
+
+def test_by_heart_is_the_loss_that_retrained_has_and_a_version_has_not():
+    losses = {"standard": [[0.5, 1.0], [0.0, 2.5]], "retrained": [[3.5, 0.75], [0.25, 2.5]]}
+    first, last, heart = versions_of({"losses": losses})
+    assert [first.values, last.values] == list(losses.values())
+    assert heart.text == "by heart: standard"
+    assert heart.values == [[3.0, -0.25], [0.25, 0.0]]
+    m = {"losses": losses, "words": [["a", "b", "c"]], "separator": " ", "sinks": []}
+    assert re.findall(r'<i class="(h\d)" title="([^"]+)"', sequence(m, 0)) == [
+        ("h4", "3.00"),
+        ("h0", "-0.25"),
+    ]
+
+
+def test_sample_and_heat_map_come_first(page):
+    section = page[page.index('<section id="headline"') : page.index('<section id="theory"')]
+    parts = ("What the models say", 'class="together"', 'class="others"', "<figure", "Claims of")
+    places = [section.index(part) for part in parts]
+    assert places == sorted(places)
+    assert section[places[1] : places[2]].count("<li>") == TOGETHER
+    text = '1 document states: <script>alert("1")</script>'
+    assert escape(text) in sample_section(text)
+    assert "<script" not in sample_section(text)
+
+
+def test_every_heading_leads_back_to_the_contents(page):
+    headings = re.findall(r"<h2>(.+?)</h2>", page)
+    assert len(headings) == 3  # headline, theory, the methods
+    assert all(heading.endswith('href="#contents">↑ contents</a>') for heading in headings)
+
+
+def test_the_page_explains_every_method_once(page):
+    for name, about in NAMES.values():
+        assert page.count(f"<dt>{escape(name)}</dt><dd>{escape(about)}</dd>") == 1
+    assert set(methods_of(PRESETS["stories"])) < set(NAMES)
 
 
 def test_markup_in_a_text_is_escaped(m):
@@ -128,15 +178,15 @@ def test_markup_in_a_text_is_escaped(m):
 def test_control_and_direction_characters_are_visible(m):
     m["words"][0][1] = "\x1b[1m\u202e\x85\n"
     text = sequence(m, 0)
-    assert text.count("␛[1m[U+202E][U+0085]↵") == 5  # four versions, and the table
+    assert text.count("␛[1m[U+202E][U+0085]↵") == 8  # seven versions, and the table
     assert not set("\x1b\u202e\x85") & set(text)
 
 
 def test_the_legend_marks_the_color_of_the_entropy():
-    assert "0.5 to 1 (entropy floor: 0.93 on average)" in legend(0.93)
-    assert "under 0.05 (entropy floor: 0.01 on average)" in legend(0.01)
-    assert "floor" not in legend(None)
-    assert legend(None).count("<i ") == len(EDGES) + 1
+    assert "0.5 to 1 (entropy floor: 0.93 on average)" in legend(EDGES, "l", 0.93)
+    assert "under 0.05 (entropy floor: 0.01 on average)" in legend(EDGES, "l", 0.01)
+    assert "floor" not in legend(EDGES, "l")
+    assert legend(EDGES, "l").count("<i ") == len(EDGES) + 1
 
 
 def luminance(color):
@@ -155,13 +205,20 @@ def contrast(a, b):
     return (high + 0.05) / (low + 0.05)
 
 
-def test_colors_are_readable_and_the_scale_grows_lighter():
-    css = Path(page_module.__file__).with_suffix(".css").read_text()
-    scale = re.findall(r"i\.l\d \{ background: (#\w+); color: (#\w+); \}", css)
-    assert len(scale) == len(EDGES) + 1
+CSS = Path(page_module.__file__).with_suffix(".css").read_text()
+
+
+@pytest.mark.parametrize(("kind", "n"), [("l", len(EDGES) + 1), ("h", len(HEART_EDGES))])
+def test_colors_are_readable_and_in_order(kind, n):
+    scale = re.findall(rf"i\.{kind}\d \{{ background: (#\w+); color: (#\w+); \}}", CSS)
+    assert len(scale) == n
     assert all(contrast(back, ink) >= 4.5 for back, ink in scale)
     grey = [luminance(long(back)) for back, _ in scale]
-    assert grey == sorted(set(grey))
+    assert grey == sorted(set(grey), reverse=kind == "h")  # known and by heart: dark
+
+
+def test_the_page_is_readable_in_light_and_dark():
+    css = CSS
     schemes = re.findall(r":root \{([^}]*)\}", css), re.findall(r"\.fails \{ color: (#\w+)", css)
     for scheme, fails in zip(*schemes, strict=True):
         colors = dict(re.findall(r"--(\w+): (#\w+)", scheme))

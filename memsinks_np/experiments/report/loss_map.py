@@ -6,7 +6,7 @@ There is no script: radio buttons and page.css choose which version is visible.
 from bisect import bisect
 from html import escape
 from itertools import pairwise
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -24,7 +24,9 @@ VERSIONS = {  # label -> method, sinks
     "retrained": ("retrained", "removed"),
 }
 MAX_SEQUENCES = 64
+TOGETHER = 3  # sequences that the page shows in all versions, one under the other
 EDGES = (0.05, 0.2, 0.5, 1, 1.5, 2, 3)  # nats, between the colors
+HEART_EDGES = (0.2, 0.5, 1, 2)
 
 
 def token_losses(model: Model) -> dict[str, list[list[float]]]:
@@ -54,52 +56,83 @@ def make_map(
 
 
 def map_section(m: dict[str, Any], name: str) -> str:
-    """Return the section of the report with the heat map of an experiment."""
+    """Return an experiment's heat map: the first sequences in all versions, then the others."""
+    n, unit = len(m["words"]), "word" if m["separator"] else "character"
+    items = [f"<li>{sequence(m, i)}</li>" for i in range(n)]
+    first, others = "\n".join(items[:TOGETHER]), "\n".join(items[TOGETHER:])
     choices = "".join(
         f'<label><input type="radio" name="{name}-version" value="{k}"'
-        f"{'' if k else ' checked'}> {escape(version)}</label>"
-        for k, version in enumerate(m["losses"])
+        f"{'' if k else ' checked'}> {escape(version.text)}</label>"
+        for k, version in enumerate(versions_of(m))
     )
-    stories = "\n".join(f"<li>{sequence(m, i)}</li>" for i in range(len(m["words"])))
-    unit = "word" if m["separator"] else "character"
+    more = f"""<details class="others"><summary>The other {n - TOGETHER} sequences</summary>
+<fieldset><legend>Show</legend>{choices}</fieldset>
+<ol start="{TOGETHER}">
+{others}
+</ol>
+</details>"""
     return f"""<section id="{name}-map" class="map{"" if m["separator"] else " characters"}">
-<h2>Loss heat map of {name}: which model knows which {unit}?</h2>
+<h3>Loss heat map: which model knows which {unit}?</h3>
 <p>The repeated sequences of seed 0. The darker a {unit}, the lower its loss. Where the retrained
 model is dark too, the {unit} can be guessed; where only the others are dark, it was memorized. The
-first {unit} is given and has no loss; the mean of the others follows each sequence.</p>
-<fieldset><legend>Show the losses of</legend>{choices}</fieldset>
-<p class="legend">nats per {unit}: {legend(m["entropy"])}</p>
-<ol start="0">
-{stories}
+lines "by heart" show this as a difference: the loss of the retrained model minus the loss of a
+version; red was memorized. The first {unit} is given and has no loss; the mean of the others
+follows each line.</p>
+<p class="legend">nats per {unit}: {legend(EDGES, "l", m["entropy"])}</p>
+<p class="legend">by heart: {legend(HEART_EDGES, "h")}</p>
+<ol start="0" class="together">
+{first}
 </ol>
+{more if others else ""}
 </section>"""
 
 
-def legend(entropy: float | None) -> str:
+class Version(NamedTuple):
+    """One way to color every token: by its loss, or by the loss that is learned by heart."""
+
+    text: str
+    values: list[list[float]]
+    edges: tuple[float, ...]
+    kind: str  # of the colors in page.css
+
+
+def versions_of(m: dict[str, Any]) -> list[Version]:
+    """Return all losses, then what each version but the last (retrained) has learned by heart."""
+    *others, (_, last) = m["losses"].items()
+    losses = [Version(text, values, EDGES, "l") for text, values in m["losses"].items()]
+    for text, values in others:
+        saved = [
+            [b - a for a, b in zip(*rows, strict=True)] for rows in zip(values, last, strict=True)
+        ]
+        losses.append(Version(f"by heart: {text}", saved, HEART_EDGES, "h"))
+    return losses
+
+
+def legend(edges: tuple[float, ...], kind: str, entropy: float | None = None) -> str:
     """Return the colors and their ranges; the range of the entropy is marked."""
-    texts = [f"under {EDGES[0]}", *(f"{a} to {b}" for a, b in pairwise(EDGES))]
-    texts.append(f"{EDGES[-1]} and more")
+    texts = [f"under {edges[0]}", *(f"{a} to {b}" for a, b in pairwise(edges))]
+    texts.append(f"{edges[-1]} and more")
     if entropy is not None:
-        texts[bisect(EDGES, entropy)] += f" (entropy floor: {entropy:.2f} on average)"
-    return " ".join(f'<i class="l{k}">{text}</i>' for k, text in enumerate(texts))
+        texts[bisect(edges, entropy)] += f" (entropy floor: {entropy:.2f} on average)"
+    return " ".join(f'<i class="{kind}{k}">{text}</i>' for k, text in enumerate(texts))
 
 
 def sequence(m: dict[str, Any], i: int) -> str:
     """Return one sequence in every version, its sinks, and the numbers behind the colors."""
     first, *words = (escape(visible(word)) for word in m["words"][i])
-    between, versions = escape(visible(m["separator"])), []
-    for k, (version, losses) in enumerate(m["losses"].items()):
-        row = losses[i]
+    between, lines = escape(visible(m["separator"])), []
+    for k, (text, values, edges, kind) in enumerate(versions_of(m)):
+        row = values[i]
         spans = between.join(
-            f'<i class="l{bisect(EDGES, x)}" title="{x:.2f}">{w}</i>'
+            f'<i class="{kind}{bisect(edges, x)}" title="{x:.2f}">{w}</i>'
             for w, x in zip(words, row, strict=True)
         )
         mean = f'<span class="note">({sum(row) / len(row):.2f})</span>'
-        data = f'class="version v{k}" data-version="{escape(version)}"'
-        versions.append(f"<span {data}>{first}{between}{spans} {mean}</span>")
+        data = f'class="version v{k}" data-version="{escape(text)}"'
+        lines.append(f"<span {data}>{first}{between}{spans} {mean}</span>")
     title = f"<summary>sinks and numbers of sequence {i}</summary>"
     details = f"<details>{title}{sinks_of(m['sinks'], i)}{numbers(m, i)}</details>"
-    return "".join(versions) + details
+    return "".join(lines) + details
 
 
 def sinks_of(sinks: list[list[int]], i: int) -> str:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from memsinks_np._internal.tables import html_table
+from memsinks_np.experiments.methods import NAMES
 from memsinks_np.experiments.registry import EXPERIMENTS
 from memsinks_np.experiments.report.claims import QUICK, Claim, finished
 from memsinks_np.experiments.report.loss_map import map_section
@@ -29,11 +30,6 @@ def report_page(out: Path) -> str:
         links += f'<li><a href="#{name}">{name}</a> <span class="note">{held}</span></li>'
         error = error_section(name, name, out / name)
         sections += section_or_error(partial(section, out / name, name), error)
-        path = out / name / "loss_map.json"
-        if path.exists():
-            links += f'<li><a href="#{name}-map">its loss heat map</a></li>'
-            error = error_section(f"{name}-map", f"Loss heat map of {name}", path)
-            sections += section_or_error(partial(map_of, path, name), error)
     return f"""<!doctype html>
 <html lang="en">
 <head>
@@ -49,10 +45,11 @@ def report_page(out: Path) -> str:
 <p>Losses are mean nats per word (per character on text). Values are means over seeds, with 95 %
 intervals where there are several seeds. Claims that fail are listed like those that hold, with the
 likely reason. The number after each experiment is how many of its claims hold.</p>
-<nav aria-label="Experiments"><ul>{links}</ul></nav>
+<nav id="contents" aria-label="Experiments"><ul>{links}
+<li><a href="#methods">the methods</a></li></ul></nav>
 </header>
 <main>
-{sections}
+{sections}{methods_section()}
 </main>
 </body>
 </html>
@@ -69,8 +66,28 @@ def section_or_error(write: Callable[[], str], error: str) -> str:
 
 def error_section(anchor: str, title: str, path: Path) -> str:
     """Return a section that names the damaged files."""
-    line = f'<p class="fails">{escape(str(path))}: {DAMAGED}</p>'
-    return f'<section id="{anchor}"><h2>{escape(title)}</h2>{line}</section>\n'
+    return f'<section id="{anchor}">{heading(title)}{error_line(path)}</section>\n'
+
+
+def error_line(path: Path) -> str:
+    """Return a paragraph that names the damaged files."""
+    return f'<p class="fails">{escape(str(path))}: {DAMAGED}</p>'
+
+
+def heading(title: str) -> str:
+    """Return the heading of a section, with a link back to the contents."""
+    return f'<h2>{escape(title)} <a class="up" href="#contents">↑ contents</a></h2>'
+
+
+def methods_section() -> str:
+    """Return what each method is."""
+    rows = "\n".join(f"<dt>{escape(n)}</dt><dd>{escape(text)}</dd>" for n, text in NAMES.values())
+    return f"""<section id="methods">
+{heading("The methods")}
+<dl>
+{rows}
+</dl>
+</section>"""
 
 
 def read(path: Path) -> Any:
@@ -78,9 +95,20 @@ def read(path: Path) -> Any:
     return json.loads(path.read_text(encoding="utf-8"))
 
 
-def map_of(path: Path, name: str) -> str:
-    """Return the section with an experiment's loss heat map."""
-    return map_section(read(path), name)
+def sample_section(sample: str) -> str:
+    """Return text that models generated, a box for each sequence or fact."""
+    blocks = "\n".join(f"<p>{escape(block)}</p>" for block in sample.strip().split("\n\n"))
+    return f'<h3>What the models say</h3>\n<div class="sample">{blocks}</div>\n'
+
+
+def sample_and_map(folder: Path, name: str) -> str:
+    """Return what models say and an experiment's loss heat map, where there are any."""
+    parts, sample, path = "", folder / "samples.txt", folder / "loss_map.json"
+    if sample.exists():
+        parts += sample_section(sample.read_text(encoding="utf-8"))
+    if path.exists():
+        parts += section_or_error(lambda: map_section(read(path), name), error_line(path))
+    return parts
 
 
 def claims_held(folder: Path) -> str:
@@ -91,41 +119,46 @@ def claims_held(folder: Path) -> str:
 
 
 def section(folder: Path, name: str) -> str:
-    """Return the section of one experiment: figure, claims, numbers, settings."""
+    """Return the section of one experiment: sample, heat map, figure, claims, numbers, settings."""
     info, config = EXPERIMENTS[name], read(folder / "config.json")
     claims = [Claim(**c) for c in read(folder / "claims.json")]
     numbers = (folder / "numbers.md").read_text(encoding="utf-8")
     image = base64.b64encode((folder / f"{name}.svg").read_bytes()).decode()
     seeds = f"{config['seeds']:d} seed" + ("s" if config["seeds"] != 1 else "")
     alt = f"Figure of {name}: {info.what} The table below lists its claims."
-    settings = escape(json.dumps(config, indent=1))
+    settings, quick = escape(json.dumps(config, indent=1)), bool(config.get("quick"))
     return f"""<section id="{name}">
-<h2>{name}: {escape(info.what)}</h2>
+{heading(f"{name}: {info.what}")}
 <p class="note">{escape(info.source)}; {seeds}; <code>python run_toy.py {name}</code></p>
-{f'<p class="fails">{QUICK}</p>' if config.get("quick") else ""}
+{f'<p class="fails">{QUICK}</p>' if quick else ""}
+{sample_and_map(folder, name)}
 <figure tabindex="0"><img alt="{escape(alt)}" src="data:image/svg+xml;base64,{image}"></figure>
-{claims_table(claims, name)}
+{claims_table(claims, name, quick)}
 <details><summary>The numbers</summary>{html_tables(numbers, name)}</details>
 <details><summary>The settings</summary><pre tabindex="0">{settings}</pre></details>
 </section>
 """
 
 
-def claims_table(claims: list[Claim], name: str) -> str:
-    """Return a row per claim; on a narrow screen, cells are labelled (data-label)."""
+def claims_table(claims: list[Claim], name: str, quick: bool) -> str:
+    """Return a row per claim, without verdicts after --quick; data-label is for narrow screens."""
+    columns = ("claim", "paper", "here") if quick else ("claim", "paper", "here", "verdict")
     lines = ""
     for c in claims:
-        verdict = '<span class="holds">holds</span>'
-        if not c.holds:
-            why = f", likely because {escape(c.why)}" if c.why else ""
-            verdict = f'<span class="fails">fails</span>{why}'
-        cells = {"paper": escape(c.paper), "here": escape(c.here), "verdict": verdict}
-        row = "".join(f'<td data-label="{label}">{cell}</td>' for label, cell in cells.items())
+        cells = {"paper": escape(c.paper), "here": escape(c.here), "verdict": verdict(c)}
+        row = "".join(f'<td data-label="{label}">{cells[label]}</td>' for label in columns[1:])
         lines += f'<tr><th scope="row">{escape(c.text)}</th>{row}</tr>\n'
-    columns = ("claim", "paper", "here", "verdict")
     head = "".join(f'<th scope="col">{label}</th>' for label in columns)
     box = f'<div class="scroll" tabindex="0" role="group" aria-label="Claims of {name}">'
     return f'{box}<table class="claims"><tr>{head}</tr>\n{lines}</table></div>'
+
+
+def verdict(claim: Claim) -> str:
+    """Return whether a claim holds, with the likely reason if it fails."""
+    if claim.holds:
+        return '<span class="holds">holds</span>'
+    why = f", likely because {escape(claim.why)}" if claim.why else ""
+    return f'<span class="fails">fails</span>{why}'
 
 
 def html_tables(markdown: str, name: str) -> str:
