@@ -133,7 +133,7 @@ def draw(result: Controls, folder: Path) -> list[Path]:
     """Draw the methods on repeated and new stories, and the sinks under each selection."""
     entropy, color = result.entropy.repeated, plots.color_of("sinks")
     with plots.style():
-        fig, (a, b) = plots.subplots(1, 2, figsize=(12.5, 4.2), gridspec_kw={"wspace": 0.75})
+        fig, (a, b) = plots.subplots(1, 2, figsize=(12.5, 4.2))
         for split, hollow in (("repeated", False), ("heldout", True)):
             rows: list[Any] = [
                 (text, result.values(method, f"{split}.{sinks}"), plots.color_of(method))

@@ -31,7 +31,7 @@ POOLS = {
     "small": ("sinks", "--", "stratified"),
     "small_bernoulli": ("paper_sinks", "--", "Bernoulli"),
     "small_disjoint": ("disjoint_sinks", "--", "disjoint"),
-    "paper_sinks": ("paper_sinks", "-", "paper's"),
+    "paper_sinks": ("paper_sinks", "-", "paper's setting"),
 }
 
 
@@ -220,7 +220,7 @@ def draw(result: Deletions, folder: Path) -> list[Path]:
     """Draw what the others lose, by deletions and by sinks."""
     sizes, fractions, lines = result.sizes, np.linspace(0, 1, 6), []
     with plots.style():
-        fig, axes = plots.subplots(1, 2, figsize=(14.5, 4.8), gridspec_kw={"wspace": 0.75})
+        fig, axes = plots.subplots(1, 2, figsize=(14.5, 4.8))
         left, right = axes
         title, ylabel = "Delete some: what do others lose?", "fraction of the others' memory"
         plots.frame(left, title, ylabel, "sequences deleted")
@@ -230,11 +230,14 @@ def draw(result: Deletions, folder: Path) -> list[Path]:
         plots.frame(right, title, ylabel, "fraction of its sinks erased (lines as on the left)")
         for pool, (method, line, _) in POOLS.items():
             erased, lost = (result.means(pool, f) for f in ("sinks_erased", "memory_lost"))
-            lines.append((sizes, lost, labels(result)[pool], method, line + "o"))
+            lines.append(
+                (sizes, lost, labels(result)[pool].replace(" ", "\n", 1), method, line + "o")
+            )
             right.plot(erased, lost, line + "o", color=plots.color_of(method), clip_on=False)
         plots.labelled_lines(left, lines)
         right.set(xlim=(0, 1), ylim=(0, 1), xticks=fractions)
         right.plot([0, 1], [0, 1], ":", color="#444444", linewidth=1.3)
-        style = {"color": "#444444", "fontsize": 11, "ha": "center", "va": "center"}
-        right.text(0.84, 0.77, "in proportion", rotation=42, **style)
+        style = {"color": "#444444", "fontsize": 11, "ha": "center", "va": "top"}
+        turned = {"rotation": 45, "rotation_mode": "anchor", "transform_rotates_text": True}
+        right.text(0.84, 0.83, "in proportion", **style, **turned)
         return plots.save(fig, folder, "delete")

@@ -25,7 +25,7 @@ from memsinks_np.baselines.tradeoff import Ablation, ablation_curve, max_forgett
 from memsinks_np.config import DataConfig
 from memsinks_np.data.corpus import load_corpus
 from memsinks_np.experiments import comparison
-from memsinks_np.experiments.methods import job, methods_of, with_settings
+from memsinks_np.experiments.methods import job, label, methods_of, with_settings
 from memsinks_np.experiments.registry import Context, Jobs, Outputs
 from memsinks_np.experiments.report import plots
 from memsinks_np.experiments.report.claims import Claim, estimate
@@ -36,13 +36,7 @@ from memsinks_np.trained import Model
 FRACTIONS = [k / 128 for k in (0, 1, 2, 4, 8, 12, 16, 20, 24, 28, 32, 36, 40, 48, 64, 96, 128)]
 MAX_COST = 0.05  # nats per token: the allowed cost
 KINDS = ("stories", "canaries")
-LABELS = {
-    "gates": "gates",
-    "integrated_gradients": "integrated\ngradients",
-    "contrast": "gradients,\nrepeated − new",
-    "zero_out": "zero-out",
-    "random": "random",
-}
+METHODS = ("gates", "integrated_gradients", "contrast", "zero_out", "random")
 
 Curves = dict[str, dict[str, list[Ablation]]]  # method -> setting -> growing fractions
 Cells = dict[tuple[str, str], Floats]  # (kind, method) -> a number for every seed
@@ -178,14 +172,9 @@ def late_falls(history: list[HistoryRow]) -> tuple[float, float, float]:
     return float(repeated[half] - repeated[-1]), fall, fall / float(new[0] - new[-1])
 
 
-def label(method: str) -> str:
-    """Return a method's label on one line."""
-    return LABELS[method].replace("\n", " ")
-
-
 def claims(result: Fig2) -> list[Claim]:
     """Return what section 3 of the paper says, and how the cuts compare with retraining."""
-    cells = list(product(KINDS, LABELS))
+    cells = list(product(KINDS, METHODS))
     nats = {(kind, method): forgotten(result.cuts[kind][method]) for kind, method in cells}
     closed = {cell: nats[cell] / gold_gap(result, cell[0]) for cell in cells}
     left = {(kind, m): residual_extraction(result.cuts[kind][m]) for kind, m in cells}
@@ -193,7 +182,7 @@ def claims(result: Fig2) -> list[Claim]:
     repeated, new, fraction = np.transpose(late)
     sinks, gap = sinks_point(result), gold_gap(result, "stories")
     paper_methods, cost = ("gates", "integrated_gradients"), f"at a cost of {MAX_COST}"
-    best = max(LABELS, key=lambda m: closed["stories", m].mean())
+    best = max(METHODS, key=lambda m: closed["stories", m].mean())
 
     def both_kinds(cells: Cells) -> str:
         return "; ".join(
@@ -275,7 +264,7 @@ def claims(result: Fig2) -> list[Claim]:
 def tabulate(result: Fig2) -> str:
     """Return each method under its best setting, at the allowed cost; the gap is the gold gap."""
     rows = []
-    for kind, method in product(KINDS, LABELS):
+    for kind, method in product(KINDS, METHODS):
         cut = result.cuts[kind][method]
         nats = forgotten(cut)
         closed = (nats / gold_gap(result, kind)).mean()
@@ -291,7 +280,7 @@ def draw(result: Fig2, folder: Path) -> list[Path]:
     stories = result.corpus == "stories"
     what, unit = ("stories", "word") if stories else ("windows", "character")
     with plots.style():
-        fig, axes = plots.subplots(1, 3, figsize=(15.5, 4.4), gridspec_kw={"wspace": 1.0})
+        fig, axes = plots.subplots(1, 3, figsize=(16.5, 4.4))
         for ax, kind, name in zip(axes, KINDS, (what, "canaries"), strict=False):
             draw_cuts(ax, result, kind)
             xlabel, ylabel = f"cost on new {what} (nats per {unit})", f"forgotten (nats per {unit})"
@@ -318,18 +307,18 @@ def draw_cuts(ax: Any, result: Fig2, kind: str) -> None:
     ax.axvspan(left, MAX_COST, color="#F2F2F2", zorder=0)
     ax.axhline(goal, color=gray, linestyle=":", linewidth=1.6)
     ends = []
-    for method, text in LABELS.items():
+    for method in METHODS:
         curves = [tradeoff_curve(rows) for rows in result.cuts[kind][method].curves]
         points = np.mean(curves, axis=0)
         ax.plot(points[:, 0], points[:, 1], color=plots.color_of(method))
-        ends.append((max_forgetting(points, right), text, method))
+        ends.append((max_forgetting(points, right), plots.name(method), method))
     if kind == "stories":
         ends.append((goal, "retrained", "retrained"))
-        (x, y), color = sinks_point(result).mean(axis=0), plots.color_of("sinks")
-        ax.plot(x, y, "*", color=color, markersize=17)
-        place = {"textcoords": "offset points", "va": "top"}
-        ax.annotate("sinks\nremoved", (left + 0.004, y), (0, -12), color=color, **place)
+        x, y = sinks_point(result).mean(axis=0)
+        ax.plot(x, y, "*", color=plots.color_of("sinks"), markersize=17)
     else:
         ink = plots.ink_of("retrained")
         ax.text(left + 0.005, goal, "guessing", fontsize=11, va="bottom", color=ink)
     plots.label_ends(ax, ends)
+    if kind == "stories":
+        plots.label_points(ax, [(x, y, "sinks,\nremoved", "sinks")])

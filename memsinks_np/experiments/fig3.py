@@ -68,8 +68,8 @@ def tabulate(result: Result) -> str:
 
 
 LINES = [
-    ("gradient_masking", "heldout.removed", "--", "gradient masking,\nsinks removed"),
-    ("gradient_masking", "heldout.own", "-", "gradient masking,\neverything kept"),
+    ("gradient_masking", "heldout.removed", "--", "gradient\nmasking,\nremoved"),
+    ("gradient_masking", "heldout.own", "-", "gradient\nmasking,\nall kept"),
     ("standard", "heldout.own", "-", "standard"),
 ]
 

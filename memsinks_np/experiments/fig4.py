@@ -155,13 +155,12 @@ def draw(result: Fig4, folder: Path) -> list[Path]:
         ("heldout.removed", "New stories, sinks removed", result.entropy.heldout),
         ("repeated.removed", "Repeated stories, sinks removed", result.entropy.repeated),
     ]
-    labels = {"standard": "standard", "retrained": "retrained", "sinks": "ours"}
-    labels["paper_sinks"] = "paper's"
+    over_training = ("standard", "retrained", "sinks", "paper_sinks")
     with plots.style():
-        grid = {"wspace": 1.05, "width_ratios": [1, 1, 1.35]}
+        grid = {"width_ratios": [1, 1, 1.8]}
         fig, axes = plots.subplots(1, 3, figsize=(17, 4.9), gridspec_kw=grid)
         for ax, (field, title, entropy) in zip(axes, panels, strict=False):
-            lines = [(method, field, "-", text) for method, text in labels.items()]
+            lines = [(method, field, "-", plots.name(method)) for method in over_training]
             ends = plots.curves(ax, result, lines)
             plots.frame(ax, title, "loss (nats per word)", "training step")
             if field == "heldout.removed":
@@ -189,17 +188,17 @@ def draw_plane(ax: Any, result: Fig4) -> None:
     ax.set_xlim(-0.05, 0.25)
     ax.set_ylim(min(-0.2, lowest) - 0.05, 2.1 * max(sum(target) / len(target), 0.2))
     ax.axvline(0, color="#888888", linewidth=1)
-    plots.label_ends(ax, labels(result, ax.get_xlim()[1], ax.get_ylim()))
+    plots.label_points(ax, labels(result, ax.get_xlim()[1], ax.get_ylim()))
 
 
-def labels(
-    result: Fig4, right: float, ylim: tuple[float, float]
-) -> Iterator[tuple[float, str, str]]:
-    """Label every method at its height, with an arrow if it is outside the right edge."""
+def labels(result: Fig4, right: float, ylim: tuple[float, float]) -> Iterator[plots.Point]:
+    """Label every method at its point, or at the edge with its cost; every curve at its end."""
     for method in METHODS:
         cost, forgotten = (sum(values) / len(values) for values in point(result, method))
         outside = f" → cost {cost:+.1f}" if cost > right else ""
-        yield min(max(forgotten, ylim[0]), ylim[1]), label(method) + outside, method
+        height = min(max(forgotten, ylim[0]), ylim[1])
+        yield min(cost, right), height, label(method) + outside, method
     for method, curves in (result.cuts | result.updates).items():
-        inside = [y for curve in curves for x, y in curve if x <= right and y <= ylim[1]]
-        yield max(inside), f"{label(method)} (line)", method
+        inside = [(x, y) for curve in curves for x, y in curve if x <= right and y <= ylim[1]]
+        x, y = max(inside, key=lambda each: each[1])
+        yield x, y, f"{label(method)} (line)", method

@@ -162,21 +162,18 @@ def tabulate(result: Robustness) -> str:
     return table(["setting: method", *COLUMNS.values()], rows)
 
 
-SHORT = {name: name for name in REFERENCES} | {"sinks": "ours", "paper_sinks": "paper's"}
-
-
 def draw(result: Robustness, folder: Path) -> list[Path]:
     """Draw one panel per setting."""
     fractions = {n / result.n_sink: r for n, r in result.n_active.items()}
     noise, repeated = result.id_noise, result.references.entropy.repeated
     with plots.style():
-        fig, (a, b, c) = plots.subplots(1, 3, figsize=(14.5, 4.2), gridspec_kw={"wspace": 1.0})
+        fig, (a, b, c) = plots.subplots(1, 3, figsize=(14.5, 4.2))
         ends = lines(a, {"paper_sinks": result.p, "sinks": fractions}, "repeated.removed")
         ylabel = "repeated, sinks removed\n(nats per word)"
         plots.frame(a, "How many active sinks?", ylabel, "active fraction of the pool")
         a.set_xscale("log")
         plots.entropy_and_ends(a, repeated, ends)
-        ends = lines(b, dict.fromkeys(SHORT, result.d_model), "heldout.removed")
+        ends = lines(b, dict.fromkeys((*REFERENCES, *SINKS), result.d_model), "heldout.removed")
         new = "new stories, sinks removed\n(nats per word)"
         plots.frame(b, "How large a model?", new, "model width C")
         plots.label_ends(b, ends)
@@ -194,5 +191,5 @@ def lines(
     for method, by_value in results.items():
         seeds = [r.values(method, field) for r in by_value.values()]
         y = plots.band(ax, list(by_value), seeds, plots.color_of(method))
-        ends.append((y, SHORT[method], method))
+        ends.append((y, plots.name(method), method))
     return ends

@@ -205,8 +205,7 @@ def draw(result: RareDomain, folder: Path) -> list[Path]:
     """Draw one panel for each number of stories."""
     n = len(result.sizes)
     with plots.style():
-        size, gap = (6.6 * n, 4.4), {"wspace": 0.85}
-        fig, axes = plots.subplots(1, n, figsize=size, gridspec_kw=gap, squeeze=False)
+        fig, axes = plots.subplots(1, n, figsize=(6.6 * n, 4.4), squeeze=False)
         for ax, n_stories in zip(axes[0], result.sizes, strict=True):
             draw_panel(ax, result, n_stories)
         return plots.save(fig, folder, "fig6")
@@ -215,13 +214,13 @@ def draw(result: RareDomain, folder: Path) -> list[Path]:
 def draw_panel(ax: Any, result: RareDomain, n_stories: int) -> None:
     """Draw the losses against the number of showings."""
     showings, ends = result.showings, []
-    for method, text in zip(METHODS, ("standard", "sinks", "paper's"), strict=True):
+    for method in METHODS:
         rows, color = [result.row(method, n_stories, k) for k in showings], plots.color_of(method)
         heldout = [rows[0].once, *(r.heldout for r in rows)]
         y = plots.band(ax, [1, *showings], heldout, color)
-        ends.append((y, f"{text}, new", method))
+        ends.append((y, f"{label(method)},\nnew", method))
         y = plots.band(ax, showings, [r.repeated for r in rows], color, ":")
-        ends.append((y, f"{text}, repeated", method))
+        ends.append((y, f"{label(method)},\nrepeated", method))
     ax.set_xscale("log")
     ylabel, xlabel = "loss, sinks removed (nats per word)", "showings of each story"
     plots.frame(ax, f"{n_stories} rare stories: do repeats help?", ylabel, xlabel)

@@ -15,7 +15,7 @@ from memsinks_np.experiments.report import plots
 from memsinks_np.experiments.report.claims import Claim, estimate
 from memsinks_np.trained import Model
 
-LABELS = {"standard": "standard", "paper_sinks": "paper's sinks on", "sinks": "own sinks on"}
+METHODS = ("standard", "paper_sinks", "sinks")
 PERIOD = 40  # steps between two showings, as in the paper
 
 
@@ -55,14 +55,14 @@ def jobs(context: Context) -> Jobs:
     methods = methods_of(preset)
     return {
         (name, seed): job(preset, methods[name], seed, first_sequence)
-        for name in LABELS
+        for name in METHODS
         for seed in range(context.seeds)
     }
 
 
 def result(context: Context, outputs: Outputs) -> Forgetting:
     """Return all losses."""
-    losses = {name: [outputs[name, seed] for seed in range(context.seeds)] for name in LABELS}
+    losses = {name: [outputs[name, seed] for seed in range(context.seeds)] for name in METHODS}
     return Forgetting(period_of(context), losses)
 
 
@@ -134,12 +134,12 @@ def draw(result: Forgetting, folder: Path) -> list[Path]:
         fig, ax = plots.subplots(figsize=(8.2, 4.4))
         n = len(result.losses["standard"][0])
         first, ends = n * 2 // 3 // period * period, []
-        for method, text in LABELS.items():
+        for method in METHODS:
             losses = result.losses[method][0]
             ax.plot(range(first, n), losses[first:], color=plots.color_of(method), linewidth=1.6)
-            ends.append((losses[-1], text, method))
+            ends.append((losses[-1], plots.name(method), method))
         title = "One story, shown every few steps: what stays?"
-        plots.frame(ax, title, "its loss (nats per word), seed 0", "training step")
+        plots.frame(ax, title, "its loss, own sinks on (nats per word)", "training step")
         ax.set_ylim(bottom=0)
         ax.set_xticks(range(first, n + 1, period * max(1, (n - first) // period // 6)))
         plots.label_ends(ax, ends)

@@ -254,7 +254,7 @@ def draw(result: HashResult, folder: Path) -> list[Path]:
     """Draw the overlap of related IDs; in a sparse pool, shared sinks and deletion (seed 0)."""
     sparse = [result.collateral[method][0] for method in POOLS["sparse"]]
     with plots.style():
-        fig, axes = plots.subplots(1, 3, figsize=(16, 4.2), gridspec_kw={"wspace": 0.6})
+        fig, axes = plots.subplots(1, 3, figsize=(16, 4.2))
         draw_overlap(axes[0], result.masks)
         draw_owners(axes[1], *sparse)
         draw_deletion(axes[2], *sparse)
@@ -267,7 +267,7 @@ def draw_overlap(ax: Any, masks: dict[str, MaskStats]) -> None:
     plots.frame(ax, "Do related IDs share sinks?", ylabel, "k, for IDs i and k i")
     ax.axhline(P * P, color="#444444", linestyle=":", linewidth=1.3)
     style = {"textcoords": "offset points", "va": "top", "ha": "center", "fontsize": 11}
-    ax.annotate("independent", (5, P * P), (0, -3), **style)
+    ax.annotate("independent", (5, P * P), (0, -7), **style)
     ax.set_ylim(0, 0.2)
     ax.margins(x=0.03)
     lines = [
@@ -293,7 +293,8 @@ def draw_owners(ax: Any, ours: Collateral, released: Collateral) -> None:
 def draw_deletion(ax: Any, ours: Collateral, released: Collateral) -> None:
     """Draw the rise of the others' loss: any two sequences, and pairs of i and 2i."""
     ylabel = "rise of their loss (nats per token)"
-    plots.frame(ax, "Delete one: do the others stay?", ylabel, "")
+    xlabel = "dark: any two sequences, pale: IDs i and 2i"
+    plots.frame(ax, "Delete one: do the others stay?", ylabel, xlabel)
     bars = {
         "ours": (ours.others, ours.pairs, "paper_sinks"),
         "released": (released.others, released.pairs, "released"),
@@ -307,5 +308,3 @@ def draw_deletion(ax: Any, ours: Collateral, released: Collateral) -> None:
                 ax.annotate(number(value, 2), (at, value), **style)
     ax.set_xticks(range(len(bars)), bars)
     ax.set_xlim(-0.6, len(bars) - 0.4)
-    note = "dark: any two\npale: i and 2i"
-    ax.text(0.02, 0.97, note, transform=ax.transAxes, ha="left", va="top", fontsize=11)

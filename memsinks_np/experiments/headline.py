@@ -188,18 +188,13 @@ def tabulate(result: RecallResult) -> str:
 
 
 MEMORY = [
-    ("standard", "-", "standard"),
-    ("paper_sinks", "-", "paper's"),
-    ("sinks", "-", "sinks"),
-    ("large_pool", "-", "large pool"),
-    ("deduplicated", "-", "deduplicated"),
-    ("retrained", "-", "retrained"),
-    ("gradient_masking", "--", "gradient masking"),
+    (method, "--" if method == "gradient_masking" else "-", plots.name(method))
+    for method in METHODS
 ]
 MIRAGE = [
-    ("gradient_masking", "removed", "--", "gradient masking,\nsinks removed"),
-    ("gradient_masking", "own", "-", "gradient masking,\nsinks kept"),
-    ("sinks", "removed", "-", "sinks, removed"),
+    ("gradient_masking", "removed", "--", plots.name("gradient_masking") + ",\nremoved"),
+    ("gradient_masking", "own", "-", plots.name("gradient_masking") + ",\nkept"),
+    ("sinks", "removed", "-", "sinks,\nremoved"),
     ("standard", "removed", "-", "standard"),
 ]
 
@@ -209,8 +204,10 @@ Lines = Sequence[tuple[str, str, str]]  # method, line style, label
 
 def recall_axis(ax: Any, title: str, xlabel: str) -> None:
     """Set up an axis of recall in new documents, with the recall of guessing."""
-    ax.set(title=title, xlabel=xlabel, ylabel="recall, sinks removed", ylim=(-0.02, 1.04))
+    ax.set(title=title, xlabel=xlabel, ylabel="recall, sinks removed", ylim=(-0.12, 1.04))
     ax.axhline(CHANCE, color="#444444", linestyle=":", linewidth=1.3)
+    place = {"xycoords": ax.get_yaxis_transform(), "ha": "right", "va": "bottom"}
+    ax.annotate("guessing (dotted)", (1, -0.11), fontsize=11, color="#444444", **place)
 
 
 def draw_over_training(ax: Any, result: RecallResult, lines: Lines, k: int, title: str) -> None:
@@ -238,7 +235,7 @@ def draw_by_k(ax: Any, result: RecallResult, lines: Lines, title: str) -> None:
 def draw(result: Headline, folder: Path) -> list[Path]:
     """Draw three questions in three panels."""
     with plots.style():
-        fig, axes = plots.subplots(1, 3, figsize=(17.5, 4.6), gridspec_kw={"wspace": 0.85})
+        fig, axes = plots.subplots(1, 3, figsize=(17, 4.6))
         draw_over_training(axes[0], result, MEMORY, 1, "Stated in one document: is it gone?")
         draw_by_k(axes[1], result, MEMORY, "Stated in many: what stays?")
         plots.frame(

@@ -187,25 +187,25 @@ def tabulate(result: Result) -> str:
 
 # method, field, line style, label
 MEMORY = [
-    ("retrained", "repeated.removed", "-", "retrained"),
-    ("sinks", "repeated.removed", "-", "sinks removed"),
-    ("sinks", "repeated.own", ":", "own sinks on"),
-    ("paper_sinks", "repeated.removed", "-", "paper's, removed"),
-    ("random_sinks", "repeated.removed", "-", "random, removed"),
+    ("retrained", "repeated.removed", "-", plots.name("retrained")),
+    ("sinks", "repeated.removed", "-", "sinks"),
+    ("sinks", "repeated.own", ":", "own\nsinks on"),
+    ("paper_sinks", "repeated.removed", "-", plots.name("paper_sinks")),
+    ("random_sinks", "repeated.removed", "-", plots.name("random_sinks")),
     ("standard", "repeated.removed", "-", "standard"),
 ]
 SKILL = [
-    ("gradient_masking", "heldout.own", "-", "gradient masking"),
-    ("random_sinks", "heldout.removed", "-", "random, removed"),
+    ("gradient_masking", "heldout.own", "-", plots.name("gradient_masking")),
+    ("random_sinks", "heldout.removed", "-", plots.name("random_sinks")),
     ("standard", "heldout.removed", "-", "standard"),
-    ("paper_sinks", "heldout.removed", "-", "paper's, removed"),
-    ("sinks", "heldout.removed", "-", "sinks removed"),
+    ("paper_sinks", "heldout.removed", "-", plots.name("paper_sinks")),
+    ("sinks", "heldout.removed", "-", "sinks"),
     ("retrained", "heldout.removed", "-", "retrained"),
 ]
 MIRAGE = [
-    ("gradient_masking", "heldout.removed", "--", "gradient masking,\nsinks removed"),
-    ("gradient_masking", "heldout.own", "-", "gradient masking,\neverything kept"),
-    ("sinks", "heldout.removed", "-", "memorization sinks,\nremoved"),
+    ("gradient_masking", "heldout.removed", "--", "gradient\nmasking,\nremoved"),
+    ("gradient_masking", "heldout.own", "-", "gradient\nmasking,\nall kept"),
+    ("sinks", "heldout.removed", "-", "sinks,\nremoved"),
 ]
 
 
@@ -220,10 +220,11 @@ def draw(result: Isolation, folder: Path, name: str = "isolation") -> list[Path]
         ("Forced isolation: a mirage", MIRAGE, None),
     ]
     with plots.style():
-        fig, axes = plots.subplots(1, 3, figsize=(15.5, 4.4), gridspec_kw={"wspace": 1.3})
+        fig, axes = plots.subplots(1, 3, figsize=(15.5, 4.4))
         for ax, (title, lines, entropy) in zip(axes, panels, strict=True):
             ends = plots.curves(ax, result, lines)
-            plots.frame(ax, title, f"loss (nats per {unit})", "training step")
+            ylabel = "loss" if lines is MIRAGE else "loss, sinks removed"
+            plots.frame(ax, title, f"{ylabel} (nats per {unit})", "training step")
             if lines is SKILL:
                 plots.zoom(ax, [y for y, *_ in ends] + [entropy or ends[-1][0]])
             elif lines is MEMORY:

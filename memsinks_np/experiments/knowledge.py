@@ -298,19 +298,10 @@ def tabulate(result: Knowledge) -> str:
     return table(["stated in", *map(str, SHOWN[:-1]), "common", "own"], rows)
 
 
-LINES = [*MEMORY, ("random_sinks", "-", "random sinks"), ("narrow", "-", "narrow")]
+LINES = [*MEMORY, *((method, "-", plots.name(method)) for method in ("random_sinks", "narrow"))]
 
 
-# where a label stands beside its point, in points, and which side of the label is there
-PLANE = {
-    "sinks": (-10, 8, "right"),
-    "large_pool": (10, -5, "left"),
-    "paper_sinks": (0, 10, "center"),
-    "gradient_masking": (12, -7, "left"),
-    "sgtm": (12, 3, "left"),
-    "narrow": (0, 12, "center"),
-    "random_sinks": (8, -36, "center"),
-}
+PLANE = ("sinks", "large_pool", "paper_sinks", "gradient_masking", "sgtm", "narrow", "random_sinks")
 CAPPED = {"retrained": "never shown", "deduplicated": "once", "capped_2": "at most twice"}
 CAPPED |= {"capped_4": "4 times", "capped_8": "8", "standard": "all"}
 
@@ -324,23 +315,18 @@ def draw_plane(ax: Any, result: Knowledge) -> None:
     orange = plots.color_of("deduplicated")
     x, y = zip(*map(point, CAPPED), strict=True)
     ax.plot(x, y, "--s", color=orange, markersize=6)
-    near = {"textcoords": "offset points", "fontsize": 11, "color": plots.ink_of("deduplicated")}
-    for m, text in CAPPED.items():
-        offset = (12, 26) if m == "retrained" else (8, -13)
-        ax.annotate(text, point(m), offset, **near)
     for size, names in result.sweeps.items():
         method = "paper_sinks" if size == "p" else "sinks"
         points = sorted(point(m) for m in [*names, method])
         style = {"color": plots.color_of(method), "linewidth": 1, "marker": "."}
         ax.plot(*zip(*points, strict=True), **style)
-    for m, (right, up, side) in PLANE.items():
-        color = plots.color_of(m)
-        ax.plot(*point(m), "o", color=color, markersize=9)
-        place = {"textcoords": "offset points", "ha": side, "color": plots.ink_of(m)}
-        ax.annotate(label(m), point(m), (right, up), **place)
+    for m in PLANE:
+        ax.plot(*point(m), "o", color=plots.color_of(m), markersize=9)
     title, kept = "Memory left, knowledge kept", "recall of facts in 4 and 8 documents"
     ax.set(title=title, xlabel="recall of facts in 1 document", ylabel=kept)
     ax.set(xticks=[0, 0.2, 0.4, 0.6, 0.8], xlim=(-0.15, 0.95), ylim=(-0.06, 1.12))
+    plots.label_points(ax, [(*point(m), label(m), m) for m in PLANE])
+    plots.label_points(ax, [(*point(m), text, "deduplicated") for m, text in CAPPED.items()])
 
 
 def draw_training(ax: Any, result: Knowledge) -> None:
@@ -367,10 +353,9 @@ def draw_authors(ax: Any, result: Knowledge) -> None:
 def draw(result: Knowledge, folder: Path) -> list[Path]:
     """Draw recall against k, the plane, training, and authors."""
     with plots.style():
-        spaces = {"wspace": 0.6, "hspace": 0.35}
-        fig, axes = plots.subplots(2, 2, figsize=(13.5, 10), gridspec_kw=spaces)
+        fig, axes = plots.subplots(2, 2, figsize=(13.5, 10))
         draw_by_k(axes[0, 0], result, LINES, "Sinks removed: which facts stay?")
-        draw_plane(axes[0, 1], result)
         draw_training(axes[1, 0], result)
         draw_authors(axes[1, 1], result)
+        draw_plane(axes[0, 1], result)
         return plots.save(fig, folder, "knowledge")

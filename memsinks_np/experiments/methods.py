@@ -112,7 +112,7 @@ NAMES = {  # method -> how tables, figures and the report name it, and what it i
         "cut from standard: the neurons to which Integrated Gradients attribute the memory",
     ),
     "contrast": (
-        "contrast",
+        "gradients, repeated − new",
         "cut from standard: the same, by the difference of repeated and new sequences",
     ),
     "zero_out": ("zero-out", "cut from standard: the neurons that matter most when set to zero"),

@@ -226,7 +226,7 @@ def tabulate(result: OptimizerResult) -> str:
 def draw(result: OptimizerResult, folder: Path) -> list[Path]:
     """Draw one inactive sink, two optimizers in training, and a long decay (seed 0)."""
     with plots.style():
-        fig, axes = plots.subplots(1, 3, figsize=(16.5, 4.2), gridspec_kw={"wspace": 0.75})
+        fig, axes = plots.subplots(1, 3, figsize=(16.5, 4.2))
         draw_traces(axes[0], result.traces)
         draw_history(axes[1], result.groups)
         draw_unused(axes[2], result.groups)
@@ -249,15 +249,13 @@ def draw_traces(ax: Any, traces: dict[str, list[float]]) -> None:
 def draw_history(ax: Any, groups: dict[str, Group]) -> None:
     """Draw how fast both optimizers learn the repeated sequences."""
     title, ylabel = "Which optimizer learns faster?", "repeated, own sinks (nats per token)"
-    plots.frame(ax, title, ylabel, "training step")
+    often, rarely = (group.every for group in groups.values())
+    note = f"solid: shown every {often:.0f} steps, dashed: every {rarely:.0f}"
+    plots.frame(ax, title, ylabel, f"training step\n({note})")
     for name, group in groups.items():
         lines = [(o, "repeated.own", STYLES[name], label) for o, label in OPTIMIZERS.items()]
         ends = plots.curves(ax, group, lines)
     ax.set_ylim(0, max(1, 1.3 * max(y for y, *_ in ends)))
-    note = "solid: {}\ndashed: {}".format(
-        *(f"{name} (every {group.every:.0f} steps)" for name, group in groups.items())
-    )
-    ax.text(1, 0.99, note, transform=ax.transAxes, ha="right", va="top", fontsize=11)
     plots.label_ends(ax, ends)  # only for the last group: "rarely"
 
 

@@ -164,7 +164,7 @@ def draw(result: Overlap, folder: Path) -> list[Path]:
     """Draw memory against pool size, and collateral against overlap."""
     widest, memory = max(c.n_shared for c in result.cells), []
     with plots.style():
-        fig, (left, right) = plots.subplots(1, 2, figsize=(13.5, 4.8), gridspec_kw={"wspace": 0.85})
+        fig, (left, right) = plots.subplots(1, 2, figsize=(13.5, 4.8))
         ylabel = "held by the sinks (nats per token)"
         plots.frame(left, "Larger pool, more memory in it?", ylabel, "pool size S (sinks)")
         ylabel = f"rise of the others' loss\n({result.some} deleted, nats per token)"

@@ -303,8 +303,8 @@ COLUMNS = {  # field -> header, digits
     "recovered": ("recovered", 2),
 }
 LABELS = {
-    "sinks": "sinks removed",
-    "paper_sinks": "paper's, removed",
+    "sinks": "sinks, removed",
+    "paper_sinks": "paper's setting, removed",
     CUT: "neurons cut out",
 }
 HARDEST = {"gradient_ascent": "ascent, robust", "npo": "NPO, robust"}
@@ -348,41 +348,38 @@ def draw(result: Relearn, folder: Path) -> list[Path]:
     """Draw what unlearning costs, the steps to relearn, and the half that is not shown."""
     unit = "word" if result.corpus == "stories" else "character"
     with plots.style():
-        grid = {"wspace": 0.65, "width_ratios": [1.15, 0.9, 1]}
-        fig, axes = plots.subplots(1, 3, figsize=(15.5, 4.6), gridspec_kw=grid)
-        draw_cost(axes[0], result, unit)
+        fig, axes = plots.subplots(1, 3, figsize=(16.5, 4.8))
         draw_steps(axes[1], result)
         draw_return(axes[2], result, unit)
+        draw_cost(axes[0], result, unit)
         return plots.save(fig, folder, "relearn")
 
 
 def draw_cost(ax: Any, result: Relearn, unit: str) -> None:
     """Draw seed 0: every update's trajectory of both losses, and the trained models."""
-    limit = result.removals["standard"][0].heldout + MAX_COST
+    limit, named = result.removals["standard"][0].heldout + MAX_COST, {}
     for name, each in result.tried.items():
         for row in each:
             repeated, new, _ = zip(*row.unlearning, strict=True)
             ax.plot(new, repeated, color=plots.color_of(name), linewidth=1.2, alpha=0.8)
             ax.plot(new[-1], repeated[-1], "o", color=plots.color_of(name), markersize=4)
+        best = max(each, key=lambda row: row.repeated)
+        named[name] = best.heldout, best.repeated, label(name)
     for name, size in (("standard", 8), ("retrained", 13), ("sinks", 8)):
         row = result.removals[name][0]
         color = plots.color_of(name)
         ax.plot(row.heldout, row.repeated, "D", color=color, markersize=size, zorder=3)
+        named[name] = row.heldout, row.repeated, label(name)
     title = "What does unlearning cost?"
-    plots.frame(ax, title, f"repeated (nats per {unit})", f"new (nats per {unit})")
+    xlabel = f"new (nats per {unit}), shaded: cost over {MAX_COST}"
+    plots.frame(ax, title, f"repeated (nats per {unit})", xlabel)
     ax.margins(x=0.08)
     ax.autoscale_view()
     low, high = ax.get_xlim()
     ax.axvspan(limit, high, color="#F0F0F0", zorder=0)
     ax.set_xlim(low, high)
-    place = {"xycoords": ("data", "axes fraction"), "textcoords": "offset points"}
-    text = f"cost over {MAX_COST}"
-    ax.annotate(text, (limit, 0.93), (4, 0), fontsize=11, color="#666666", **place)
-    texts = {name: label(name) for name in ("retrained", "sinks", "gradient_ascent", "npo")}
-    texts["standard"] = "standard: the start"
-    style = {"transform": ax.transAxes, "ha": "right"}
-    for i, (name, text) in enumerate(texts.items()):
-        ax.text(0.97, 0.44 - 0.1 * i, text, color=plots.ink_of(name), **style)
+    points = [(new, repeated, text, name) for name, (new, repeated, text) in named.items()]
+    plots.label_points(ax, points)
 
 
 def draw_steps(ax: Any, result: Relearn) -> None:
@@ -395,7 +392,7 @@ def draw_steps(ax: Any, result: Relearn) -> None:
         ax.plot([steps, steps_new], [y, y], color=color)
         ax.plot(steps_new, y, "o", markerfacecolor="white", markeredgewidth=2, **style)
         ax.plot(steps, y, "o", **style)
-    ax.set_yticks(range(len(labels)), labels)
+    ax.set_yticks(range(len(labels)), [text.replace(", ", ",\n") for text in labels])
     ax.tick_params(axis="y", length=0)
     for tick, name in zip(ax.get_yticklabels(), names, strict=True):
         tick.set_color(plots.ink_of(name))
@@ -409,7 +406,7 @@ def draw_return(ax: Any, result: Relearn, unit: str) -> None:
     for text, name, style, rows in lines(result):
         other = np.array([[halves.other for halves in row.attack] for row in rows]).T
         end = plots.band(ax, range(len(other)), other, plots.color_of(name), style)
-        ends.append((end, text, name))
+        ends.append((end, text.replace(", ", ",\n"), name))
     ax.set_ylim(0, 2)
     plots.frame(ax, "Does the other half return?", f"loss (nats per {unit})", "step of the attack")
     plots.label_ends(ax, ends)

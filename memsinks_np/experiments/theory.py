@@ -210,8 +210,7 @@ def draw(result: Theory, folder: Path) -> list[Path]:
     """Draw four panels, of seed 0."""
     seed: Numbers = {name: values[0] for name, values in result.items()}
     with plots.style():
-        grid = {"wspace": 0.75, "hspace": 0.5}
-        fig, axes = plots.subplots(2, 2, figsize=(12.5, 8.4), gridspec_kw=grid)
+        fig, axes = plots.subplots(2, 2, figsize=(12.5, 8.4))
         draw_coadaptation(axes[0, 0], seed)
         draw_trace(axes[0, 1], *seed["trace"])
         draw_threshold(axes[1, 0], t.COUNTEREXAMPLE)

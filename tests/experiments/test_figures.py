@@ -1,7 +1,9 @@
 """Figures 3, 5, 6, 7 and the controls, on made-up numbers; and the parts of figures."""
 
 from functools import partial
+from itertools import combinations
 from types import SimpleNamespace
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -202,15 +204,77 @@ def test_label_can_be_read_and_its_line_keeps_its_color(ax, method):
         assert text.get_color() == line.get_color()
 
 
+@pytest.fixture(scope="module")
+def drawn(tmp_path_factory):
+    """Figures on made-up numbers, with their layout done."""
+    figures, patch = {}, pytest.MonkeyPatch()
+    patch.setattr(plots, "save", lambda fig, *_: figures.setdefault(experiment, fig))
+    for experiment in N_CLAIMS:
+        experiment.draw(run(experiment, {}), tmp_path_factory.mktemp("figures"))
+        figures[experiment].draw_without_rendering()
+    patch.undo()
+    yield figures
+    plots.plt.close("all")
+
+
 @pytest.mark.parametrize("experiment", N_CLAIMS)
-def test_every_text_of_a_figure_can_be_read(experiment, tmp_path, monkeypatch):
-    drawn = []
-    monkeypatch.setattr(plots, "save", lambda fig, *_: drawn.append(fig))
-    experiment.draw(run(experiment, {}), tmp_path)
-    texts = drawn[0].findobj(Text)
-    plots.plt.close(drawn[0])
+def test_every_text_of_a_figure_can_be_read(drawn, experiment):
+    texts = drawn[experiment].findobj(Text)
     assert len(texts) > 10
     assert [t.get_text() for t in texts if contrast_with_white(t.get_color()) < 4.5] == []
+
+
+@pytest.mark.parametrize("experiment", N_CLAIMS)
+def test_panels_fill_most_of_the_width(drawn, experiment):
+    axes = drawn[experiment].axes
+    assert sum(ax.get_position().width for ax in axes) >= 0.6
+
+
+@pytest.mark.parametrize("experiment", N_CLAIMS)
+def test_titles_and_labels_do_not_collide(drawn, experiment):
+    titles = [text for ax in drawn[experiment].axes for text in (ax._left_title, *ax.texts)]
+    titles += [ax.yaxis.label for ax in drawn[experiment].axes]
+    boxes = {t.get_text(): t.get_window_extent().padded(-1) for t in titles if t.get_text()}
+    assert [ab for ab in combinations(boxes, 2) if boxes[ab[0]].overlaps(boxes[ab[1]])] == []
+
+
+def in_the_dark(color):
+    """Return what the filter of plots.INVERT makes of a color (W3C, Filter Effects)."""
+    assert "invert(.9) hue-rotate(180deg)" in plots.INVERT
+    luma = np.outer(np.ones(3), (0.213, 0.715, 0.072))
+    return np.clip((2 * luma - np.eye(3)) @ (0.9 - 0.8 * np.array(to_rgb(color))), 0, 1)
+
+
+@pytest.mark.parametrize("method", [*plots.COLORS, "no color"])
+def test_labels_can_be_read_in_the_dark(method):
+    on_black = 1.05 / contrast_with_white(in_the_dark(plots.ink_of(method)))
+    assert on_black / (1.05 / contrast_with_white(in_the_dark("white"))) >= 4.5
+
+
+def test_svg_keeps_text_as_text_and_the_dark_as_a_choice(tmp_path):
+    with plots.style():
+        fig, ax = plots.subplots()
+        ax.set_title("Can it be found?")
+        _, svg = plots.save(fig, tmp_path, "one")
+    text = svg.read_text()
+    assert ">Can it be found?</text>" in text
+    assert text.count("prefers-color-scheme:dark") == 1
+    root = ElementTree.fromstring(text)
+    assert plots.INVERT in [style.text for style in root.iter("{http://www.w3.org/2000/svg}style")]
+
+
+def test_point_labels_avoid_lines_and_each_other(ax):
+    ax.set(xlim=(0, 1), ylim=(0, 1))
+    ax.plot([0.5, 1], [0.5, 0.5])  # to the right
+    ax.plot([0.5, 0.5], [0.5, 1])  # up
+    plots.label_points(ax, [(0.5, 0.5, text, "sinks") for text in ("one", "two", "three")])
+    plots.label_points(ax, [(1, 1, "at the corner", "npo")])
+    boxes = [Text.get_window_extent(text) for text in ax.texts]
+    lines = [line.get_transform().transform(plots.dense(line.get_xydata())) for line in ax.lines]
+    assert [box.count_contains(line) for box in boxes for line in lines] == [0] * 8
+    assert not any(a.overlaps(b) for a, b in combinations(boxes, 2))
+    frame = ax.get_window_extent()
+    assert all(frame.contains(*box.min) and frame.contains(*box.max) for box in boxes)
 
 
 def test_only_caps_share_a_color_with_another_method():

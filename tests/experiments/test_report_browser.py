@@ -31,6 +31,13 @@ def odd(out, tmp_path_factory):
     return folder
 
 
+CORNER = """(() => {
+  const canvas = document.createElement("canvas"), draw = canvas.getContext("2d");
+  draw.drawImage(document.images[0], 0, 0);
+  return draw.getImageData(1, 1, 1, 1).data[0];
+})()"""
+
+
 @pytest.mark.browser
 @pytest.mark.parametrize("dark", [False, True])
 @pytest.mark.parametrize("width", [390, 1280])
@@ -43,7 +50,8 @@ def test_nothing_is_wider_than_the_screen(request, browser, kind, width, dark):
     background = browser.value("getComputedStyle(document.body).backgroundColor")
     assert background == ("rgb(23, 24, 27)" if dark else "rgb(255, 255, 255)")
     figure = browser.value("getComputedStyle(document.querySelector('figure')).backgroundColor")
-    assert figure == "rgb(255, 255, 255)"
+    assert figure == ("rgb(26, 26, 26)" if dark else "rgb(255, 255, 255)")
+    assert browser.value(CORNER) == (26 if dark else 255)
 
 
 SHOWN = "[...document.querySelectorAll('.others .version')].filter(v => v.checkVisibility())"

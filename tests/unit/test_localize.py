@@ -316,7 +316,7 @@ def test_fig2_tabulates_claims_and_draws(quick_fig2, tmp_path):
     json.loads(to_json(quick_fig2))
     claims = fig2.claims(quick_fig2)
     assert [type(claim.holds) for claim in claims] == [bool] * 8
-    assert fig2.tabulate(quick_fig2).count("\n") == 1 + 2 * len(fig2.LABELS)
+    assert fig2.tabulate(quick_fig2).count("\n") == 1 + 2 * len(fig2.METHODS)
     assert [p.name for p in fig2.draw(quick_fig2, tmp_path)] == ["fig2.png", "fig2.svg"]
 
 

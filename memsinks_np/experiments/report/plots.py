@@ -8,12 +8,14 @@ from typing import Any
 import numpy as np
 from matplotlib import colors as mcolors
 from matplotlib import pyplot as plt
-from matplotlib.pyplot import subplots as subplots
+from matplotlib.text import Text
 
 from memsinks_np._internal.files import write_atomic
 from memsinks_np.experiments.comparison import Result
+from memsinks_np.experiments.methods import label
 
 End = tuple[float, str, str]  # of a line: height, label, method
+Point = tuple[float, float, str, str]  # x, y, label, method
 COLORS = {
     "standard": "#E69F00",
     "retrained": "#999999",
@@ -57,14 +59,30 @@ STYLE: Any = {
     "lines.linewidth": 2.4,
     "lines.solid_capstyle": "round",
     "figure.facecolor": "white",
-    "svg.fonttype": "path",
+    "svg.fonttype": "none",  # text can be found and copied; Verdana has the widths of DejaVu
+    "font.sans-serif": ["DejaVu Sans", "Verdana", "sans-serif"],
     "svg.hashsalt": "memsinks_np",
 }
+
+
+INVERT = "@media(prefers-color-scheme:dark){svg{filter:invert(.9) hue-rotate(180deg)}}"
 
 
 def style() -> Any:
     """Return a context in which figures have this style, independent of any matplotlibrc."""
     return plt.style.context(["default", STYLE])
+
+
+def subplots(rows: int = 1, columns: int = 1, **settings: Any) -> Any:
+    """Return a figure and its axes, which are as wide as their labels leave room for."""
+    fig, axes = plt.subplots(rows, columns, layout="constrained", **settings)
+    fig.get_layout_engine().set(wspace=0.03, hspace=0.04)  # between panels
+    return fig, axes
+
+
+def name(method: str) -> str:
+    """Return how figures name a method, on two lines if it has several words."""
+    return label(method).replace(" ", "\n", 1)
 
 
 def color_of(method: str) -> str:
@@ -127,14 +145,58 @@ def label_ends(ax: Any, ends: Iterable[End]) -> None:
     ordered = sorted(ends)
     at = np.array([np.clip((y - low) / (high - low), 0, 1) for y, _, _ in ordered])
     needed = np.array([height * (1 + text.count("\n")) for _, text, _ in ordered])
+    margin = needed / 2 - height / 4
     for _ in range(500):  # push overlapping neighbours apart, a little at a time
         overlap = np.maximum(0, (needed[1:] + needed[:-1]) / 2 - np.diff(at))
         at[1:] += overlap / 2
         at[:-1] -= overlap / 2
-        at = np.clip(at, height / 4, 1 - height / 4)
+        at = np.clip(at, margin, 1 - margin)
     style = {"transform": ax.transAxes, "va": "center", "linespacing": 1.0}
     for y, (_, text, method) in zip(at, ordered, strict=True):
         ax.text(1.02, y, text, color=ink_of(method), **style)
+
+
+SIDES, LEVELS = {1: "left", 0: "center", -1: "right"}, {1: "bottom", 0: "center", -1: "top"}
+NEAR = [(x * r, y * r) for r in (8, 22, 40) for x in (1, -1, 0) for y in (0, 1, -1) if x or y]
+
+
+def dense(points: Any) -> Any:
+    """Return the points of a line, with 20 more between each two."""
+    at = np.arange(0, max(1, len(points) - 1) + 1e-9, 1 / 20)
+    return np.array(
+        [np.interp(at, range(len(points)), column) for column in np.asarray(points).T]
+    ).T
+
+
+def label_points(ax: Any, points: Iterable[Point], size: float = 11) -> None:
+    """Label each point beside it, where the fewest lines, points and labels are hidden.
+
+    Call it when everything else is drawn.
+    """
+    ax.figure.draw_without_rendering()  # so that the axis has its size
+    lines = [line.get_transform().transform(dense(line.get_xydata())) for line in ax.lines]
+    frame, taken = ax.get_window_extent(), [text.get_window_extent() for text in ax.texts]
+    for x, y, text, method in points:
+        line = {"arrowstyle": "-", "color": color_of(method), "linewidth": 0.8, "shrinkB": 4}
+        style = {"textcoords": "offset points", "color": ink_of(method), "fontsize": size}
+        mark = ax.annotate(text, (x, y), (0, 0), arrowprops=line, **style)
+        options = []
+        for offset in NEAR:
+            box = move(mark, offset)
+            hidden = sum(box.count_contains(line) for line in lines)
+            outside = not (frame.contains(box.x0, box.y0) and frame.contains(box.x1, box.y1))
+            crowd = hidden + 100 * box.count_overlaps(taken) + 1000 * outside
+            options.append((crowd, NEAR.index(offset)))
+        taken.append(move(mark, NEAR[min(options)[1]]))
+
+
+def move(mark: Any, offset: tuple[int, int]) -> Any:
+    """Move a label to an offset in points from its point; return its box with a small margin."""
+    right, up = offset
+    mark.set(ha=SIDES[np.sign(right)], va=LEVELS[np.sign(up)])
+    mark.xyann = offset
+    mark.update_positions(mark.figure.canvas.get_renderer())
+    return Text.get_window_extent(mark).padded(2)  # without the line to the point
 
 
 def labelled_lines(ax: Any, lines: Iterable[tuple[Any, Any, str, str, str]]) -> None:
@@ -186,12 +248,16 @@ def dots(ax: Any, rows: Sequence[tuple[str, Sequence[float], str]], hollow: bool
 
 
 def save(fig: Any, folder: Path, name: str) -> list[Path]:
-    """Write NAME.png (200 dpi) and NAME.svg, with the same bytes for the same figure."""
+    """Write NAME.png (200 dpi) and NAME.svg, with the same bytes for the same figure.
+
+    The SVG is light on dark where the reader prefers that.
+    """
     paths = []
     for kind, metadata in (("png", {"Software": None}), ("svg", {"Date": None})):
         file = io.BytesIO()
         fig.savefig(file, format=kind, dpi=200, bbox_inches="tight", metadata=metadata)
         paths.append(folder / f"{name}.{kind}")
-        write_atomic(paths[-1], file.getvalue())
+        data = file.getvalue().replace(b"<style ", f"<style>{INVERT}</style>\n<style ".encode(), 1)
+        write_atomic(paths[-1], data if kind == "svg" else file.getvalue())
     plt.close(fig)
     return paths
