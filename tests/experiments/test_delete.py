@@ -60,7 +60,7 @@ def test_deletion_equals_leaving_sinks_out(tmp_path):
 def test_pools_have_the_densities_of_their_labels():
     methods = delete.pools(PRESETS["stories"])
     labels = ["stratified, 1/64", "disjoint, 1/64", "stratified, 1/8", "Bernoulli, 1/8"]
-    labels += ["disjoint, 1/8", "paper's, 0.3"]
+    labels += ["disjoint, 1/8", "paper's setting, 0.3"]
     assert list(delete.labels(fake_result(delete)).values()) == labels
     ids = np.arange(64)  # as many slices as sequences
     for name, owners in (("disjoint_sinks", [1] * 2048), ("small_disjoint", [8] * 256)):
