@@ -89,9 +89,11 @@ def result_path(cache: Path, job: Job, made: dict[str, Any]) -> Path:
 
 def source_of(function: Callable[..., Any]) -> str:
     """Return a function's source. Raises ConfigError if it was not defined in a file or a cell."""
+    if inspect.isbuiltin(function):
+        return ""  # its name says enough
     try:
         return inspect.getsource(function)
-    except (OSError, TypeError):
+    except OSError:
         reason = f"the source of {function.__name__} is unknown; define it in a file or a notebook"
         raise ConfigError(reason) from None
 
