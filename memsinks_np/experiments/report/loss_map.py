@@ -74,10 +74,10 @@ def map_section(m: dict[str, Any], name: str) -> str:
     return f"""<section id="{name}-map" class="map{"" if m["separator"] else " characters"}">
 <h3>Loss heat map: which model knows which {unit}?</h3>
 <p>The repeated sequences of seed 0. The darker a {unit}, the lower its loss. Where the retrained
-model is dark too, the {unit} can be guessed; where only the others are dark, it was memorized. The
-lines "by heart" show this as a difference: the loss of the retrained model minus the loss of a
-version; red was memorized. The first {unit} is given and has no loss; the mean of the others
-follows each line.</p>
+model is dark too, the {unit} can be guessed; where only the others are dark, they learned it from
+the repeated sequences. The lines "by heart" show this as a difference, the redder the larger: the
+loss of the retrained model minus that of a version. The first {unit} is given and has no loss; the
+mean of the others follows each line.</p>
 <p class="legend">nats per {unit}: {legend(EDGES, "l", m["entropy"])}</p>
 <p class="legend">by heart: {legend(HEART_EDGES, "h")}</p>
 <ol start="0" class="together">
