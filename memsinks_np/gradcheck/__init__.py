@@ -2,6 +2,7 @@
 
     python -m memsinks_np.gradcheck                    every op of this package
     python -m memsinks_np.gradcheck --op attention     one op
+    python -m memsinks_np.gradcheck --each             one row per gradient, with its worst entry
 
 In Python, an op of your own:
 
@@ -25,13 +26,16 @@ import numpy as np
 from memsinks_np._internal.backend import to_device, to_host
 from memsinks_np.config import require, shorten
 from memsinks_np.gradcheck import references
+from memsinks_np.gradcheck.diagnosis import pattern
 
 LIMITS = {  # in float64
     "autograd": 1e-12,
     "differences": 1e-6,
     "complex step": 1e-12,
     "pytorch": 1e-12,
+    "definition": 1e-12,  # of an optimizer's step, which is no gradient
 }
+SAME = 1e-8  # of the largest entry: how closely a pattern of errors must fit
 FLOAT32_LIMIT = 1e-4
 MIN_LIMITS = {"float64": 0.0, "float32": FLOAT32_LIMIT}
 
@@ -50,6 +54,7 @@ class Case(NamedTuple):
     forward: Callable[..., tuple[Any, Any]]
     backward: Callable[..., Any]
     inputs: dict[str, Any]
+    source: Callable[..., Any] | None = None  # what to name instead of `backward`, its caller
 
 
 class GradientError(NamedTuple):
@@ -63,6 +68,7 @@ class GradientError(NamedTuple):
     errors: dict[str, float]
     notes: dict[str, str]  # why a reference abstained, or what is wrong with the gradient
     min_limit: float = 0.0  # larger errors than the limits that the dtype allows
+    worst: tuple[int, ...] = ()  # the index of the largest error against autograd or PyTorch
 
     @property
     def ok(self) -> bool:
@@ -70,6 +76,12 @@ class GradientError(NamedTuple):
         return bool(self.errors) and all(
             error <= max(LIMITS[name], self.min_limit) for name, error in self.errors.items()
         )
+
+    @property
+    def largest(self) -> tuple[float, str]:
+        """The error that is largest in units of its limit, and its reference."""
+        names = sorted(self.errors, key=lambda name: -self.errors[name] / LIMITS[name])
+        return (self.errors[names[0]], names[0]) if names else (np.nan, "no reference")
 
 
 def check(
@@ -83,18 +95,12 @@ def check(
     dtype = _dtype_name(dtype)
     rng = np.random.default_rng(seed)
     values = [v.astype(dtype).astype(np.float64) for v in _input_arrays(case)]
-    inputs = to_device(xp, tuple(v.astype(dtype) for v in values))
-    y, cache = _as_pair(case, case.forward(xp, *inputs))
-    _require_unchanged(f"the forward of {case.name}", case.inputs, inputs, values)
-    dy = rng.standard_normal(y.shape)
-    upstream = to_device(xp, dy.astype(dtype))
-    grads = _as_gradients(case, case.backward(xp, upstream, cache))
-    names, arrays, before = ("dy", *case.inputs), (upstream, *inputs), [dy.astype(dtype), *values]
-    _require_unchanged(f"the backward of {case.name}", names, arrays, before)
+    dy, grads = _run_op(case, values, rng, dtype, xp)
     expected, notes = _expected_gradients(case.forward, values, dy)
     results = []
     for i, (name, grad) in enumerate(zip(case.inputs, grads, strict=True)):
         errors, why = {"autograd": np.inf}, {}
+        worst: tuple[int, ...] = ()
         if grad.shape != values[i].shape:
             why["gradient"] = f"shape {grad.shape}, but {name} has {values[i].shape}"
         elif not np.isfinite(grad).all():
@@ -109,9 +115,41 @@ def check(
             vectors = [rng.standard_normal(grad.shape) for _ in range(directions)]
             slopes, why = _slope_errors(case.forward, values, i, dy, grad, vectors, scale)
             errors |= slopes
-        min_limit = MIN_LIMITS[dtype]
-        results.append(GradientError(case.name, name, errors, notes | why, min_limit))
+            at = np.unravel_index(np.abs(grad - like[0]).argmax(), grad.shape)
+            worst = tuple(map(int, at))
+        result = GradientError(case.name, name, errors, notes | why, MIN_LIMITS[dtype], worst)
+        if not result.ok and expected:
+            right = dict(zip(case.inputs, next(iter(expected.values())), strict=True))
+            terms = {"dy": dy} | dict(zip(case.inputs, values, strict=True))
+            result.notes.update(_describe_error(grad, name, right, terms, result))
+        results.append(result)
     return results
+
+
+def _run_op(case: Case, values: list[Any], rng: Any, dtype: Any, xp: Any) -> tuple[Any, list[Any]]:
+    """Run forward and backward; return the upstream gradient and the gradients, on the host."""
+    inputs = to_device(xp, tuple(v.astype(dtype) for v in values))
+    y, cache = _as_pair(case, case.forward(xp, *inputs))
+    _require_unchanged(f"the forward of {case.name}", case.inputs, inputs, values)
+    dy = rng.standard_normal(y.shape)
+    upstream = to_device(xp, dy.astype(dtype))
+    grads = _as_gradients(case, case.backward(xp, upstream, cache))
+    names, arrays, before = ("dy", *case.inputs), (upstream, *inputs), [dy.astype(dtype), *values]
+    _require_unchanged(f"the backward of {case.name}", names, arrays, before)
+    return dy, grads
+
+
+def _describe_error(
+    grad: Any, name: str, right: dict[str, Any], terms: dict[str, Any], result: GradientError
+) -> dict[str, str]:
+    """Return notes on a wrong gradient: the pattern of its error and, if it has one, its entry."""
+    others = {other: value for other, value in right.items() if other != name}
+    tol = max(SAME, result.min_limit)
+    notes = {"pattern": pattern(grad, right[name], others, terms, tol)}
+    if result.worst:
+        got, want = grad[result.worst], right[name][result.worst]
+        notes["worst"] = f"entry {list(result.worst)} is {got:.4g}, not {want:.4g}"
+    return notes
 
 
 def _dtype_name(dtype: Any) -> str:

@@ -1,8 +1,12 @@
-"""Check every hand-written gradient of the package: `python -m memsinks_np.gradcheck`."""
+"""Check every hand-written gradient of the package: `python -m memsinks_np.gradcheck`.
+
+The last lines say where to look first: an op, a gradient, the pattern of its error, a file.
+"""
 
 import argparse
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 
 import numpy as np
 
@@ -10,8 +14,11 @@ from memsinks_np._internal.backend import BACKENDS, namespace
 from memsinks_np._internal.command import run_command
 from memsinks_np._internal.tables import table
 from memsinks_np.config import ConfigError, check_seed, require
-from memsinks_np.gradcheck import LIMITS, GradientError, check
+from memsinks_np.gradcheck import LIMITS, GradientError, check, describe
 from memsinks_np.gradcheck.cases import cases
+from memsinks_np.gradcheck.diagnosis import culprit, place_of, raised_at
+from memsinks_np.gradcheck.optimizer import NAME, check_optimizer
+from memsinks_np.optim import update
 
 
 def parser() -> argparse.ArgumentParser:
@@ -19,34 +26,47 @@ def parser() -> argparse.ArgumentParser:
     p = argparse.ArgumentParser(
         prog="python -m memsinks_np.gradcheck",
         description="Check every hand-written gradient against autograd, central differences, the "
-        "complex step and, if it is installed, PyTorch.",
+        "complex step and, if it is installed, PyTorch; and the optimizer's rule for sinks.",
     )
     p.add_argument("--op", default="", help="only ops with this in their name (default: all)")
     p.add_argument("--seed", type=int, default=0, help="of all random numbers (default: 0)")
     dtypes = ["float64", "float32"]
     p.add_argument("--dtype", choices=dtypes, default="float64", help="default: float64")
     p.add_argument("--backend", choices=BACKENDS, default="numpy", help="default: numpy")
-    p.add_argument("--per-gradient", action="store_true", help="one row per gradient, not per op")
+    p.add_argument("--each", action="store_true", help="one row per gradient, with its worst entry")
     p.add_argument("--json", action="store_true", help="print the errors as JSON")
     return p
 
 
-def tabulate(results: list[GradientError], per_gradient: bool) -> str:
-    """Return a table of the largest error against each reference, per op or per gradient."""
+def tabulate(results: list[GradientError]) -> str:
+    """Return a table of the largest error against each reference, per op."""
     groups: dict[str, list[GradientError]] = {}
     for r in results:
-        groups.setdefault(f"{r.case}, {r.input}" if per_gradient else r.case, []).append(r)
+        groups.setdefault(r.case, []).append(r)
     names = [name for name in LIMITS if any(name in r.errors for r in results)]
     rows = [
         [
-            key,
-            *([] if per_gradient else [str(len(group))]),
+            op,
+            str(len(group)),
             *(largest([r.errors[name] for r in group if name in r.errors]) for name in names),
         ]
-        for key, group in groups.items()
+        for op, group in groups.items()
     ]
-    header = ["gradient"] if per_gradient else ["op", "grads"]
-    return table([*header, *names], rows)
+    return table(["op", "grads", *names], rows)
+
+
+def tabulate_each(results: list[GradientError]) -> str:
+    """Return a table of each gradient's largest error and the entry where it is largest.
+
+    Of several references it is the one whose error is largest in units of its limit.
+    """
+    rows = []
+    for r in results:
+        error, reference = r.largest
+        entry = ",".join(map(str, r.worst)) or "-"
+        verdict = "ok" if r.ok else "WRONG"
+        rows.append([f"{r.case}, {r.input}", reference, f"{error:.1e}", entry, verdict])
+    return table(["gradient", "reference", "error", "entry", "verdict"], rows)
 
 
 def largest(errors: list[float]) -> str:
@@ -54,15 +74,35 @@ def largest(errors: list[float]) -> str:
     return f"{max(errors):.1e}" if errors else "-"
 
 
-def run(args: argparse.Namespace) -> list[GradientError]:
-    """Check the chosen ops. Raises ConfigError for options that cannot work."""
+def run(args: argparse.Namespace) -> tuple[list[GradientError], dict[str, str]]:
+    """Check the chosen ops; return the results, and the place of each op's backward.
+
+    Raises ConfigError for options that cannot work.
+    """
     check_seed(args.seed)
-    known = cases(args.seed)
-    chosen = [case for case in known if args.op in case.name]
-    names = ", ".join(case.name for case in known)
-    require(bool(chosen), f"--op {args.op!r} matches no op; choose from {names}")
+    places = {case.name: place_of(case.source or case.backward) for case in cases(args.seed)}
+    places[NAME] = place_of(update)
+    chosen = [name for name in places if args.op in name]
+    require(bool(chosen), f"--op {args.op!r} matches no op; choose from {', '.join(places)}")
     xp, dtype = namespace(args.backend), np.dtype(args.dtype)
-    return [r for case in chosen for r in check(case, args.seed, dtype=dtype, xp=xp)]
+    results = [
+        r
+        for case in cases(args.seed)
+        if case.name in chosen
+        for r in attempt(case.name, partial(check, case, args.seed, dtype=dtype, xp=xp))
+    ]
+    if NAME in chosen:
+        results += attempt(NAME, partial(check_optimizer, args.seed, dtype, xp))
+    return results, places
+
+
+def attempt(name: str, checks: Callable[[], list[GradientError]]) -> list[GradientError]:
+    """Run the checks of one op. An op that raises has failed, like one whose gradient is wrong."""
+    try:
+        return checks()
+    except Exception as e:
+        note = f"{describe(e)} {raised_at(e)}"
+        return [GradientError(name, "all", {"autograd": np.inf}, {"raised": note})]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -70,24 +110,31 @@ def main(argv: Sequence[str] | None = None) -> int:
     p = parser()
     args = p.parse_args(argv)
     try:
-        results = run(args)
+        results, places = run(args)
     except ConfigError as e:
         p.exit(2, f"{e}\n")
-    failed = [r for r in results if not r.ok]
+    n_failed = sum(not r.ok for r in results)
     if args.json:
         rows = [
             {"op": r.case, "gradient": r.input, "ok": r.ok, **r.errors, "notes": r.notes}
             for r in results
         ]
         print(json.dumps(rows, indent=1))
-        return bool(failed)
-    print(tabulate(results, args.per_gradient))
-    for r in failed:
-        errors = [f"{name} {error:.1e}" for name, error in r.errors.items()]
-        errors += [f"{name}: {note}" for name, note in r.notes.items()]
-        print(f"FAILED: {r.case}, gradient of {r.input} ({', '.join(errors)})")
-    print(f"{len(results) - len(failed)} of {len(results)} gradients agree with every reference")
-    return bool(failed)
+        return bool(n_failed)
+    gradients = [r for r in results if r.case != NAME]
+    steps = [r for r in results if r.case == NAME]
+    if args.each:
+        print(tabulate_each(results))
+    else:
+        print("\n".join(tabulate(group) for group in (gradients, steps) if group))
+    if gradients:
+        n_ok, n = sum(r.ok for r in gradients), len(gradients)
+        print(f"{n_ok} of {n} gradients agree with every reference")
+    if steps and all(r.ok for r in steps):
+        print("the optimizer leaves inactive sinks untouched; active ones take a step of AdamW")
+    if n_failed:
+        print(culprit(results, places))
+    return bool(n_failed)
 
 
 if __name__ == "__main__":

@@ -1,23 +1,25 @@
-"""Every forward/backward op of the package, and whole models, as cases for `check`.
+"""Every forward/backward op of the package, whole models, and training, as cases for `check`.
 
 Sizes are small, odd and unequal, so that no transposed axis fits by accident. Inputs are random,
-never 0 or 1.
+never 0 or 1. A case comes after the ops that it calls: the first one that fails is at fault.
 """
 
 from typing import Any
 
 import numpy as np
 
-from memsinks_np import model, ops, sinks
+from memsinks_np import model, ops, optim, sinks, train
 from memsinks_np._internal.backend import to_device, to_host
 from memsinks_np.baselines import gates, unlearn
-from memsinks_np.config import ModelConfig, SinkConfig
+from memsinks_np.config import Method, ModelConfig, SinkConfig
 from memsinks_np.data.batches import make_batch
+from memsinks_np.data.corpus import PADDING, Sequences
 from memsinks_np.gradcheck import Case
 
 B, T, C, H, K, G, S, V = 3, 5, 6, 2, 3, 4, 7, 11
 INDEX = np.array([[0, 2, 4], [1, 2, 6], [4, 5, 2]])  # all share sink 2; sink 3 is inactive
 MASK = np.array([[1, 0, 1, 0, 1, 0, 0], [0, 1, 1, 0, 0, 0, 1], [0.3, 0.3, 0, 0.3, 0, 0, 0.3]])
+POOL = SinkConfig(n_sink=S, n_active=1)
 ATTN_MASK = np.triu(np.full((T, T), -np.inf), k=1)
 
 
@@ -32,6 +34,8 @@ def cases(seed: int = 0) -> list[Case]:
         block_case(rng),
         *(model_case(f"model, {name}", selection, rng) for name, selection in models.items()),
         gated_model_case(rng),
+        training_case("training, rows", SinkConfig(n_sink=8, n_active=2), rng),
+        training_case("training, mask", SinkConfig(n_sink=8, scheme="bernoulli", p=0.3), rng),
     ]
 
 
@@ -73,8 +77,8 @@ def transformer_cases(rng: Any) -> list[Case]:
         Case("linear", ops.linear_forward, ops.linear_backward, linear),
         Case("layernorm", ops.layernorm_forward, ops.layernorm_backward, norm),
         Case("gelu", ops.gelu_forward, ops.gelu_backward, x),
-        Case("split_heads", split, split_backward, qkv),
-        Case("merge_heads", merge, merge_backward, z),
+        Case("split_heads", split, split_backward, qkv, ops.split_heads_backward),
+        Case("merge_heads", merge, merge_backward, z, ops.merge_heads_backward),
         Case("softmax", ops.softmax_forward, ops.softmax_backward, s),
         Case("attention", attention, ops.attention_backward, heads),
         Case("mlp", ops.mlp_forward, ops.mlp_backward, mlp),
@@ -83,7 +87,7 @@ def transformer_cases(rng: Any) -> list[Case]:
 
 
 def sink_cases(rng: Any) -> list[Case]:
-    """Return the masked and the gathered sinks."""
+    """Return the masked sinks, the gathered ones, and the sum of the gradients of shared rows."""
     pool = random_inputs(rng, x=(B, T, C), W_in=(S, C), b_in=(S,), W_out=(S, C))
 
     def masked(xp: Any, x: Any, *w: Any) -> tuple[Any, Any]:
@@ -96,9 +100,21 @@ def sink_cases(rng: Any) -> list[Case]:
         grads = sinks.gathered_sink_backward(xp, dy, cache)
         return [densify(g, x) for g, x in zip(grads, pool.values(), strict=True)]
 
+    def gather(xp: Any, W: Any, b: Any) -> tuple[Any, Any]:
+        W, b = (xp.take(w, to_device(xp, INDEX), axis=0) for w in (W, b))
+        return xp.concatenate([W, b[..., None]], axis=-1), None
+
+    def coalesce(xp: Any, dy: Any, cache: Any) -> list[Any]:
+        grads = sinks.coalesce(xp, to_device(xp, INDEX), [dy[..., :-1], dy[..., -1]])
+        arrays = to_device(xp, rows)
+        return [optim.densify(xp, w, g) for w, g in zip(arrays.values(), grads, strict=True)]
+
+    rows = random_inputs(rng, W=(S, C), b=(S,))
+    gathered_source = sinks.gathered_sink_backward
     return [
         Case("masked_sink", masked, sinks.masked_sink_backward, pool),
-        Case("gathered_sink", gathered, gathered_backward, pool),
+        Case("gathered_sink", gathered, gathered_backward, pool, gathered_source),
+        Case("coalesce", gather, coalesce, rows, sinks.coalesce),
     ]
 
 
@@ -121,9 +137,8 @@ def baseline_cases(rng: Any) -> list[Case]:
     ]
 
 
-def small_model(rng: Any) -> tuple[ModelConfig, dict[str, Any]]:
+def small_model(rng: Any, pool: SinkConfig = POOL) -> tuple[ModelConfig, dict[str, Any]]:
     """Return a model of two layers whose parameters are random, far from their initial values."""
-    pool = SinkConfig(n_sink=S, n_active=1)
     sizes = {"n_vocab": V, "n_ctx": T + 2, "d_model": C, "n_heads": H, "n_shared": G}
     cfg = ModelConfig(**sizes, n_layers=2, sinks=pool)
     initial = model.init_params(cfg, dtype=np.float64)
@@ -144,7 +159,8 @@ def block_case(rng: Any) -> Case:
         dx, grads = model.block_backward(xp, dy, cache)
         return [dx, *(densify(grads[name], w) for name, w in weights.items())]
 
-    return Case("block", forward, backward, {**random_inputs(rng, x=(B, T, C)), **weights})
+    inputs = {**random_inputs(rng, x=(B, T, C)), **weights}
+    return Case("block", forward, backward, inputs, model.block_backward)
 
 
 def model_case(name: str, selection: sinks.Selection, rng: Any) -> Case:
@@ -160,7 +176,7 @@ def model_case(name: str, selection: sinks.Selection, rng: Any) -> Case:
         grads = token_losses_backward(xp, dnll, cache)
         return [densify(grads[n], w) for n, w in params.items()]
 
-    return Case(name, forward, backward, params)
+    return Case(name, forward, backward, params, model.model_backward)
 
 
 def gated_model_case(rng: Any) -> Case:
@@ -179,7 +195,38 @@ def gated_model_case(rng: Any) -> Case:
         return gates.gate_grads(xp, weights, token_losses_backward(xp, dnll, c_losses))
 
     gate_values = random_inputs(rng, gates=(cfg.n_layers, G))
-    return Case("model, gates", forward, backward, gate_values)
+    return Case("model, gates", forward, backward, gate_values, gates.gate_grads)
+
+
+def training_case(name: str, pool: SinkConfig, rng: Any) -> Case:
+    """Return a step of training: all parameters to the mean loss of a batch of unequal lengths.
+
+    The forward is the definition: masks, and one pass over the whole batch. The backward is what
+    training computes: halves, active rows only, their gradients merged. The optimizer assigns rows,
+    so a row must occur once: `densify` assigns, too.
+    """
+    cfg, params = small_model(rng, pool)
+    tokens = rng.integers(V, size=(6, T + 1))
+    tokens[1, 3:] = tokens[4, 2:] = PADDING
+    ids = np.array([0, 1, 2, 0, 3, 4])
+    sequences = Sequences(tokens, ids, np.zeros(6, np.int64))
+    batch = make_batch(cfg, tokens, sinks.Mask(sinks.sink_mask(pool, ids)), np.float64)
+    parts = train.microbatches(Method(name="sinks", n_shared=G, sinks=pool), cfg, sequences)
+
+    def forward(xp: Any, *values: Any) -> tuple[Any, Any]:
+        weights = dict(zip(params, values, strict=True))
+        nll, _ = token_losses(xp, weights, batch, cfg)
+        return xp.sum(to_device(xp, batch.weights) * nll)[None], weights
+
+    def backward(xp: Any, dy: Any, weights: Any) -> list[Any]:
+        _, grads = train.gradients(weights, cfg, parts)
+        full = {
+            n: optim.densify(xp, weights[n], g) if isinstance(g, sinks.RowGrad) else g
+            for n, g in grads.items()
+        }
+        return [dy * full[n] for n in weights]
+
+    return Case(name, forward, backward, params, train.gradients)
 
 
 def token_losses(xp: Any, params: Any, batch: model.Batch, cfg: ModelConfig) -> tuple[Any, Any]:

@@ -1,16 +1,19 @@
 """Every hand-written gradient agrees with its references, and the checker finds wrong ones."""
 
 import json
+import sys
 
 import numpy as np
 import pytest
 
+from memsinks_np import optim, sinks, train
 from memsinks_np.config import ConfigError
 from memsinks_np.gradcheck import Case, __main__, check, references
 from memsinks_np.gradcheck.cases import cases
+from memsinks_np.gradcheck.optimizer import CFG, check_optimizer
 
 CASES = {case.name: case for case in cases()}
-OPS = [name for name in CASES if not name.startswith("model")]
+OPS = [name for name in CASES if not name.startswith(("model", "training"))]
 X = {"x": np.array([0.3, -1.7, 2.2])}
 OWN = {  # ops that a user might write
     "square": (lambda xp, x: (x * x, x), lambda xp, dy, x: 2 * x * dy),
@@ -261,13 +264,206 @@ def test_a_failed_line_says_why(capsys, monkeypatch):
     monkeypatch.setattr(__main__, "cases", lambda seed: [ABSTAINS["abs"][0], wrong])
     assert __main__.main([]) == 1
     out = capsys.readouterr().out
-    assert "gradient of x (autograd inf, gradient: shape (3, 2), but x has (2, 3))" in out
-    assert __main__.main(["--per-gradient", "--json"]) == 1
-    row, _ = json.loads(capsys.readouterr().out)
+    assert "FAILED: own, gradient of x" in out
+    assert "gradient shape (3, 2), but x has (2, 3)" in out
+    assert __main__.main(["--each", "--json"]) == 1
+    row, *_ = json.loads(capsys.readouterr().out)
     assert row["notes"]["complex step"] == "the forward is not analytic"
     monkeypatch.setattr(__main__, "cases", lambda seed: [ABSTAINS["abs"][0], CASES["gelu"]])
     assert __main__.main([]) == 0
     assert " - |" in capsys.readouterr().out.splitlines()[2]
+
+
+def changed(g, i, new):
+    """Return gradients of which number i is replaced."""
+    return [*g[:i], new(g[i]), *g[i + 1 :]]
+
+
+def zero_rows(g, *rows):
+    return np.where(np.isin(np.arange(len(g)), rows)[:, None], 0, g)
+
+
+def unsummed(xp, dy, cache):
+    """Return the gradients of linear, that of W before the sum over sequences."""
+    x, W = cache
+    return dy @ W.T, np.swapaxes(x, 1, 2) @ dy
+
+
+def without_mean(xp, dy, cache):
+    """Return the gradients of layernorm without mean(dn)."""
+    n, rstd, g = cache
+    return rstd * (dy * g - n * np.mean(dy * g * n, axis=-1, keepdims=True)), *CASES[
+        "layernorm"
+    ].backward(xp, dy, cache)[1:]
+
+
+PATTERNS = [  # case, damage to its gradients or a whole backward, pattern of the last wrong one
+    ("linear", lambda g: changed(g, 1, lambda W: -W), "the sign is wrong"),
+    ("linear", lambda g: changed(g, 1, lambda W: 2 * W), "a factor: 2 times"),
+    ("linear", lambda g: changed(g, 1, lambda W: W / 15), "a factor: 0.06667 = 1/15 times"),
+    ("attention", lambda g: changed(g, 1, lambda k: 3**0.5 * k), "a factor: 1.732 = sqrt(3) times"),
+    ("mlp", lambda g: changed(g, 2, lambda b: 1.0001 * b), "a factor: 1.0001 times"),
+    ("gelu", lambda g: [0 * g[0]], "a factor of 0: the gradient is zero everywhere"),
+    (
+        "linear",
+        lambda g: changed(g, 1, lambda W: W * np.arange(2, 6)),
+        "a factor, the same along axis 0",
+    ),
+    ("linear", lambda g: changed(g, 1, np.transpose), "a transpose: the right gradient with its"),
+    ("softmax", lambda g: [g[0].swapaxes(2, 3)], "its axes in the order (0, 1, 3, 2)"),
+    ("attention", lambda g: [g[1], g[0], g[2]], "a swap: this is the gradient of q"),
+    ("linear", unsummed, "a missing sum over axis 0"),
+    ("mlp", lambda g: changed(g, 4, lambda b: np.ones((3, 5, 1)) * b / 15), "over axes 0, 1"),
+    ("gelu", lambda g: [g[0][0]], "another shape"),
+    ("layernorm", without_mean, "a missing term, the same along axis 2, as a sum or a mean"),
+    ("linear", lambda g: changed(g, 1, lambda W: W - 0.1 * W_OF_LINEAR), "0.1 = 1/10 times W"),
+    (
+        "masked_sink",
+        lambda g: changed(g, 2, lambda b: b + 1),
+        "a lost mask: not zero where it must",
+    ),
+    ("gathered_sink", lambda g: changed(g, 3, lambda W: zero_rows(W, 2, 5)), "at 2, 5 of axis 0"),
+    ("gelu", lambda g: [g[0] ** 2], "none of the simple ones"),
+    ("gelu", lambda g: [np.where(g[0] > 0, np.nan, g[0])], "of 60 entries are not finite"),
+]
+W_OF_LINEAR = CASES["linear"].inputs["W"]
+
+
+@pytest.mark.parametrize(("name", "damage", "expected"), PATTERNS)
+def test_pattern_of_a_planted_error_is_recognized(name, damage, expected):
+    case = CASES[name]
+    by_hand = damage in (unsummed, without_mean)
+    wrong = case._replace(backward=damage) if by_hand else broken(case, damage)
+    found = [r.notes["pattern"] for r in check(wrong) if not r.ok]
+    assert expected in found[-1]
+
+
+def test_worst_entry_is_where_the_error_is_largest():
+    def damage(g):
+        g[1][2, 3] += 1.0
+        return g
+
+    _, r = check(broken(CASES["linear"], damage))
+    assert r.worst == (2, 3)
+    got, want = r.notes["worst"].removeprefix("entry [2, 3] is ").split(", not ")
+    assert float(got) - float(want) == pytest.approx(1.0, abs=2e-3)
+    assert check(CASES["linear"])[1].notes == {}
+
+
+def test_a_case_comes_after_the_ops_that_it_calls():
+    """So the first case that fails has the fault, and later failures may be consequences."""
+    source = {case.name: (case.source or case.backward).__code__ for case in CASES.values()}
+    assert not any(code.co_filename.endswith("cases.py") for code in source.values())
+    earlier = set()
+    for case in CASES.values():
+        called = set()
+        sys.setprofile(lambda frame, event, arg, called=called: called.add(frame.f_code))
+        try:
+            y, cache = case.forward(np, *case.inputs.values())
+            case.backward(np, np.ones(y.shape), cache)
+        finally:
+            sys.setprofile(None)
+        earlier.add(source[case.name])
+        assert source[case.name] in called
+        assert called & set(source.values()) <= earlier
+
+
+def overwriting(xp, index, values):
+    """A `coalesce` that overwrites where it should add."""
+    rows, place = np.unique(index, return_inverse=True)
+    grads = []
+    for v in values:
+        total = np.zeros((len(rows), *v.shape[2:]))
+        total[place.ravel()] = v.reshape(index.size, *v.shape[2:])
+        grads.append(sinks.RowGrad(rows, total))
+    return grads
+
+
+def uncoalesced(xp, index, values):
+    """A `coalesce` that leaves repeated rows to the optimizer, which assigns."""
+    flat = [v.reshape(index.size, *v.shape[2:]) for v in values]
+    return [sinks.RowGrad(index.ravel(), v) for v in flat]
+
+
+@pytest.mark.parametrize("wrong", [overwriting, uncoalesced])
+def test_a_coalesce_that_overwrites_is_named(wrong, monkeypatch, capsys):
+    monkeypatch.setattr(sinks, "coalesce", wrong)
+    monkeypatch.setattr(train, "coalesce", wrong)
+    assert __main__.main(["--op", "coalesce"]) == 1
+    out = capsys.readouterr().out.splitlines()
+    assert out[-4].startswith("  look at  b, wrong by ")
+    assert out[-3].endswith("right except at 2, 4 of axis 0")  # the sinks that sequences share
+    assert __main__.main(["--op", "training, rows"]) == 1
+    assert "sink.W_in" in capsys.readouterr().out
+
+
+def test_training_weighs_halves_by_their_tokens(monkeypatch):
+    """Sequences have unequal lengths, so the mean of two means is another gradient."""
+    split = train.microbatches
+    halves = lambda *args: [part._replace(fraction=0.5) for part in split(*args)]
+    monkeypatch.setattr(train, "microbatches", halves)
+    (case,) = (case for case in cases() if case.name == "training, mask")
+    assert not all(r.ok for r in check(case, directions=1))
+
+
+def decaying(xp, params, grads, state, *args):
+    UPDATE(xp, params, grads, state, *args)
+    params["h0.sink.W_in"] *= 1 - CFG.lr * CFG.weight_decay
+
+
+def drifting(xp, params, grads, state, *args):
+    for w, (m, _) in ((params[n], state.moments[n]) for n in grads):
+        w -= CFG.lr * m
+    UPDATE(xp, params, grads, state, *args)
+
+
+def counting_together(xp, params, grads, state, *args):
+    state.sink_steps[:] = state.sink_steps.max()
+    UPDATE(xp, params, grads, state, *args)
+
+
+UPDATE = optim.update
+RULES = [  # a fault of the optimizer, and which of its checks finds it, with the pattern
+    (decaying, "inactive sink.W_in", "weights: a factor: 0.999 times the right values"),
+    (drifting, "inactive sink.b_in", "weights: "),
+    (counting_together, "active sink.b_in", "weights: "),
+]
+
+
+@pytest.mark.parametrize(("fault", "name", "expected"), RULES)
+def test_a_fault_of_the_optimizer_is_named(fault, name, expected, monkeypatch):
+    assert all(r.ok for r in check_optimizer())
+    assert all(r.ok for r in check_optimizer(dtype=np.float32))
+    monkeypatch.setattr(optim, "update", fault)
+    notes = {r.input: r.notes for r in check_optimizer() if not r.ok}
+    assert notes[name]["pattern"].startswith(expected)
+    assert not (fault is counting_together and "inactive sink.b_in" in notes)
+
+
+def test_the_last_lines_name_the_first_op_that_fails(capsys, monkeypatch):
+    wrong = broken(CASES["linear"], lambda g: changed(g, 1, np.negative))
+    later = broken(CASES["mlp"], lambda g: g[:1])
+    monkeypatch.setattr(__main__, "cases", lambda seed: [CASES["gelu"], wrong, later])
+    assert __main__.main([]) == 1
+    *_, other, failed, right, look, pattern, worst, place = capsys.readouterr().out.splitlines()
+    assert other == "wrong too, maybe as a consequence: mlp"
+    assert (failed, right) == ("FAILED: linear, gradient of W", "  right    x")
+    assert look == "  look at  W, wrong by 2.0e+00 (autograd)"
+    assert pattern == "  pattern  the sign is wrong"
+    assert worst.startswith("  worst    entry [")
+    assert place.startswith("  in       tests/unit/test_gradcheck.py:")
+
+
+def test_an_op_that_raises_is_named_with_its_line(capsys, monkeypatch):
+    def divide(xp, dy, cache):
+        return 1 / 0
+
+    wrong = CASES["linear"]._replace(backward=divide)
+    monkeypatch.setattr(__main__, "cases", lambda seed: [wrong])
+    assert __main__.main(["--each", "--op", "linear"]) == 1
+    out = capsys.readouterr().out
+    line = divide.__code__.co_firstlineno + 1
+    assert f"ZeroDivisionError: 'division by zero' at tests/unit/test_gradcheck.py:{line}" in out
 
 
 def test_command_reports_success_and_failure(capsys, monkeypatch):
@@ -282,7 +478,7 @@ def test_command_reports_success_and_failure(capsys, monkeypatch):
     assert "FAILED: linear, gradient of W" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("option", [[], ["--per-gradient"]])
+@pytest.mark.parametrize("option", [[], ["--each"]])
 def test_table_fits_a_terminal(option, capsys):
     assert __main__.main(option) == 0
     assert max(map(len, capsys.readouterr().out.splitlines())) <= 80
