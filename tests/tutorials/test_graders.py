@@ -12,6 +12,7 @@ from memsinks_np import metrics, ops
 from memsinks_np._internal.ids import uniform
 from memsinks_np.data.batches import make_batch
 from memsinks_np.experiments import simulations
+from memsinks_np.gradcheck.diagnosis import pattern
 from memsinks_np.metrics import sequence_losses
 from memsinks_np.model import init_params, loss_and_grads
 from memsinks_np.sinks import NO_SINKS, delete, own, own_except, prune, sink_mask
@@ -21,7 +22,7 @@ from tutorials.toy import SENTENCES, TINY, TINY_IDS, TINY_TOKENS, compared
 
 PAGES = {
     name: importlib.import_module(f"tutorials.graders.{name}")
-    for name in (f"page{n:02d}" for n in range(1, 14))
+    for name in (f"page{n:02d}" for n in range(1, 15))
 }
 GRADERS = {
     f"{page}.{name}": function
@@ -154,6 +155,9 @@ TABLE = """
 11.check_collateral_sign  "+": S has grown; "0": have?; "less": answer with
 12.check_shared  3: how likely; 1: how likely; 1 / 64: how likely; 0: how likely; 0.51: how likely
 12.check_half  44: and one fewer; 46: and one fewer; 44.5: whole number
+14.check_factor  3: take wrong over right; 1 / 5: how many terms; 1 / 15: still sums; 2: a mean over
+14.check_wrong_forward  "red": a formula; "?": answer with
+14.check_functions  {}: 0 of 10; {7:"batches.make_batch"}: 1 of 10; {2:"x"}: function is bug 1, 2, 3
 """
 HINTS = [  # grader, wrong answer, words of its hint
     (f"page{name}", eval(answer), words)
@@ -412,6 +416,15 @@ def test_layernorm_gives_the_answers_of_page_02():
 
     assert np.abs(dx(x, np.ones_like(x), np.full(6, 2.0))).max() < 1e-12
     assert np.median(dx(10 * x, dy, g) / dx(x, dy, g)) == pytest.approx(0.1, abs=1e-3)
+
+
+def test_a_mean_over_three_sequences_is_a_third_of_the_sum():
+    rng = np.random.default_rng(0)
+    x, dy, W = rng.standard_normal((3, 5, 6)), rng.standard_normal((3, 5, 4)), np.ones((6, 4))
+    each = [ops.linear_backward(np, d, (row, W))[1] for d, row in zip(dy, x, strict=True)]
+    right = ops.linear_backward(np, dy, (x, W))[1]
+    found = pattern(np.mean(each, axis=0), right, {}, {}, tol=1e-9)
+    assert "a factor: 0.3333 = 1/3 times" in found
 
 
 def test_entropy_of_page_04_counts_continuations():

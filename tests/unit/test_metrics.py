@@ -199,8 +199,8 @@ def test_evaluation_is_that_of_single_sequences(trained):
     ]
     extraction = [(d == corpus.repeated[:4]).all(axis=1).mean() for d in decoded]
     row = metrics.evaluate(params, cfg, corpus)
-    assert row.repeated == pytest.approx(repeated)
-    assert row.heldout == pytest.approx(heldout)
+    assert row.repeated._asdict() == pytest.approx(repeated._asdict())
+    assert row.heldout._asdict() == pytest.approx(heldout._asdict())
     assert row.extraction[:2] == pytest.approx(extraction)
     numbers = [*repeated, *heldout]
     assert len({round(number, 3) for number in numbers}) == len(numbers)
