@@ -22,13 +22,13 @@ from tutorials.toy import SENTENCES, TINY, TINY_IDS, TINY_TOKENS, compared
 
 PAGES = {
     name: importlib.import_module(f"tutorials.graders.{name}")
-    for name in (f"page{n:02d}" for n in range(1, 15))
+    for name in (f"page{n:02d}" for n in range(14))
 }
 GRADERS = {
     f"{page}.{name}": function
     for page, module in PAGES.items()
     for name, function in vars(module).items()
-    if name.startswith("check_")
+    if name.startswith(("check_", "compare_"))
 }
 
 
@@ -76,7 +76,7 @@ def test_solutions_on_the_page_are_right(page, capsys):
     exercises, solutions = re.search(
         r"## Exercises(.*?)<details>(.*?)</details>", path.read_text(encoding="utf-8"), re.DOTALL
     ).groups()
-    checks = {name.removeprefix(f"{page}.") for name in GRADERS if name.startswith(page)}
+    checks = {n.removeprefix(f"{page}.") for n in GRADERS if n.startswith(f"{page}.check")}
     for part in (exercises, solutions):
         assert set(re.findall(rf"{page}\.(check_\w+)\(", part)) == checks
     scope = {"np": np, "ops": ops, "own": own, "sink_mask": sink_mask, "metrics": metrics}
@@ -95,6 +95,8 @@ def test_solutions_on_the_page_are_right(page, capsys):
 @pytest.mark.parametrize(
     ("name", "answers"),
     {
+        "page00.check_loss": [np.log(4), 1.39],
+        "page00.check_gradient": [-0.1],
         "page01.check_zero_gradient": [[[1, 1, 1], [-2, -2, -2]]],
         "page02.check_scale": [0.1],
         "page04.check_entropy": [round(PAGES["page04"].entropy_of(PAGES["page04"].THREE), 3)],
@@ -117,6 +119,8 @@ def test_rounded_and_other_forms_are_right(name, answers):
 
 ENTROPY = PAGES["page04"].entropy_of(PAGES["page04"].THREE)
 TABLE = """
+00.check_loss  2: bits; 3 * np.log(4): the sum; 1.232: of each; -np.log(4): positive; 1: minus the
+00.check_gradient  0.1: sign; 0.9: subtract; -1 / 0.9: probability; 0: minus what
 01.check_inactive  "up": multiplied by; "no": answer with
 01.check_zero_gradient  [[1] * 3, [1] * 3]: not the same number; [[1, 1], [-2, -2]]: shape (2, 3)
 01.check_zero_gradient  [[1, -2]] * 3: shape (2, 3); [[1, 2, 3], [4, 5, 6]]: which sums
@@ -312,7 +316,18 @@ def fraction_of_pool(pool, gone):
     return sink_mask(pool, gone).max(axis=0).mean(keepdims=True)
 
 
+def affine(db):
+    """Return a backward of page 00's affine layer with this db."""
+    return lambda xp, dy, cache: (dy @ cache[1].T, cache[0].T @ dy, db(dy))
+
+
 FUNCTION_HINTS = {
+    "page00.check_bias": [
+        (affine(lambda dy: dy), "sum over what it reaches"),
+        (affine(lambda dy: dy.mean(axis=0)), "no mean"),
+        (affine(lambda dy: -dy.sum(axis=0)), "db differs"),
+        (lambda xp, dy, cache: (dy, dy), "3 gradients"),
+    ],
     "page03.check_causality_test": CAUSALITY_HINTS,
     "page01.check_swish": [
         (lambda *args: swish_backward(*args, second=0), "two terms"),

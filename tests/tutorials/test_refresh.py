@@ -88,7 +88,7 @@ def test_unknown_page_is_one_line(name, capsys):
     with pytest.raises(SystemExit) as e:
         refresh.main([name])
     assert e.value.code == 2
-    assert f"{name!r} is not a page; choose from 01, 02, 03" in capsys.readouterr().err
+    assert f"{name!r} is not a page; choose from 00, 01, 02" in capsys.readouterr().err
 
 
 def test_numbers_may_differ_by_their_tolerance():

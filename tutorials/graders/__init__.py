@@ -60,6 +60,7 @@ def require_shapes(grads: Any, inputs: dict[str, Any], remark: str) -> None:
 def run_answer(function: Callable[..., Any]) -> Callable[..., Any]:
     """Wrap a reader's function: where it raises, or returns None, raise AnswerError."""
 
+    @wraps(function)
     def call(*args: Any) -> Any:
         try:
             result = function(*args)

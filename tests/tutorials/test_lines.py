@@ -1,0 +1,188 @@
+"""A reader's backward is compared line by line, and the first mistake is named."""
+
+import ast
+import re
+
+import numpy as np
+import pytest
+from test_graders import GRADERS
+
+from memsinks_np import ops
+from memsinks_np.ops import flatten_positions, sum_rows
+from tutorials import refresh
+from tutorials.graders import grader
+from tutorials.graders.lines import Line, grade_lines
+
+COMPARED = [name for name in GRADERS if ".compare_" in name]
+X = np.arange(1.0, 7.0).reshape(2, 3)
+LINES = [Line("a", X, "think of a"), Line("b", X + 1, "think of b", {"one is missing": X})]
+
+
+@grader
+def compare(function):
+    """Grade lines a and b, planted above."""
+    return grade_lines(function, (X,), LINES, "both")
+
+
+def right(x):
+    a = x
+    b = a + 1
+    return a, b
+
+
+def none(x):
+    a = x
+    b = None
+    return a, b
+
+
+def renamed(x):
+    a = x
+    c = x + 1
+    return a, c
+
+
+def slip(x):
+    a = x
+    b = x
+    return a, b
+
+
+def shape(x):
+    a = x.T
+    b = x + 1
+    return a, b
+
+
+def sign(x):
+    a = -x
+    b = x + 1
+    return a, b
+
+
+def factor(x):
+    a = x * 3**0.5
+    b = x + 1
+    return a, b
+
+
+def other(x):
+    a = x**2
+    b = x + 1
+    return a, b
+
+
+def words(x):
+    a = "x"
+    b = x + 1
+    return a, b
+
+
+def raises(x):
+    a = x
+    b = x @ x
+    return a, b
+
+
+def raises_later(x):
+    a = x
+    b = x + 1
+    return a @ b
+
+
+def returns_nothing(x):
+    a = x
+    b = a + 1
+    print(b)
+
+
+@pytest.mark.parametrize(
+    ("function", "line"),
+    [
+        (right, "right: both"),
+        (none, "not yet: `a` is right; `b` is None"),
+        (renamed, "not yet: `a` is right; there is no `b`"),
+        (slip, "not yet: `a` is right; `b` differs: one is missing"),
+        (shape, "not yet: `a` has shape (3, 2) and should have (2, 3); think of a"),
+        (sign, "not yet: `a` has the wrong sign"),
+        (factor, "not yet: `a` is 1.732 times what it should be"),
+        (other, "not yet: `a` differs: think of a"),
+        (words, "not yet: `a` is not an array of numbers"),
+        (raises, "not yet: `a` is right; `b` raised ValueError: "),
+        (raises_later, "not yet: every line is right, then came ValueError: "),
+        (returns_nothing, "not yet: every line is right, but the `return` is missing"),
+        (len, "not yet: there is no `a`"),
+    ],
+    ids=lambda case: getattr(case, "__name__", ""),
+)
+def test_first_line_that_differs_is_named(function, line):
+    assert compare(function).startswith(line)
+
+
+def test_interrupt_passes_through():
+    def interrupt(x):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        compare(interrupt)
+
+
+def answers(name):
+    """Return the functions that a page compares by `name`: the cell to fill in, the solution."""
+    page, check = name.split(".")
+    (path,) = refresh.HERE.glob(f"{page.removeprefix('page')}-*.md")
+    scope = {"np": np, "ops": ops, "flatten_positions": flatten_positions, "sum_rows": sum_rows}
+    found = []
+    for cell in refresh.CELL.finditer(path.read_text(encoding="utf-8")):
+        if call := re.search(rf"{page}\.{check}\((\w+)\)", cell["code"]):
+            for node in ast.parse(cell["code"]).body:
+                if isinstance(node, ast.FunctionDef):
+                    exec(ast.unparse(node), scope)
+            found.append((cell["code"], scope[call[1]]))
+    return found
+
+
+@pytest.mark.parametrize("name", COMPARED)
+def test_page_asks_for_the_lines_and_has_the_solution(name):
+    (to_fill, stub), (solution, function) = answers(name)
+    n = len(re.findall(r"= None  # yours$", to_fill, re.MULTILINE))
+    assert n >= 1
+    assert "# yours" not in solution
+    assert "is None: write this line" in GRADERS[name](stub)
+    assert GRADERS[name](function).startswith("right: ")
+
+
+SLIPS = """
+00.compare_linear  W.T -> W: W is not transposed
+00.compare_linear  dy @ W.T -> W.T @ dy: order
+00.compare_linear  x.T -> x: x is not transposed
+00.compare_linear  x.T @ dy -> dy.T @ x: transpose of dW
+00.compare_center  dy.mean(axis=-1, keepdims=True) -> 0: only the direct path
+00.compare_center  dy.mean( -> dy.sum(: 1/C
+00.compare_center  dy - -> dy +: has a minus
+00.compare_center  axis=-1, keepdims=True -> : of each row
+00.compare_center  axis=-1, keepdims=True -> axis=0: not over the rows
+00.compare_cross_entropy   / len(p) -> : 1/N
+00.compare_cross_entropy  p - true -> true - p: raises the loss
+00.compare_cross_entropy  (p - true) -> true * (p - true): other words
+00.compare_cross_entropy  (p - true) -> (-true / p): respect to p
+"""
+ROWS = [row.split("  ", 1) for row in SLIPS.strip().splitlines()]
+
+
+@pytest.mark.parametrize(("name", "slip"), ROWS)
+def test_typical_slip_gets_its_hint(name, slip):
+    """Make the slip `before -> after` in the page's solution."""
+    change, words = slip.rsplit(": ", 1)
+    before, after = change.split(" -> ")
+    name = f"page{name}"
+    _, (code, _) = answers(name)
+    assert before in code
+    scope = {"np": np, "ops": ops, "flatten_positions": flatten_positions, "sum_rows": sum_rows}
+    for node in ast.parse(code.replace(before, after)).body:
+        if isinstance(node, ast.FunctionDef):
+            exec(ast.unparse(node), scope)
+    function = scope[re.search(r"compare_\w+\((\w+)\)", code)[1]]
+    line = GRADERS[name](function)
+    assert line.startswith("not yet: ")
+    assert words in line
