@@ -330,7 +330,12 @@ FUNCTION_HINTS = {
     ],
     "page03.check_causality_test": CAUSALITY_HINTS,
     "page01.check_swish": [
-        (lambda *args: swish_backward(*args, second=0), "two terms"),
+        (lambda *args: swish_backward(*args, second=0), "second term is missing"),
+        (lambda *args: swish_backward(*args, second=-1), "other sign"),
+        (lambda *args: swish_backward(*args, second=2), "two terms"),
+        (lambda xp, dy, cache: swish_backward(xp, 1, cache), "dy is missing"),
+        (lambda xp, dy, cache: swish_backward(xp, dy, cache[::-1]), "wrong order"),
+        (lambda xp, dy, cache: dy * cache[1] * (1 + cache[0]), "derivative of sigma"),
         (lambda xp, dy, cache: dy.sum(), "another shape than x"),
     ],
     "page02.check_rmsnorm": [

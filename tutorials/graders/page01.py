@@ -42,7 +42,22 @@ def swish_forward(xp: Any, x: Any) -> tuple[Any, Any]:
 @grader
 def check_swish(backward: Callable[..., Any]) -> str:
     """Grade a backward (xp, dy, cache) -> dx of `swish_forward`."""
-    x = np.random.default_rng(2).standard_normal((3, 5))
+    rng = np.random.default_rng(2)
+    x, dy = rng.standard_normal((3, 5)), rng.standard_normal((3, 5))
+    _, (_, sigma) = swish_forward(np, x)
+    slope = sigma + x * sigma * (1 - sigma)
+    slips = {
+        "dy is missing: the upstream gradient is a factor of dx": slope,
+        "the second term has the other sign": dy * (sigma - x * sigma * (1 - sigma)),
+        "the cache is unpacked in the wrong order: it holds x, then sigma": dy
+        * (x + sigma * x * (1 - x)),
+        "the derivative of sigma is sigma (1 - sigma), not sigma": dy * (sigma + x * sigma),
+        "the product rule's second term is missing: x is in sigma too": dy * sigma,
+    }
+    answer = backward(np, dy, (x, sigma))
+    for slip, value in slips.items():
+        if np.shape(answer) == value.shape and np.allclose(answer, value):
+            return verdict(False, "", f"dx differs from the references; {slip}")
     wrong = wrong_gradients(Case("swish", swish_forward, backward, {"x": x}))
     hint = "dx differs from the references; x appears twice in the forward, "
     hint += "so its gradient has two terms"
