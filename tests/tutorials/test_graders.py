@@ -188,11 +188,11 @@ def swish_backward(xp, dy, cache, second=1):
     return dy * (sigma + second * x * sigma * (1 - sigma))
 
 
-def rmsnorm_backward(xp, dy, cache, mean=0):
+def rmsnorm_backward(xp, dy, cache, mean=0, gain=1, scale=1, across=1):
     n, rstd, g = cache
-    dn = dy * g
-    across = n * (dn * n).mean(axis=-1, keepdims=True)
-    dx = rstd * (dn - mean * dn.mean(axis=-1, keepdims=True) - across)
+    dn = dy * g**gain
+    variance = across * n * (dn * n).mean(axis=-1, keepdims=True)
+    dx = rstd**scale * (dn - mean * dn.mean(axis=-1, keepdims=True) - variance)
     return dx, np.sum(dy * n, axis=(0, 1))
 
 
@@ -339,7 +339,12 @@ FUNCTION_HINTS = {
         (lambda xp, dy, cache: dy.sum(), "another shape than x"),
     ],
     "page02.check_rmsnorm": [
-        (lambda *args: rmsnorm_backward(*args, mean=1), "dx differs"),
+        (lambda *args: rmsnorm_backward(*args, mean=1), "subtracts no mean"),
+        (lambda *args: rmsnorm_backward(*args, gain=0), "the gain is missing"),
+        (lambda *args: rmsnorm_backward(*args, scale=0), "rstd is missing"),
+        (lambda *args: rmsnorm_backward(*args, across=6), "factor 1/C"),
+        (lambda *args: rmsnorm_backward(*args, across=0), "root mean square"),
+        (lambda *args: rmsnorm_backward(*args, across=2), "count the routes"),
         (lambda xp, dy, cache: dy, "return one array each for x, g"),
         (lambda xp, dy, cache: (0 * dy, 0 * dy), "another shape than g"),
     ],
