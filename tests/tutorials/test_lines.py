@@ -198,6 +198,19 @@ SLIPS = """
 02.compare_mlp  x.T @ dpre -> dpre.T @ x: transpose of dW_in
 02.compare_mlp  dpre.sum(axis=0) -> dpre: every row
 02.compare_mlp  dpre.sum(axis=0) -> dpre.mean(axis=0): not a mean
+03.compare_softmax  (dp - np.sum(p * dp, axis=-1, keepdims=True)) -> dp: not subtracted
+03.compare_softmax  p * (dp -> (dp: factor p is missing
+03.compare_softmax  np.sum(p * dp, axis -> np.mean(dp, axis: weighted by p
+03.compare_softmax  np.sum(p * dp, axis -> np.sum(dp, axis: not over dp
+03.compare_softmax  , axis=-1, keepdims=True -> : last axis alone
+03.compare_attention  p.swapaxes(-1, -2) -> p: p is not transposed
+03.compare_attention  v.swapaxes(-1, -2) -> v: v is not transposed
+03.compare_attention  (dp - np.sum(p * dp, axis=-1, keepdims=True)) -> dp: not subtracted
+03.compare_attention  scale * ds @ k -> ds @ k: scale is missing
+03.compare_attention  ds @ k -> ds @ k.swapaxes(-1, -2): transposed twice
+03.compare_attention  scale * ds.swapaxes -> ds.swapaxes: scale is missing
+03.compare_attention  ds.swapaxes(-1, -2) @ q -> ds @ q: ds is not transposed
+03.compare_attention  ds.swapaxes(-1, -2) @ q -> q.swapaxes(-1, -2) @ ds: transpose of dk
 """
 ROWS = [row.split("  ", 1) for row in SLIPS.strip().splitlines()]
 

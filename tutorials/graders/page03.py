@@ -8,10 +8,79 @@ import numpy as np
 from memsinks_np import ops
 from memsinks_np._internal.backend import to_device
 from memsinks_np.gradcheck import Case
+from memsinks_np.ops import transpose
 from tutorials.graders import grader, require_shapes, verdict, wrong_gradients
+from tutorials.graders.lines import Line, grade_lines
 
 T = 5  # positions of the tiny sequences
 CAUSAL = np.triu(np.full((T, T), -np.inf), k=1)
+
+
+def line_of_softmax(dp: Any, p: Any) -> Line:
+    """Return the line ds of a backward, with the typical mistakes."""
+    average = np.sum(p * dp, axis=-1, keepdims=True)
+    slips = {
+        "the average under p is not subtracted: every p depends on every score": p * dp,
+        "the factor p is missing": dp - average,
+        "the average is weighted by p: sum p * dp": p * (dp - dp.mean(axis=-1, keepdims=True)),
+        "the sum is over p * dp, not over dp": p * (dp - dp.sum(axis=-1, keepdims=True)),
+        "sum over the last axis alone, with keepdims=True": p * (dp - np.sum(p * dp)),
+    }
+    return Line("ds", p * (dp - average), "center dp under p, then multiply by p", slips)
+
+
+@grader
+def compare_softmax(backward: Callable[..., Any]) -> str:
+    """Grade the line ds of a backward(dp, p) of softmax over the last axis."""
+    rng = np.random.default_rng(0)
+    p, dp = rng.dirichlet(np.ones(5), 4), rng.standard_normal((4, 5))
+    return grade_lines(backward, (dp, p), [line_of_softmax(dp, p)], "each row of ds sums to zero")
+
+
+@grader
+def compare_attention(backward: Callable[..., Any]) -> str:
+    """Grade the lines dv, dp, ds, dq, dk of a backward(dy, cache), with cache (q, k, v, p, scale).
+
+    K and T are equal: a wrong transpose reaches the comparison, not NumPy's error.
+    """
+    q, k, v, dy = np.random.default_rng(1).standard_normal((4, 2, 3, T, T))
+    scale = T**-0.5
+    _, (*_, p, _) = ops.attention_forward(np, q, k, v, CAUSAL)
+    dp = dy @ transpose(np, v)
+    ds = ops.softmax_backward(np, dp, p)
+    lines = [
+        Line(
+            "dv",
+            transpose(np, p) @ dy,
+            "y = p v is C = A B with B = v",
+            {"p is not transposed: v_j is read by every word i that looks at j": p @ dy},
+        ),
+        Line("dp", dp, "y = p v is C = A B with A = p", {"v is not transposed": dy @ v}),
+        line_of_softmax(dp, p),
+        Line(
+            "dq",
+            scale * ds @ k,
+            "s = scale q k^T is C = A B with A = q and B = k^T",
+            {
+                "the scale is missing": ds @ k,
+                "k is transposed twice": scale * ds @ transpose(np, k),
+            },
+        ),
+        Line(
+            "dk",
+            scale * transpose(np, ds) @ q,
+            "s = scale q k^T is C = A B with A = q and B = k^T",
+            {
+                "the scale is missing": transpose(np, ds) @ q,
+                "ds is not transposed: k_j gets the scores of every word i that looks at j": scale
+                * ds
+                @ q,
+                "this is the transpose of dk": scale * transpose(np, q) @ ds,
+            },
+        ),
+    ]
+    praise = "two products and a softmax, in reverse order"
+    return grade_lines(backward, (dy, (q, k, v, p, scale)), lines, praise)
 
 
 @grader
