@@ -358,6 +358,7 @@ FUNCTION_HINTS = {
         (tied_mlp(lambda dx, dW, dWt: (dx, dW)), "used twice"),
         (tied_mlp(lambda dx, dW, dWt: (dx, (dW + dWt.T) / 2)), "used twice"),
         (tied_mlp(lambda dx, dW, dWt: (dx, dWt)), "transposed"),
+        (tied_mlp(lambda dx, dW, dWt: (dx, dW + dWt)), "transposed"),
         (tied_mlp(lambda dx, dW, dWt: (2 * dx, dW + dWt.T)), "dx is wrong"),
         (tied_mlp(lambda dx, dW, dWt: dx), "2 gradients"),
     ],

@@ -8,7 +8,67 @@ import numpy as np
 
 from memsinks_np import ops
 from memsinks_np.gradcheck import Case
+from memsinks_np.model import MLP, block_params
 from tutorials.graders import grade_number, grader, require_shapes, verdict, wrong_gradients
+from tutorials.graders.lines import Line, grade_lines
+from tutorials.toy import TINY, tiny_params
+
+
+@grader
+def compare_block(backward: Callable[..., Any]) -> str:
+    """Grade the lines of a backward(dout, cache) of a block, with the six caches of its ops."""
+    rng = np.random.default_rng(0)
+    x, dout = rng.standard_normal((2, 2, 5, 6))
+    w, H = block_params(tiny_params(), layer=0), TINY.n_heads
+    causal = np.triu(np.full((5, 5), -np.inf), k=1)
+    a, c_ln1 = ops.layernorm_forward(np, x, w["ln1.g"], w["ln1.b"])
+    qkv, c_qkv = ops.linear_forward(np, a, w["W_QKV"])
+    z, c_att = ops.attention_forward(np, *ops.split_heads(np, qkv, H), causal)
+    o, c_o = ops.linear_forward(np, ops.merge_heads(np, z), w["W_O"])
+    m, c_ln2 = ops.layernorm_forward(np, x + o, w["ln2.g"], w["ln2.b"])
+    _, c_mlp = ops.mlp_forward(np, m, *(w[name] for name in MLP))
+
+    dm, *_ = ops.mlp_backward(np, dout, c_mlp)
+    dmid_mlp, *_ = ops.layernorm_backward(np, dm, c_ln2)
+    dmid = dout + dmid_mlp
+    dmerged, _ = ops.linear_backward(np, dmid, c_o)
+    dqkv = ops.attention_backward(np, ops.merge_heads_backward(np, dmerged, H), c_att)
+    da, _ = ops.linear_backward(np, ops.split_heads_backward(np, *dqkv), c_qkv)
+    dx_att, *_ = ops.layernorm_backward(np, da, c_ln1)
+    W_O = w["W_O"]
+    lines = [
+        Line(
+            "dmid",
+            dmid,
+            "mid goes into out directly and through the MLP",
+            {
+                "the direct route is missing: out = mid + y": dmid_mlp,
+                "the route through the MLP is missing": dout,
+            },
+        ),
+        Line(
+            "dmerged",
+            dmerged,
+            "ops.linear_backward(np, dy, cache) returns the gradients of its input and its weight",
+            {
+                "W_O is not transposed": dmid @ W_O,
+                "the gradient that arrives here is that of mid": dout @ W_O.T,
+            },
+        ),
+        Line(
+            "dx",
+            dmid + dx_att,
+            "x goes into mid directly and through attention",
+            {
+                "the direct route is missing: mid = x + o": dx_att,
+                "the direct route carries the gradient of mid, not of out": dout + dx_att,
+                "the route through attention is missing": dmid,
+            },
+        ),
+    ]
+    cache = (c_ln1, c_qkv, c_att, c_o, c_ln2, c_mlp)
+    return grade_lines(backward, (dout, cache), lines, "each sum of the forward is a fork")
+
 
 THREE = ("the cat sat on the mat", "the dog ran to the cat", "the dog sat on the mat")
 
@@ -50,11 +110,16 @@ def tied_mlp_forward(xp: Any, x: Any, W: Any) -> tuple[Any, Any]:  # (B,T,C), (C
 @grader
 def check_tied_mlp(backward: Callable[..., Any]) -> str:
     """Grade backward(xp, dy, cache) -> dx, dW of `tied_mlp_forward`."""
-    rng = np.random.default_rng(0)
-    inputs = {"x": rng.standard_normal((2, 5, 6)), "W": rng.standard_normal((6, 4))}
+    rng = np.random.default_rng(0)  # W is square: dW_transposed has the shape of W
+    inputs = {"x": rng.standard_normal((2, 5, 6)), "W": rng.standard_normal((6, 6))}
     y, cache = tied_mlp_forward(np, *inputs.values())
-    grads = backward(np, np.ones_like(y), cache)
-    require_shapes(grads, inputs, "which of its uses is transposed?")
+    dy = rng.standard_normal(y.shape)
+    grads = backward(np, dy, cache)
+    require_shapes(grads, inputs, "a gradient has the shape of its array")
+    dpost, dWt = ops.linear_backward(np, dy, cache[2])
+    _, dW = ops.linear_backward(np, ops.gelu_backward(np, dpost, cache[1]), cache[0])
+    if any(np.allclose(grads[1], wrong) for wrong in (dWt, dW + dWt)):
+        return verdict(False, "", "the second use is of W^T: its gradient has to be transposed")
     wrong = wrong_gradients(Case("tied MLP", tied_mlp_forward, backward, inputs))
     hint = "W is used twice: follow dy through both uses, and add their gradients"
     if "x" in wrong:
