@@ -220,6 +220,10 @@ SLIPS = """
 04.compare_block  dmid + dx_att -> dx_att: mid = x + o
 04.compare_block  dmid + dx_att -> dout + dx_att: not of out
 04.compare_block  dmid + dx_att -> dmid: through attention is missing
+06.compare_gates  np.sum(dW_gated * W_out, axis=1) -> dW_gated * W_out: whole row
+06.compare_gates  axis=1 -> axis=0: not over j
+06.compare_gates   * W_out -> : its factor W_out
+06.compare_gates  np.sum -> np.mean: not a mean
 """
 ROWS = [row.split("  ", 1) for row in SLIPS.strip().splitlines()]
 

@@ -1,6 +1,31 @@
 """Exercises of page 06: try to cut it out afterwards."""
 
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
 from tutorials.graders import grade_choice, grade_number, grader
+from tutorials.graders.lines import Line, grade_lines
+
+
+@grader
+def compare_gates(backward: Callable[..., Any]) -> str:
+    """Grade the line dg of a backward(dW_gated, W_out) of gates on the rows of W_out."""
+    dW, W_out = np.random.default_rng(0).standard_normal((2, 5, 5))
+    line = Line(
+        "dg",
+        np.sum(dW * W_out, axis=1),
+        "g_j multiplies the row j of W_out",
+        {
+            "one gate serves a whole row: sum over its entries": dW * W_out,
+            "a neuron is a row of W_out: sum over c, not over j": np.sum(dW * W_out, axis=0),
+            "each entry of dW counts with its factor W_out": dW.sum(axis=1),
+            "the paths add up: a sum, not a mean": np.mean(dW * W_out, axis=1),
+        },
+    )
+    praise = "the slopes of all gates, from a backward that you have"
+    return grade_lines(backward, (dW, W_out), [line], praise)
 
 
 @grader
