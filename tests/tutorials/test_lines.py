@@ -224,6 +224,11 @@ SLIPS = """
 06.compare_gates  axis=1 -> axis=0: not over j
 06.compare_gates   * W_out -> : its factor W_out
 06.compare_gates  np.sum -> np.mean: not a mean
+07.compare_gen  (W_gen + W_mem) -> W_gen: a part of what
+07.compare_gen  (W_gen + W_mem) @ s - y -> y - (W_gen + W_mem) @ s: not the other way
+07.compare_gen  np.outer(error, s) -> np.outer(s, error): the transpose
+07.compare_gen  np.outer(error, s) -> 2 * np.outer(error, s): cancels the 2
+07.compare_gen  np.outer(error, s) -> error * s: its own product
 """
 ROWS = [row.split("  ", 1) for row in SLIPS.strip().splitlines()]
 

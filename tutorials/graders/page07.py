@@ -1,6 +1,44 @@
 """Exercises of page 07: force it, and see the mirage."""
 
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
 from tutorials.graders import grade_choice, grade_number, grader, verdict
+from tutorials.graders.lines import Line, grade_lines
+
+
+@grader
+def compare_gen(backward: Callable[..., Any]) -> str:
+    """Grade the lines error and dW_gen of a backward(W_gen, W_mem, s, y) of half the square."""
+    rng = np.random.default_rng(0)
+    W_gen, W_mem = rng.standard_normal((2, 4, 4))
+    s, y = rng.standard_normal((2, 4))
+    error = (W_gen + W_mem) @ s - y
+    lines = [
+        Line(
+            "error",
+            error,
+            "what the model says, with both matrices, minus the label",
+            {
+                "the memory's output is a part of what the model says": W_gen @ s - y,
+                "what the model says minus the label, not the other way": -error,
+            },
+        ),
+        Line(
+            "dW_gen",
+            np.outer(error, s),
+            "W_ij reaches output i with the factor s_j",
+            {
+                "this is the transpose: the row i belongs to output i": np.outer(s, error),
+                "the half in the loss cancels the 2": 2 * np.outer(error, s),
+                "every pair (i, j) has its own product": error * s,
+            },
+        ),
+    ]
+    praise = "the error, which contains the memory, times the input"
+    return grade_lines(backward, (W_gen, W_mem, s, y), lines, praise)
 
 
 @grader
