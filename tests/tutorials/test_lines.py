@@ -229,6 +229,15 @@ SLIPS = """
 07.compare_gen  np.outer(error, s) -> np.outer(s, error): the transpose
 07.compare_gen  np.outer(error, s) -> 2 * np.outer(error, s): cancels the 2
 07.compare_gen  np.outer(error, s) -> error * s: its own product
+08.compare_sinks  kept).T @ flatten_positions(xp, dy) -> dy).T @ flatten_positions(xp, kept): a row
+08.compare_sinks  (dy @ W_out.T) * mask -> dy @ W_out.T: mask is missing
+08.compare_sinks  W_out.T -> W_out: W_out is not transposed
+08.compare_sinks  gelu_backward(xp, dpost, c_act) -> dpost: slope of GELU
+08.compare_sinks  dpre @ W_in -> dpre @ W_in.T: it is not in dx
+08.compare_sinks  dpre).T @ flatten_positions(xp, x) -> x).T @ flatten_positions(xp, dpre): a row
+08.compare_sinks  sum_rows(xp, dpre) -> dpre: one number for each
+08.compare_sinks  sum_rows(xp, dpre) -> xp.sum(dpre, axis=1): the sequences, too
+08.compare_sinks  sum_rows(xp, dpre) -> xp.mean(dpre, axis=(0, 1)): not a mean
 """
 ROWS = [row.split("  ", 1) for row in SLIPS.strip().splitlines()]
 

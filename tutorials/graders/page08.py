@@ -1,12 +1,74 @@
 """Exercises of page 08: give every sequence its own neurons."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from typing import Any
 
 import numpy as np
 
-from memsinks_np.sinks import sink_mask
+from memsinks_np.ops import flatten_positions, gelu_backward
+from memsinks_np.sinks import masked_sink_backward, masked_sink_forward, sink_mask
 from tutorials.graders import grade_choice, grade_number, grader, verdict
+from tutorials.graders.lines import Line, grade_lines
 from tutorials.toy import TINY_IDS, TINY_POOL
+
+
+@grader
+def compare_sinks(backward: Callable[..., Any]) -> str:
+    """Grade the lines of a backward(xp, dy, cache) with masked_sink_forward's cache.
+
+    All sizes but the batch are 5: a wrong transpose reaches the comparison, not NumPy's error.
+    """
+    rng = np.random.default_rng(0)
+    x, dy = rng.standard_normal((2, 2, 5, 5))
+    W_in, W_out = rng.standard_normal((2, 5, 5))
+    mask = np.array([[1.0, 0.0, 1.0, 0.0, 0.0], [0.0, 0.0, 1.0, 1.0, 0.0]])
+    _, cache = masked_sink_forward(np, x, mask, W_in, rng.standard_normal(5), W_out)
+    *_, c_act, kept = cache
+    dx, dW_in, db_in, dW_out = masked_sink_backward(np, dy, cache)
+    dpost = (dy @ W_out.T) * mask[:, None]
+    dpre = gelu_backward(np, dpost, c_act)
+    flat_x, flat_dy, flat_dpre = (flatten_positions(np, z) for z in (x, dy, dpre))
+    lines = [
+        Line(
+            "dW_out",
+            dW_out,
+            "kept, transposed, times dy, both with all positions as rows",
+            {"this is the transpose: a sink is a row": flat_dy.T @ flatten_positions(np, kept)},
+        ),
+        Line(
+            "dpost",
+            dpost,
+            "dy times W_out, transposed, then what the forward does to post",
+            {
+                "the mask is missing: an inactive sink has no influence": dy @ W_out.T,
+                "W_out is not transposed": (dy @ W_out) * mask[:, None],
+            },
+        ),
+        Line("dpre", dpre, "as in an MLP", {"the slope of GELU is missing": dpost}),
+        Line(
+            "dx",
+            dx,
+            "the forward multiplies by W_in, transposed",
+            {"W_in is transposed in the forward, so it is not in dx": dpre @ W_in.T},
+        ),
+        Line(
+            "dW_in",
+            dW_in,
+            "dpre, transposed, times x, both with all positions as rows",
+            {"this is the transpose: a sink is a row": flat_x.T @ flat_dpre},
+        ),
+        Line(
+            "db_in",
+            db_in,
+            "the bias is added at every position of every sequence: sum over them",
+            {
+                "sum over all positions: one number for each sink": dpre,
+                "sum over the sequences, too": dpre.sum(axis=1),
+                "a sum, not a mean": dpre.mean(axis=(0, 1)),
+            },
+        ),
+    ]
+    return grade_lines(backward, (np, dy, cache), lines, "the backward of the sinks is yours")
 
 
 @grader
