@@ -37,8 +37,8 @@ def check_half(m: int) -> str:
     if m != int(m):
         return verdict(False, "", "give a whole number of stories")
     left = [(1 - POOL.density) ** n for n in (m - 1, m)]
-    erased = f"{1 - left[1]:.1%}"
-    fewer = f"{1 - left[0]:.1%}"
+    erased = f"{1 - left[1]:.2%}"  # 44 stories: 49.99%
+    fewer = f"{1 - left[0]:.2%}"
     return verdict(
         left[0] >= 0.5 > left[1],
         f"{erased} is erased, and {fewer} with one story fewer",
