@@ -15,7 +15,7 @@ from memsinks_np.experiments import simulations
 from memsinks_np.gradcheck.diagnosis import pattern
 from memsinks_np.metrics import sequence_losses
 from memsinks_np.model import init_params, loss_and_grads
-from memsinks_np.sinks import NO_SINKS, delete, own, own_except, prune, sink_mask
+from memsinks_np.sinks import NO_SINKS, delete, own, own_except, sink_mask
 from tutorials import refresh
 from tutorials.graders import NO_ANSWER, verdict
 from tutorials.toy import SENTENCES, TINY, TINY_IDS, TINY_TOKENS, compared
@@ -247,8 +247,13 @@ def erase_in_place(params, pool, ids, i):
 erase_one = erased(lambda params, pool, ids, i: delete(params, pool, ids[[i]]))
 
 
-def erase_all(params, cfg, tokens, ids, i):
-    return prune(params), sequence_losses(prune(params), cfg, tokens, NO_SINKS)
+def erase_none_active(params, cfg, tokens, ids, i):
+    return params, sequence_losses(params, cfg, tokens, NO_SINKS)
+
+
+def erase_one_sum(params, cfg, tokens, ids, i):
+    new, losses = erase_one(params, cfg, tokens, ids, i)
+    return new, (tokens.shape[1] - 1) * losses
 
 
 def erase_too_much(params, cfg, tokens, ids, i):
@@ -364,7 +369,9 @@ FUNCTION_HINTS = {
     ],
     "page09.check_erase_one": [
         (erased(lambda params, pool, ids, i: params), "nothing was erased"),
-        (erase_all, "all sinks are inactive"),
+        (erase_none_active, "all sinks are inactive"),
+        (erased(lambda params, pool, ids, i: delete(params, pool, ids)), "all sequences were"),
+        (erase_one_sum, "these are sums"),
         (erased(lambda params, pool, ids, i: delete(params, pool, [i])), "a position in the list"),
         (erase_one_short, "one loss per sequence"),
         (erase_array("b_in"), "erase with `delete`"),

@@ -72,12 +72,16 @@ def check_erase_one(erase_one: Callable[..., Any]) -> str:
         raise AnswerError("return one loss per sequence, shape (2,), the mean over its words")
     params, selection = tiny_params(), own(TINY_POOL, TINY_IDS)
     after = {i: losses(delete(params, TINY_POOL, [i]), selection) for i in (*TINY_IDS, *places)}
+    n_words = TINY_TOKENS.shape[1] - 1
     if np.allclose(got, [after[i] for i in TINY_IDS], rtol=1e-6):
         for (new, _), i in zip(given, TINY_IDS, strict=True):
             require_erased(new, i)
         return verdict(
             True, "the other story's loss rose only through the sink that they share", ""
         )
+    everything = delete(params, TINY_POOL, TINY_IDS)
+    if all(np.array_equal(given[0][0].get(n, ()), w) for n, w in everything.items()):
+        raise AnswerError("all sequences were erased; erase the ID at position i alone")
     mistakes = {
         "nothing was erased: compute the losses with what `delete` returns; "
         "it does not change its argument": [losses(params, selection)] * 2,
@@ -86,6 +90,9 @@ def check_erase_one(erase_one: Callable[..., Any]) -> str:
         ),
         "i is a position in the list; the sinks belong to the ID at that position": (
             [after[i] for i in places]
+        ),
+        "these are sums; take the mean over the words of a sequence": (
+            [n_words * after[i] for i in TINY_IDS]
         ),
     }
     hints = [hint for hint, wrong in mistakes.items() if np.allclose(got, wrong, rtol=1e-6)]
