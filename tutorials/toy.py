@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 
 from memsinks_np._internal.files import shared_lock
-from memsinks_np._internal.typing import Params
+from memsinks_np._internal.typing import Floats, Params
 from memsinks_np.config import Method, ModelConfig, SinkConfig
-from memsinks_np.experiments import comparison
+from memsinks_np.experiments import comparison, fig7
 from memsinks_np.experiments.methods import PRESETS, job, methods_of, with_settings
-from memsinks_np.experiments.runner.cache import train_cached
+from memsinks_np.experiments.runner.cache import Job, train_cached
 from memsinks_np.model import init_params
 from memsinks_np.trained import Model
 
@@ -57,9 +57,26 @@ def trained(
     """
     settings = with_settings(PRESETS[preset], data=data, train={"steps": steps})
     chosen = methods_of(settings)[method] if isinstance(method, str) else method
-    cache = model_cache()
+    return train_or_load(job(settings, chosen, seed, lambda model: None))
+
+
+def train_or_load(training: Job) -> Model:
+    """Return the model of a job, from the cache if it is there."""
+    cache = Path(os.environ.get("MEMSINKS_CACHE") or default_cache())
     with shared_lock(cache):
-        return train_cached(job(settings, chosen, seed, lambda model: None), cache)
+        return train_cached(training, cache)
+
+
+def saw_tooth(method: str) -> Floats:
+    """Return the loss of one story after every step, (40,40): a row begins when it was shown.
+
+    Every step sees one of 40 repeated stories, in a fixed order, and three new ones.
+    """
+    data = {"batch_size": 4, "repeat_fraction": 1 / 4, "n_repeated": fig7.PERIOD, "shuffled": False}
+    train = {"steps": 40 * fig7.PERIOD, "log_first_sequence": True}
+    settings = with_settings(PRESETS["stories"], data=data, train=train)
+    model = train_or_load(job(settings, methods_of(settings)[method], 0, fig7.first_sequence))
+    return fig7.cycles(fig7.first_sequence(model), fig7.PERIOD)
 
 
 def trained_on_people(method: str) -> Model:
