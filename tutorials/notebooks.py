@@ -19,6 +19,8 @@ from tutorials.refresh import CELL, IMAGE, pages  # noqa: E402
 FIGURE = re.compile(r"\s*" + IMAGE.pattern)
 ORIGIN = """*Made from [{page}]({page}). The code needs a clone of the repository: save this file in
 its folder `tutorials`; see [How to run a page](index.md#how-to-run-a-page).*"""
+DERIVATION = "<summary>Derivation</summary>"
+DERIVED = "from the derivation above, for the cells below: do not run this to use your own"
 
 
 class Cell(NamedTuple):
@@ -37,11 +39,17 @@ def is_folded(text: str, position: int) -> bool:
 def parts(text: str) -> Iterator[str | Cell]:
     """Yield a page's parts in their order: Markdown, or a cell with all that belongs to it.
 
-    A cell of a solution stays Markdown, inside its <details>.
+    A cell of a solution stays Markdown, inside its <details>. That of a derivation is a code cell
+    as well, with its source hidden, since later cells use its function.
     """
     end = 0
     for cell in CELL.finditer(text):
         if is_folded(text, cell.start()):
+            if DERIVATION in text[text.rindex("<details>", 0, cell.start()) : cell.start()]:
+                closed = text.index("</details>", cell.end()) + len("</details>")
+                yield text[end:closed]
+                yield Cell(f"# {DERIVED}\n{cell['code']}", cell["shown"] or "", None)
+                end = closed
             continue
         yield text[end : cell.start()]
         figure = FIGURE.match(text, cell.end()) if "savefig" in cell["code"] else None
@@ -77,11 +85,14 @@ def notebook(page: Path) -> dict:
         if isinstance(part, Cell):
             content = {"cell_type": "code", "source": part.code.rstrip(), "execution_count": None}
             content["outputs"] = outputs(part, page.parent)
+            hidden = part.code.startswith(f"# {DERIVED}")
         elif part.strip():
             content = {"cell_type": "markdown", "source": for_jupyter(part).strip()}
+            hidden = False
         else:
             continue
-        cells.append(content | {"id": f"cell-{len(cells)}", "metadata": {}})
+        metadata = {"jupyter": {"source_hidden": True}} if hidden else {}
+        cells.append(content | {"id": f"cell-{len(cells)}", "metadata": metadata})
     kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
     return {"cells": cells, "metadata": {"kernelspec": kernel}, "nbformat": 4, "nbformat_minor": 5}
 

@@ -62,7 +62,7 @@ def trained(
 
 def train_or_load(training: Job) -> Model:
     """Return the model of a job, from the cache if it is there."""
-    cache = Path(os.environ.get("MEMSINKS_CACHE") or default_cache())
+    cache = model_cache()
     with shared_lock(cache):
         return train_cached(training, cache)
 

@@ -19,7 +19,7 @@ def cells_of(page, kind):
 
 def cells_in(text):
     """Return the cells of a page, without those of its solutions, which come last."""
-    return list(refresh.CELL.finditer(text.partition("<details>")[0]))
+    return list(refresh.CELL.finditer(text.partition("<summary>Solution")[0]))
 
 
 def printed(cell):
@@ -30,12 +30,15 @@ def printed(cell):
 def test_notebook_has_code_and_outputs_of_its_page(page):
     text = page.read_text(encoding="utf-8")
     cells = cells_of(page, "code")
-    found = [(c["source"], printed(c)) for c in cells]
+    found = [(c["source"].removeprefix(f"# {notebooks.DERIVED}\n"), printed(c)) for c in cells]
     assert found == [(c["code"].rstrip(), c["shown"] or "") for c in cells_in(text)]
     drawn = [out["data"] for c in cells for out in c["outputs"] if "data" in out]
     alts = [" ".join(image["alt"].split()) for image in refresh.IMAGE.finditer(text)]
     assert [data["text/plain"] for data in drawn] == alts
     assert all("<svg" in data["image/svg+xml"] for data in drawn)
+    hidden = [c for c in cells if c["metadata"]]
+    assert len(hidden) == text.count(notebooks.DERIVATION)
+    assert all(c["metadata"]["jupyter"]["source_hidden"] for c in hidden)
 
 
 @each_page
