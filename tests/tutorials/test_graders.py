@@ -22,7 +22,7 @@ from tutorials.toy import SENTENCES, TINY, TINY_IDS, TINY_TOKENS, compared
 
 PAGES = {
     name: importlib.import_module(f"tutorials.graders.{name}")
-    for name in (f"page{n:02d}" for n in range(14))
+    for name in (f"page{n:02d}" for n in range(15))
 }
 GRADERS = {
     f"{page}.{name}": function
