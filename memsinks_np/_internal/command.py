@@ -28,6 +28,8 @@ def run_command(name: str, main: Callable[[], int | None]) -> NoReturn:
             code = main()
         except SystemExit as e:
             code = e.code
+        except KeyboardInterrupt:
+            code = 130
         sys.stdout.flush()
     except OSError as e:
         # drop what is still buffered: Python would try to write it once more

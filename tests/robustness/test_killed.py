@@ -10,6 +10,7 @@ import time
 import pytest
 
 from commands import ROOT, bytes_of, command, group, run, run_script, start, wait_for
+from memsinks_np._internal.command import run_command
 
 
 @pytest.mark.slow
@@ -93,6 +94,28 @@ def test_a_signal_ends_all_processes_within_two_seconds(name, seconds, times, tm
     assert err.strip() == f"run_toy.py: interrupted; finished runs are saved; {remedy}"
     assert seconds < 2.5, "two seconds, and some for a busy machine"
     wait_for(lambda: not group(process.pid), 2)
+
+
+INTERRUPTED = "import os, signal; os.kill(os.getpid(), signal.SIGINT)"
+
+
+@pytest.mark.parametrize("module", ["numpy", "tqdm"])  # the first import, and a late one
+def test_an_interrupt_during_the_imports_is_silent(module, tmp_path):
+    (tmp_path / f"{module}.py").write_text(INTERRUPTED)
+    process = start(tmp_path / "out", env=os.environ | {"PYTHONPATH": str(tmp_path)})
+    assert process.communicate(timeout=60) == ("", "")
+    assert process.returncode == 130
+
+
+def interrupted():
+    raise KeyboardInterrupt
+
+
+def test_an_interrupt_before_the_work_is_silent(capsys):
+    with pytest.raises(SystemExit) as e:
+        run_command("run_toy.py", interrupted)
+    assert e.value.code == 130
+    assert capsys.readouterr() == ("", "")
 
 
 @pytest.mark.slow
