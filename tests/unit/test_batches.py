@@ -110,6 +110,7 @@ def test_from_sequences_alone_fills_whole_batches():
     assert sorted(every.tolist()) == sorted(tokens.tolist())
     shown = np.concatenate([corpus.batch(step).tokens for step in range(3)])
     assert sorted(shown.tolist()) == sorted(corpus.repeated.tolist())
+    assert corpus.cfg.seed == 0, "by default, as everywhere"
 
 
 def test_from_sequences_pads_unequal_lengths():

@@ -9,7 +9,7 @@ import pytest
 from memsinks_np.config import DataConfig, SinkConfig
 from memsinks_np.data.corpus import load_corpus
 from memsinks_np.experiments.methods import PRESETS, methods_of
-from memsinks_np.sinks import active, sink_mask
+from memsinks_np.sinks import active, placebo, sink_mask
 from memsinks_np.train import train
 
 IDS = np.array([0, 1, -1, 2**31, 2**63 - 1, -(2**63)], np.int64)
@@ -48,6 +48,11 @@ def digest(*arrays):
 def test_masks_are_the_same_everywhere(cfg, want):
     rows, mask = [] if cfg.is_random else [active(cfg, IDS)], sink_mask(cfg, IDS)
     assert digest(*rows, *rows, mask, mask) == want  # in each of two layers
+
+
+@pytest.mark.usefixtures("default_integer")
+def test_placebo_sinks_are_the_same_everywhere():
+    assert digest(placebo(SinkConfig(), IDS).index) == "3b444ffb40e53ae5"
 
 
 @pytest.mark.usefixtures("default_integer")

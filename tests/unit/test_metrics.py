@@ -334,7 +334,7 @@ def test_recall_is_the_fraction_of_right_tellings_of_each_fact(k, monkeypatch):
     left = dict(wanted)
 
     def predict(params, cfg, tokens, selection):
-        assert selection is sinks.NO_SINKS
+        assert (params, cfg, selection) == ("params", "cfg", sinks.NO_SINKS)
         likeliest = np.full((len(tokens), 29), -1)
         for row, document in enumerate(facts.world.read(tokens).tolist()):
             for i, fact in enumerate(document):
@@ -344,4 +344,5 @@ def test_recall_is_the_fraction_of_right_tellings_of_each_fact(k, monkeypatch):
         return np.zeros(likeliest.shape), likeliest
 
     monkeypatch.setattr(metrics, "predict", predict)
-    assert metrics.recall(None, None, facts, k).tolist() == [n / 2 for n in wanted.values()]
+    got = metrics.recall("params", "cfg", facts, k)
+    assert got.tolist() == [n / 2 for n in wanted.values()]
