@@ -6,11 +6,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from memsinks_np.config import DataConfig, SinkConfig
+from memsinks_np.config import DataConfig, Method, SinkConfig
 from memsinks_np.data.corpus import load_corpus
 from memsinks_np.experiments.methods import PRESETS, methods_of
 from memsinks_np.sinks import active, placebo, sink_mask
-from memsinks_np.train import train
+from memsinks_np.train import train, visible_sequences
 
 IDS = np.array([0, 1, -1, 2**31, 2**63 - 1, -(2**63)], np.int64)
 
@@ -51,8 +51,11 @@ def test_masks_are_the_same_everywhere(cfg, want):
 
 
 @pytest.mark.usefixtures("default_integer")
-def test_placebo_sinks_are_the_same_everywhere():
+def test_ids_of_controls_are_the_same_everywhere():
     assert digest(placebo(SinkConfig(), IDS).index) == "3b444ffb40e53ae5"
+    batch = load_corpus(DataConfig(n_repeated=20)).batch(0)
+    method = Method(name="random", n_shared=8, sinks=SinkConfig(), random_sinks=True)
+    assert digest(visible_sequences(method, batch, step=7, seed=1).ids) == "b36b3035541987f0"
 
 
 @pytest.mark.usefixtures("default_integer")
