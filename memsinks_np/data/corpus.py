@@ -438,7 +438,7 @@ def people_corpus(cfg: DataConfig) -> Corpus:
     """
     docs, rest = divmod(cfg.n_repeated, PLACES_PER_FACT)
     require(
-        docs > 0 and rest == 0,
+        rest == 0,
         f"n_repeated={cfg.n_repeated} does not make a world of people; choose a multiple of "
         f"{PLACES_PER_FACT}",
     )

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import numpy as np
+from tqdm import tqdm
 
 from memsinks_np import __version__
 from memsinks_np._internal.backend import BACKENDS, namespace
@@ -334,6 +335,7 @@ def script() -> NoReturn:
     """Run as a console script."""
     os.environ["MPLBACKEND"] = "agg"  # figures only go to files
     os.environ["PYTHONWARNINGS"] = "ignore::UserWarning"  # workers do not repeat what is said here
+    tqdm.monitor_interval = 0  # its thread may not be allowed
     warnings.formatwarning = lambda message, *args, **kwargs: f"run_toy.py: {message}\n"
     for number in END_SIGNALS:
         signal.signal(number, interrupt)

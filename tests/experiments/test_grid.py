@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from commands import ROOT, run_script, screen
+from commands import ROOT, run_script, screen, wait_for
 from memsinks_np.config import ConfigError
 from memsinks_np.experiments import methods
 from memsinks_np.experiments.methods import PRESETS, methods_of, quick
@@ -245,9 +245,25 @@ def test_a_scheduler_that_does_not_answer_is_one_line(tmp_path):
 @pytest.fixture
 def cluster():
     distributed = pytest.importorskip("distributed")
-    options = {"n_workers": 2, "threads_per_worker": 1, "dashboard_address": None}
+    options = {"n_workers": 2, "threads_per_worker": 3, "dashboard_address": None}
     with distributed.LocalCluster(**options) as cluster:
         yield cluster
+
+
+@pytest.fixture
+def scheduler(tmp_path):
+    """A scheduler in a process of its own, without workers, and its address."""
+    pytest.importorskip("distributed")
+    file, flags = tmp_path / "scheduler.json", ["--host", "127.0.0.1", "--port", "0"]
+    flags += ["--no-dashboard", "--no-jupyter", "--scheduler-file", str(file)]
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    process = subprocess.Popen([sys.executable, "-m", "dask", "scheduler", *flags], **quiet)
+    try:
+        wait_for(lambda: file.exists() and file.read_text().endswith("}"))
+        yield process, json.loads(file.read_text())["address"]
+    finally:
+        process.kill()
+        process.wait()
 
 
 @pytest.mark.slow
@@ -262,6 +278,41 @@ def test_a_cluster_gives_the_same_as_this_machine(tmp_path, cluster, monkeypatch
     there = Grid(Path("there"), scheduler=cluster.scheduler_address)(jobs() | more)
     assert {key: there[key] for key in here} == here
     assert len(list((tmp_path / "there").glob("*.npz"))) == 5
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("default")
+def test_a_cluster_with_another_source_is_refused(tmp_path, cluster, monkeypatch):
+    monkeypatch.setattr(cache, "SOURCE_HASH", "another")
+    with pytest.raises(ConfigError, match=r"^the worker on .* runs another version"):
+        Grid(tmp_path, scheduler=cluster.scheduler_address)(jobs())
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("default")
+def test_a_cluster_without_workers_is_one_line(tmp_path, scheduler, monkeypatch):
+    monkeypatch.setattr(workers, "PATIENCE", 2)
+    with pytest.raises(WorkerDied, match="has had no worker for 2 s; workers end if they lack"):
+        Grid(tmp_path, scheduler=scheduler[1])(jobs(cache.key_of))  # never runs
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("default")
+def test_a_scheduler_that_lacks_a_module_is_one_line(tmp_path, scheduler):
+    with pytest.raises(ConfigError, match="the scheduler lacks memsinks_np; install it there"):
+        Grid(tmp_path, scheduler=scheduler[1])(jobs())  # measured by this file
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("default")
+def test_a_killed_scheduler_is_one_line(tmp_path, scheduler, caplog):
+    process, address = scheduler
+    timer = threading.Timer(3, process.kill)
+    timer.start()
+    with pytest.raises(WorkerDied, match="the scheduler was killed or cannot be reached"):
+        Grid(tmp_path, scheduler=address)(jobs(cache.key_of))  # never runs
+    assert not caplog.records, "dask logs tracebacks"
 
 
 @pytest.mark.slow

@@ -1,6 +1,7 @@
 """Call a function many times: in processes on this machine, or on a dask cluster."""
 
 import concurrent.futures
+import logging
 import multiprocessing
 import os
 import signal
@@ -21,6 +22,10 @@ POLL = 0.2  # seconds
 PATIENCE = 60  # seconds without any worker on the cluster
 END_SIGNALS = [getattr(signal, s) for s in ("SIGINT", "SIGHUP", "SIGTERM") if hasattr(signal, s)]
 SAVED = "finished runs are saved, run the same command again"
+LOST = {  # errors of dask
+    "KilledWorker": "a worker of the cluster was killed",
+    "CancelledError": "the scheduler was killed or cannot be reached",
+}
 
 
 class WorkerDied(RuntimeError):
@@ -217,9 +222,10 @@ class Cluster:
     def __init__(self, scheduler: str) -> None:
         try:
             from distributed import Client
-        except ImportError:
-            reason = "--scheduler needs dask; python -m pip install -e '.[cluster]'"
+        except ImportError as e:
+            reason = f"--scheduler needs dask ({e}); python -m pip install -e '.[cluster]'"
             raise ConfigError(reason) from None
+        logging.getLogger("distributed.client").setLevel(logging.CRITICAL)  # errors are raised
         try:
             self.client = Client(scheduler, timeout=10)
         except (OSError, ValueError) as e:
@@ -249,12 +255,16 @@ class Cluster:
             done, left = concurrent.futures.wait(left, 1, concurrent.futures.FIRST_COMPLETED)
             waited = 0 if self.client.scheduler_info()["workers"] else waited + 1
             if waited > PATIENCE:
-                raise WorkerDied(f"the cluster has had no worker for {PATIENCE} s; {SAVED}")
+                reason = f"the cluster has had no worker for {PATIENCE} s"
+                raise WorkerDied(f"{reason}; workers end if they lack memsinks_np; {SAVED}")
             for future in done:
                 try:
                     result = future.result()
                 except Exception as e:
-                    if type(e).__name__ in ("KilledWorker", "CancelledError"):
-                        raise WorkerDied(f"a worker of the cluster was killed; {SAVED}") from None
+                    if type(e).__name__ in LOST:
+                        raise WorkerDied(f"{LOST[type(e).__name__]}; {SAVED}") from None
+                    if "deserialization of the task graph" in str(e):
+                        reason = "the scheduler lacks memsinks_np; install it there, too"
+                        raise ConfigError(reason) from None
                     raise
                 yield index[future], result
