@@ -4,8 +4,8 @@
 
 Each mutant is a copy of the repository in which one operator, comparison, constant, call or
 statement differs. Its module's test files run on it, up to the first failure. Survivors are printed
-as they come; judge each: it computes the same (equivalent), or a test is missing. The same seed
-plants the same faults, and --skip continues where a run stopped.
+as they come; judge each: it computes the same (equivalent), or a test is missing. In the same
+source, a seed plants the same faults, and --skip continues where a run stopped.
 """
 
 import argparse
