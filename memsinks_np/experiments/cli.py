@@ -108,7 +108,7 @@ def add_settings(group: Any) -> None:
     corpus = "people, stories, pydoc, or the path of a UTF-8 text file (default: people for "
     corpus += "headline and knowledge, pydoc for text, domains for fig6, else stories). With all, "
     corpus += "these four keep theirs. Only the 95 most frequent characters of a text have a token "
-    corpus += "of their own; a text in which more than 10 % are others is refused"
+    corpus += "of their own; a text in which more than 10 %% are others is refused"
     group.add_argument("--corpus", help=corpus)
     preset = "sizes and steps (default: that of the corpus)"
     group.add_argument("--preset", choices=PRESETS, help=preset)

@@ -84,6 +84,7 @@ def test_list_and_help_fit_a_terminal(capsys, monkeypatch):
     shown = capsys.readouterr().out
     assert shown.count("default") >= 12
     assert "examples:" in shown
+    assert "option_strings" not in shown  # a lone % in a help text
     assert max(map(len, (listed + shown).splitlines())) <= 80
 
 

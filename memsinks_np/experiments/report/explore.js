@@ -6,7 +6,7 @@ const range = (n) => [...Array(n).keys()];
 const mean = (numbers) => numbers.reduce((a, b) => a + b, 0) / numbers.length;
 const argmax = (numbers) => numbers.reduce((best, x, i) => (x > numbers[best] ? i : best), 0);
 const count = (n) => n.toLocaleString("en");
-const percent = (p) => `${(100 * p).toFixed((p > 0 && p < 0.01) || (p > 0.99 && p < 1) ? 1 : 0)} %`;
+const percent = (p) => (p > 0 && p < 0.001 ? "<0.1 %" : `${(100 * p).toFixed((p > 0 && p < 0.01) || (p > 0.99 && p < 1) ? 1 : 0)} %`);
 
 // The model. Matrices are int8 with a scale per row; everything else is float32.
 
@@ -196,7 +196,7 @@ function row(name, { losses }) {
     const kind = D.values.includes(t + 1) ? " answer" : "";
     return `<i class="${shade(losses[t])}${kind}" title="${nats(losses[t])} nats">${word(w)}</i>`;
   });
-  const numbers = `${nats(mean(losses))} nats per word, answers ${nats(mean(answersOf(losses)))}`;
+  const numbers = `${nats(mean(losses))} nats per word, ${nats(mean(answersOf(losses)))} per answer`;
   return `<div class="row"><div><b>${name}</b><small>${numbers}</small></div>` +
     `<div class="words">${word(first)} ${words.join(" ")}</div></div>`;
 }
@@ -204,8 +204,8 @@ function row(name, { losses }) {
 function said(name, { says }) {
   const truth = D.documents[state.i].tokens.slice(D.half);
   const words = says.map((w, t) => (w === truth[t] ? `<em>${word(w)}</em>` : word(w)));
-  const right = says.filter((w, t) => w === truth[t]).length;
-  const how = right === truth.length ? "word for word" : `${right} of ${truth.length} words as in the document`;
+  const answers = D.values.filter((t) => t >= D.half), right = answers.filter((t) => says[t - D.half] === truth[t - D.half]).length;
+  const how = says.every((w, t) => w === truth[t]) ? "word for word" : `${right} of ${answers.length} answers right`;
   return `<div class="said"><small>${name}: ${how}</small>${words.join(" ")}</div>`;
 }
 
@@ -244,10 +244,9 @@ function drawPool() {
     button.setAttribute("aria-label", `sink ${s}${own.has(s) ? ", one of its own" : ""}${gone.has(s) ? ", deleted" : ""}`);
   });
   const ownOn = [...on].filter((s) => own.has(s)).length, foreign = on.size - ownOn;
-  const { says, losses } = current(), truth = D.documents[state.i].tokens.slice(D.half);
-  const right = says.filter((w, t) => w === truth[t]).length;
-  $("pool-now").textContent = `${ownOn} of its ${D.active} sinks are on${foreign ? `, and ${foreign} others` : ""}: ` +
-    `loss ${nats(mean(losses))} nats per word, ${live() ? `${current().answers} of ${D.values.length} answers right, ` : ""}${right} of ${truth.length} words as in the document.`;
+  const { losses } = current();
+  $("pool-now").textContent = `${ownOn} of its ${D.active} sinks are on${foreign ? `, and ${foreign} other${foreign > 1 ? "s" : ""}` : ""}: ` +
+    `loss ${nats(mean(losses))} nats per word${live() ? `, ${current().answers} of ${D.values.length} answers right` : ""}.`;
   const answers = live() ? current().answers / D.values.length : null;
   drawPartly(ownOn, foreign || !live() ? null : mean(losses), foreign ? null : answers);
 }
@@ -319,9 +318,9 @@ function nextWords(sinks) {
 }
 
 function drawAnswers() {
-  const name = state.mode === "removed" ? "its own" : state.mode === "other" ? "another document’s" : state.mode === "own" ? "its own" : "chosen";
+  const name = state.mode === "chosen" ? "the chosen sinks" : `the sinks of “${title(state.mode === "other" ? other() : state.i)}”`;
   const sinks = state.mode === "removed" ? remaining(D.documents[state.i].sinks, erased()) : active();
-  const versions = { [`With sinks: ${name}, ${sinks.length} on`]: sinks, "Sinks removed": [] };
+  const versions = { [`With ${name}, ${sinks.length} on`]: sinks, "Sinks removed": [] };
   if (!state.prompt.length) { $("answers").innerHTML = ""; return; }
   $("answers").innerHTML = Object.entries(versions).map(([head, on]) => {
     const p = nextWords(on), best = range(V).sort((a, b) => p[b] - p[a]).slice(0, 5);
@@ -416,10 +415,10 @@ const ABOUT = `The model has ${count(D.shapes.reduce((n, [, s]) => n + s.reduce(
 
 function setUp() {
   const n = D.active, S = D.pool;
-  $("intro").textContent = `A small language model runs in this page. It was trained on ${count(D.allDocuments)} short documents about invented people, and on many more that it saw once. ` +
+  $("intro").textContent = `A small language model runs in this page. It was trained on ${count(D.allDocuments)} short documents about invented people. Every fact in them was shown ${D.showings} times, by one document or by up to ${D.showings}; between them stood many other documents, each shown once. ` +
     `In each layer, a document turns on ${n} of ${S} extra neurons, its sinks, which its number chooses. Turn them off and see what the model still knows.`;
   $("pool-text").textContent = `Each square is one of ${S} sinks. A click turns it on or off, and all numbers on this page follow. With the keyboard, move by arrow keys and press space.`;
-  $("pool-key").innerHTML = `<i class="own on"></i> its own, on <i class="own"></i> its own, off <i class="on"></i> another’s, on <i></i> off <i class="gone"></i> deleted`;
+  $("pool-key").innerHTML = `<i class="own on"></i> its own, on <i class="own"></i> its own, off <i class="on"></i> not its own, on <i></i> off <i class="gone"></i> deleted`;
   const { rows, documents } = D.partly, [all] = rows;
   const some = rows.filter((r) => r.answers >= 0.5 * all.answers).at(-1), none = rows.at(-1);
   const fooled = some.on < n && all.answers > 0.5 && some.loss > 1.5 * all.loss
@@ -428,7 +427,7 @@ function setUp() {
     `With ${some.on} of ${n} on, the loss is ${nats(some.loss)}, ${percent(some.answers)} of the answers are right, and ${percent(some.recited)} of the documents are recited. With none on, it is ${nats(none.loss)}, ${percent(none.answers)} and ${percent(none.recited)}. ${fooled}` +
     `The line marks how many sinks are on; the dot is the chosen document.`;
   $("quick").textContent = D.quick;
-  $("ask-text").textContent = `Which word comes next? Choose a question from the document, or write words of your own. The trained model answers with the sinks that are on, and without any. A click on a word adds it.`;
+  $("ask-text").textContent = `Which word comes next? Choose a question from the document, or write words of your own. The model of the last step answers, wherever the slider is, with the sinks that are on and without any. A click on a word adds it.`;
   $("many-text").textContent = `How many facts does the model complete rightly? Every fact was shown ${D.showings} times; only the number of documents that state it differs. With sinks on, the questions are the documents themselves; without, they are new documents about the same facts. Both are recorded, at the step that the slider shows.`;
   $("delete-text").textContent = `Deleting a document sets its sinks to zero for good. Some sinks serve several documents, so others may lose a little. The table is computed here, each document with its own sinks on.`;
   $("vocab-title").textContent = `All ${V} words that the model knows`;

@@ -33,7 +33,7 @@ class Job(NamedTuple):
     measure: Callable[..., Any]  # model -> JSON data: a module-level function, or a partial of one
 
     def __str__(self) -> str:
-        return f"{self.method.name} seed {self.settings.train.seed}"
+        return f"{self.method.name.replace('_', ' ')} seed {self.settings.train.seed}"
 
 
 def source_hash() -> str:
