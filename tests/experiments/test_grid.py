@@ -2,6 +2,7 @@
 
 import io
 import json
+import linecache
 import multiprocessing
 import os
 import signal
@@ -13,6 +14,7 @@ from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from commands import ROOT, run_script, screen, wait_for
@@ -88,6 +90,44 @@ def test_a_notebooks_function_runs_here_and_again_when_changed(tmp_path):
     trained, *lines = done.stdout.splitlines()
     assert trained.startswith("narrow seed 0"), done.stderr
     assert lines == ["{0: 1}", "{0: 2}", "1 of 1 results are cached", "{0: 1}"]
+
+
+def counting(n):
+    return lambda model: n
+
+
+def measuring(values):
+    """Return a function that calls another one, which reads a variable of their module."""
+    module = {"__name__": "a_notebook", "values": values}
+    source = "def inner():\n return [v for v in values]\ndef f(model):\n return inner()"
+    name = f"<cell {source}>"
+    linecache.cache[name] = (len(source), None, source.splitlines(True), name)
+    exec(compile(source, name, "exec"), module)
+    return module["f"]
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (counting(1), counting(2)),
+        *[[(lambda model, n=n: n) for n in (1, 2)]],
+        *[[(lambda model, *, n=n: n) for n in (1, 2)]],
+        (measuring([1]), measuring([2])),
+    ],
+    ids=["closure", "default", "keyword", "global"],
+)
+def test_functions_that_differ_in_a_value_have_results_each(one, other, tmp_path):
+    (job,) = jobs(keys=KEYS[:1]).values()
+    made = cache.fingerprint(job)
+    path = lambda measure: cache.result_path(tmp_path, job._replace(measure=measure), made)
+    assert path(one) == path(one) != path(other)
+
+
+@pytest.mark.parametrize("value", [np.ones(2), object()])
+def test_a_measurement_of_what_no_key_can_hold_is_refused(value, tmp_path):
+    for measure in (counting(value), partial(last_loss, field=value)):
+        with pytest.raises(ConfigError, match="depends on a value that no cache key can hold"):
+            Grid(tmp_path)(jobs(measure))
 
 
 def test_jobs_that_share_a_model_train_it_once(tmp_path, capsys):

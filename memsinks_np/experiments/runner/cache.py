@@ -1,5 +1,6 @@
 """Cache trained models and results under a hash of everything that they depend on."""
 
+import dis
 import hashlib
 import inspect
 import json
@@ -8,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
+from types import CodeType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -78,24 +80,49 @@ def model_path(cache: Path | str, made: dict[str, Any]) -> Path:
 
 
 def result_path(cache: Path, job: Job, made: dict[str, Any]) -> Path:
-    """Return where the result of the job's measurement is stored."""
+    """Return where the result of the job's measurement is stored.
+
+    Raises ConfigError if the measurement depends on anything that a key cannot hold.
+    """
     measure = job.measure if isinstance(job.measure, partial) else partial(job.measure)
     name = f"{measure.func.__module__}.{measure.func.__qualname__}"
     what = [name, measure.args, measure.keywords]
     if not name.startswith("memsinks_np."):  # its source is not part of `made`
-        what.append(source_of(measure.func))
-    return model_path(cache, made).with_suffix(f".{key_of(what)[:12]}.json")
-
-
-def source_of(function: Callable[..., Any]) -> str:
-    """Return a function's source. Raises ConfigError if it was not defined in a file or a cell."""
-    if inspect.isbuiltin(function):
-        return ""  # its name says enough
+        what.append(identity(measure.func))
     try:
-        return inspect.getsource(function)
-    except OSError:
-        reason = f"the source of {function.__name__} is unknown; define it in a file or a notebook"
+        key = key_of(what)
+    except TypeError as e:
+        reason = f"{name} depends on a value that no cache key can hold ({e}); use numbers and text"
         raise ConfigError(reason) from None
+    return model_path(cache, made).with_suffix(f".{key[:12]}.json")
+
+
+def identity(value: Any, callers: tuple[Any, ...] = ()) -> Any:
+    """Return data for a key: of a function and the functions of its module that it calls, all.
+
+    These are the source and the values of defaults and of variables from outside. Everything else
+    that can be called, and a module, has its name. Raises ConfigError if a source is unknown.
+    """
+    elsewhere = bool(callers) and getattr(value, "__module__", "") != callers[0].__module__
+    if not inspect.isfunction(value) or elsewhere or value in callers:
+        named = callable(value) or inspect.ismodule(value)
+        return getattr(value, "__name__", value) if named else value
+    try:
+        source = inspect.getsource(value)
+    except OSError:
+        reason = f"the source of {value.__name__} is unknown; define it in a file or a notebook"
+        raise ConfigError(reason) from None
+    cells = zip(value.__code__.co_freevars, value.__closure__ or (), strict=True)
+    outside = {name: cell.cell_contents for name, cell in cells}
+    outside |= {n: value.__globals__.get(n) for n in global_names(value.__code__)}
+    used = {name: identity(outside[name], (*callers, value)) for name in outside}
+    return [source, value.__defaults__, value.__kwdefaults__, used]
+
+
+def global_names(code: CodeType) -> set[str]:
+    """Return the global variables that a function's code reads, also in functions inside it."""
+    names = {i.argval for i in dis.get_instructions(code) if i.opname == "LOAD_GLOBAL"}
+    return names.union(*(global_names(c) for c in code.co_consts if inspect.iscode(c)))
 
 
 def load_result(path: Path) -> Any:
