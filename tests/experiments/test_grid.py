@@ -130,6 +130,12 @@ def test_a_measurement_of_what_no_key_can_hold_is_refused(value, tmp_path):
             Grid(tmp_path)(jobs(measure))
 
 
+def test_a_result_that_is_not_json_is_refused(tmp_path):
+    with pytest.raises(ConfigError, match="returned no JSON data"):
+        cache.save_result(tmp_path / "a.json", {"losses": np.ones(2)})
+    assert not list(tmp_path.iterdir())
+
+
 def test_jobs_that_share_a_model_train_it_once(tmp_path, capsys):
     notes = tmp_path / "notes"
     notes.mkdir()

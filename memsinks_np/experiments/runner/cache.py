@@ -135,8 +135,13 @@ def load_result(path: Path) -> Any:
 
 
 def save_result(path: Path, result: Any) -> None:
-    """Store a result as JSON."""
-    write_atomic(path, json.dumps({"result": result}))
+    """Store a result as JSON. Raises ConfigError if it is not JSON data."""
+    try:
+        text = json.dumps({"result": result})
+    except TypeError as e:
+        reason = f"a measurement returned no JSON data ({e}); return numbers, text, lists or dicts"
+        raise ConfigError(reason) from None
+    write_atomic(path, text)
 
 
 def check_fingerprint(job: Job, made: dict[str, Any]) -> None:
