@@ -119,7 +119,7 @@ def delete(model: Model, ids: Any = None, *, owners: Sequence[Hashable] | None =
     require(chosen is not None, "whose sinks are deleted? give ids=[...] or owners=[...]")
     assert chosen is not None
     if model.corpus:
-        names = ids if owners is None else owners
+        names = chosen.tolist() if owners is None else owners
         for i, name in zip(chosen, names, strict=True):
             known = i in model.corpus.repeated_ids
             what = "ID" if owners is None else "owner"

@@ -5,7 +5,7 @@ seed, a purpose, an ID, a position. There is no hidden state, so a batch, a mask
 depend on what was drawn before it, on the order, or on the NumPy version.
 """
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence, Set
 from enum import IntEnum
 from typing import Any
 
@@ -128,9 +128,14 @@ def owner_ids(owners: Sequence[Hashable]) -> Ids:
     """Return one ID per owner, (N,) int64: a hash of the owner's text.
 
     Owners are strings, integers, or tuples of them; equal owners share their ID, and so their
-    sinks. Raises ConfigError for anything else, whose text may differ from run to run.
+    sinks. Raises ConfigError for anything else, whose text may differ from run to run, and for
+    owners without an order.
     """
-    require(not isinstance(owners, str), f"owners={owners!r} is one string; use [{owners!r}]")
+    unordered = isinstance(owners, str | bytes | Set | Mapping) or not hasattr(owners, "__len__")
+    require(
+        not unordered, f"owners={owners!r} is not a list; give one owner per sequence in a list"
+    )
+    owners = [owner.item() if isinstance(owner, np.generic) else owner for owner in owners]
     for owner in owners:
         parts = owner if isinstance(owner, tuple) else (owner,)
         require(

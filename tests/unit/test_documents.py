@@ -52,6 +52,8 @@ def test_owners_share_an_id_only_with_themselves():
 
 def test_an_owner_has_the_same_id_in_every_run():
     assert ms.owner_ids(["anna", 7, ("anna", 7)]).tolist() == OWNER_IDS
+    assert ms.owner_ids(np.array(["anna"])) == OWNER_IDS[0]
+    assert ms.owner_ids(np.array([7], np.int32)) == OWNER_IDS[1]
     assert len(set(ms.owner_ids([1, "1", (1,), "'1'"]).tolist())) == 4
 
 
@@ -136,7 +138,10 @@ ERRORS = {
     "owners": (lambda: make(DOCUMENTS, OWNERS[:2], heldout=NEW), "6 sequences with 2 IDs"),
     "unstable owner": (lambda: make(DOCUMENTS, [object()] * 6, heldout=NEW), "not a string"),
     "float": (lambda: ms.owner_ids([1.5]), "owner 1.5"),
-    "one owner": (lambda: ms.owner_ids("anna"), "one string"),
+    "one owner": (lambda: ms.owner_ids("anna"), "owners='anna' is not a list"),
+    "set": (lambda: ms.owner_ids({"anna"}), "owners={'anna'} is not a list"),
+    "generator": (lambda: ms.owner_ids(o for o in OWNERS), "is not a list"),
+    "number": (lambda: ms.owner_ids(3), "owners=3 is not a list"),
 }
 
 
