@@ -365,6 +365,8 @@ def fit(
     if start is not None:
         expected, given = settings.model(method, len(corpus.vocab)), start.cfg
         require(given == expected, f"the model to start from has other sizes: {given}")
+        other = "the model to start from has another vocabulary; encode the texts with its own"
+        require(start.vocab == corpus.vocab, other)
     with (
         tqdm(total=steps, unit=" steps", disable=None if progress else True) as bar,
         stop_on_interrupt() as interrupted,

@@ -92,6 +92,15 @@ def test_temperature_draws_from_the_softmax(model):
     assert draw(5, 1.0) == draw(5, 1.0)
 
 
+def test_training_goes_on_only_with_the_same_vocabulary(model):
+    words = [" ".join(document.split()).replace("rome", "paris") for document in DOCUMENTS]
+    other = ms.Corpus.from_documents(words, OWNERS, heldout=NEW, by="words", batch_size=6)
+    assert len(other.vocab) == len(model.vocab)
+    with pytest.raises(ms.ConfigError, match="start from has another vocabulary"):
+        fit(other, start=model, steps=1)
+    assert fit(corpus_by("words"), start=model, steps=1).vocab == model.vocab
+
+
 @pytest.mark.parametrize("steps", [1, 4])
 def test_a_callback_can_end_training(steps):
     def on_step(step, loss):
