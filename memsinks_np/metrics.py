@@ -129,8 +129,8 @@ def sample(
 ) -> Tokens:
     """Continue (N,P) prompts by `n_tokens` drawn tokens, under one selection.
 
-    Logits are divided by `temperature`; at 0 the likeliest token is taken. The model reads the last
-    `n_ctx` tokens.
+    Each is drawn from softmax(logits / temperature); at 0 the likeliest is taken. The model reads
+    the last `n_ctx` tokens.
     """
     xp, tokens, rng = namespace_of(params["wte"]), prompts, np.random.default_rng(seed)
     for _ in range(n_tokens):
@@ -138,9 +138,9 @@ def sample(
         given = np.concatenate([tokens[:, -cfg.n_ctx :], no_target], axis=1)
         batch = to_device(xp, make_batch(cfg, given, selection, params["wte"].dtype))
         logits = to_host(model_forward(xp, params, batch, cfg, keep=False)[0])[:, -1]
-        if temperature:  # the largest of logits plus Gumbel noise is a draw from the softmax
-            logits = logits / temperature + rng.gumbel(size=logits.shape)
-        tokens = np.concatenate([tokens, logits.argmax(axis=1)[:, None]], axis=1)
+        # the largest of logits / temperature plus Gumbel noise is a draw from the softmax
+        noisy = logits + temperature * rng.gumbel(size=logits.shape)
+        tokens = np.concatenate([tokens, noisy.argmax(axis=1)[:, None]], axis=1)
     return tokens
 
 

@@ -2,13 +2,21 @@
 
 from collections.abc import Hashable, Sequence
 from dataclasses import asdict
+from math import inf
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from memsinks_np import sinks
 from memsinks_np._internal.ids import validate_ints
 from memsinks_np._internal.typing import Floats, Params
-from memsinks_np.config import ConfigError, ModelConfig, SinkConfig, require, require_sinks
+from memsinks_np.config import (
+    ConfigError,
+    ModelConfig,
+    SinkConfig,
+    check_seed,
+    require,
+    require_sinks,
+)
 from memsinks_np.data.corpus import Corpus, as_rows, choose_ids, pad, to_tokens
 from memsinks_np.export import npz
 from memsinks_np.metrics import HistoryRow, sample, sequence_losses, to_history
@@ -72,7 +80,11 @@ class Model(NamedTuple):
         require(
             tokens.ndim == 1 and len(tokens) > 0, "the prompt is empty; give at least one token"
         )
-        require(temperature >= 0, f"temperature={temperature} is below 0; use 0 or more")
+        require(tokens.min() >= 0, f"the prompt holds token {tokens.min()}; tokens are 0 or more")
+        require(n_tokens >= 0, f"n_tokens={n_tokens} is below 0; use 0 or more")
+        finite = 0 <= temperature < inf
+        require(finite, f"temperature={temperature} is not a finite number of 0 or more; use 1.0")
+        check_seed(seed)
         selection = self._select(1, choose_ids(ids, None if owner is None else [owner]), sinks)
         drawn = sample(self.params, self.cfg, tokens[None], n_tokens, selection, temperature, seed)
         return self.decode(drawn[0])

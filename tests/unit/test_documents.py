@@ -88,7 +88,7 @@ def test_temperature_draws_from_the_softmax(model):
         error = 4 * np.sqrt(p[word] * (1 - p[word]) / 200) + 0.01
         assert drawn.count(word) / 200 == pytest.approx(p[word], abs=error)
     assert len(p) > 1
-    assert draw(0, 0.01) == draw(1, 0.01) == draw(0, 0.0)
+    assert draw(0, 0.01) == draw(1, 0.01) == draw(1, 1e-300) == draw(0, 0.0)
     assert draw(5, 1.0) == draw(5, 1.0)
 
 
@@ -136,6 +136,21 @@ def test_training_in_a_thread_leaves_signals_alone():
     thread.start()
     thread.join()
     assert models[0].history[-1].step == 2
+
+
+@pytest.mark.parametrize(
+    ("settings", "text"),
+    [
+        ({"prompt": [-1, 3]}, "the prompt holds token -1"),
+        ({"n_tokens": -1}, "n_tokens=-1"),
+        ({"temperature": -0.1}, "temperature=-0.1"),
+        ({"temperature": np.inf}, "temperature=inf"),
+        ({"seed": -1}, "seed=-1"),
+    ],
+)
+def test_a_continuation_that_cannot_be_drawn_is_refused(settings, text, model):
+    with pytest.raises(ms.ConfigError, match=text):
+        model.generate(**{"prompt": "anna", "owner": "anna"} | settings)
 
 
 make = ms.Corpus.from_documents
