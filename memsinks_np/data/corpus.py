@@ -222,9 +222,13 @@ class Corpus:
             "background": background,
         }.items():
             require(not isinstance(texts, str), f"{name} is one string; give a list of strings")
-            parts[name] = [split_text(text, separator) for text in texts]
-            for i, words in enumerate(parts[name]):
+            parts[name] = []
+            for i, text in enumerate(texts):
+                require(isinstance(text, str), f"{name}[{i}] is {text!r}, not a string")
+                words = split_text(text, separator)
                 require(len(words) > 1, f"{name}[{i}] is shorter than two {by}; leave it out")
+                parts[name].append(words)
+        require(bool(parts["documents"]), "documents is empty; give at least one")
         vocab = sorted({word for part in parts.values() for words in part for word in words})
         number = {word: i for i, word in enumerate(vocab)}
         docs, new, once = (
@@ -345,7 +349,7 @@ def split_text(text: str, separator: str) -> list[str]:
 def to_tokens(text: str, vocab: Sequence[str], separator: str) -> NDArray[np.int64]:
     """Return a text as tokens, (T,). Raises ConfigError for one outside the vocabulary."""
     number, words = {word: i for i, word in enumerate(vocab)}, split_text(text, separator)
-    unknown = [word for word in words if word not in number]
+    unknown = list(dict.fromkeys(word for word in words if word not in number))
     require(not unknown, f"{', '.join(map(repr, unknown[:3]))} not in the vocabulary")
     return np.array([number[word] for word in words], np.int64)
 
