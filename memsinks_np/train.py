@@ -387,13 +387,14 @@ def fit(
 def stop_on_interrupt() -> Iterator[list[int]]:
     """Collect the first Ctrl-C in a list instead of raising KeyboardInterrupt, as the next does.
 
-    Only the main thread gets signals; in any other thread nothing changes.
+    Nothing changes in a thread, since only the main thread gets signals, and where Ctrl-C has no
+    handler in Python: ignored by a program in the background, it stays ignored.
     """
     interrupted: list[int] = []
-    if threading.current_thread() is not threading.main_thread():
+    before = signal.getsignal(signal.SIGINT)
+    if threading.current_thread() is not threading.main_thread() or not callable(before):
         yield interrupted
         return
-    before = signal.getsignal(signal.SIGINT) or signal.default_int_handler
 
     def note(number: int, frame: Any) -> None:
         interrupted.append(number)

@@ -121,6 +121,16 @@ def test_an_interrupt_keeps_what_is_trained():
     assert signal.getsignal(signal.SIGINT) is before
 
 
+def test_an_ignored_interrupt_stays_ignored():
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        interrupt = lambda step, loss: os.kill(os.getpid(), signal.SIGINT)
+        assert fit(corpus_by("words"), steps=5, on_step=interrupt).history[-1].step == 5
+        assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
 def test_a_second_interrupt_is_not_caught():
     def interrupt(step, loss):
         os.kill(os.getpid(), signal.SIGINT)
