@@ -262,6 +262,8 @@ def run(a: argparse.Namespace) -> None:
     if a.corpus not in (None, "people"):  # the headline is about people; others have their own
         other = "isolation" if a.corpus in TOY_LANGUAGES else "text"
         names = [other if name == "headline" else name for name in names]
+    once = shlex.join(["--once", a.once or ""])
+    require(a.once is None or "talk" in names, f"{once} is for talk; run_toy.py talk {once}")
     a.out = a.out or Path("runs/quick" if a.quick else "runs")
     for name in names:
         require(name in NAMES, f"{name!r} is not an experiment; choose from {', '.join(NAMES)}")

@@ -79,7 +79,7 @@ def find(documents: NDArray[np.int64], typed: NDArray[np.int64]) -> tuple[int, i
 def check_who(corpus: Corpus, who: str) -> str:
     """Return whose sinks are on. Raises ConfigError unless it is one of CHOICES or a document."""
     n = len(corpus.repeated)
-    known = who in ("none", "all", "auto") or (who.isdecimal() and int(who) < n)
+    known = who in ("none", "all", "auto", *map(str, range(n)))
     require(known, f"no document {who!r}; choose one from 0 to {n - 1}, or {CHOICES}")
     return who
 

@@ -119,6 +119,12 @@ def test_the_chosen_sinks_stay_on_and_refused_lines_are_one_line():
     assert unknown == "'knows', 'xyz' not in the vocabulary"
 
 
+@pytest.mark.parametrize("who", ["", "-1", "007", "127", "3 4", "٣", "²", "9" * 5000])
+def test_only_the_number_of_a_document_is_one(who):
+    with pytest.raises(ConfigError, match=f"^no document '{who}'; choose one from 0 to 126"):
+        talk.check_who(CORPUS, who)
+
+
 def test_a_text_is_typed_by_characters_and_control_characters_are_visible(tmp_path):
     path = tmp_path / "text.txt"
     path.write_text("\n".join(map(str, range(12_000))))

@@ -230,7 +230,7 @@ def recorded(job: Job, folder: Path, fresh: bool) -> Any:
 def explore_jobs(preset: Preset) -> dict[str, Job]:
     """Return the two models to train. Raises ConfigError for settings that cannot work."""
     name, methods = preset.settings.data.corpus, methods_of(preset)
-    require(name == "people", f"--corpus {name} has no facts to explore; leave --corpus out")
+    require(name == "people", f"--corpus {name} has no page to explore; leave --corpus out")
     jobs = {name: job(preset, methods[name], 0, record) for name in ("sinks", "retrained")}
     for each in jobs.values():
         config_of(each)
