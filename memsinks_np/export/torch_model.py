@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from memsinks_np._internal.ids import validate_ids
 from memsinks_np.config import ConfigError, ModelConfig, SinkConfig, require
 from memsinks_np.export.gpt2 import config_of
-from memsinks_np.sinks import active, sink_mask
+from memsinks_np.sinks import Mask, Rows, Selection, own
 
 
 class Conv1D(nn.Module):
@@ -24,6 +24,26 @@ class Conv1D(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:  # (...,in) -> (...,out)
         return x @ self.weight + self.bias
+
+
+def as_tensors(selection: Selection, device: torch.device) -> Any:
+    """Return a selection of sinks with a tensor in place of its NumPy array."""
+    return selection and type(selection)(torch.as_tensor(selection[0]).to(device))
+
+
+def sink_forward(x: Tensor, selection: Rows | Mask, fc: nn.Linear, proj: nn.Embedding) -> Tensor:
+    """Return what the selected sinks add to an MLP's output, (B,T,C) -> (B,T,C)."""
+    gelu = nn.GELU(approximate="tanh")
+    y: Tensor
+    if isinstance(selection, Rows):  # compute only the active sinks
+        index = selection.index.to(x.device)  # (B,A)
+        pre = x @ fc.weight[index].mT + fc.bias[index][:, None]
+        y = gelu(pre) @ proj.weight[index]
+    else:  # compute every sink and mask it: the definition
+        mask = selection.value.to(x)  # (B,S), or (B,T,S) for each token
+        mask = mask[:, None] if mask.ndim == 2 else mask
+        y = (gelu(fc(x)) * mask) @ proj.weight
+    return y
 
 
 class SinkMLP(nn.Module):
@@ -43,17 +63,10 @@ class SinkMLP(nn.Module):
         y: Tensor = self.c_proj(self.act(self.c_fc(x)))
         if ids is None or self.sinks is None:
             return y
-        sink: Tensor
         ids = validate_ids(ids)
         require(len(ids) == len(x), f"{len(x)} sequences with {len(ids)} IDs; give one to each")
-        if self.sinks.is_random:  # compute every sink and mask it: the definition
-            mask = torch.as_tensor(sink_mask(self.sinks, ids)).to(x)  # (B,S)
-            sink = (self.act(self.sink_fc(x)) * mask[:, None]) @ self.sink_proj.weight
-        else:  # compute only the active sinks
-            index = torch.as_tensor(active(self.sinks, ids)).to(x.device)  # (B,A)
-            pre = x @ self.sink_fc.weight[index].mT + self.sink_fc.bias[index][:, None]
-            sink = self.act(pre) @ self.sink_proj(index)
-        return y + sink
+        selection = as_tensors(own(self.sinks, ids), x.device)
+        return y + sink_forward(x, selection, self.sink_fc, self.sink_proj)
 
 
 class GPT(nn.Module):
