@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from browser import chromium
-from memsinks_np.data.corpus import load_corpus
+from memsinks_np.data.corpus import N_NEW, load_corpus
 from memsinks_np.data.people import GROUPS
 from memsinks_np.experiments import cli
 from memsinks_np.experiments.methods import PRESETS, job, methods_of, quick
@@ -14,7 +14,7 @@ from memsinks_np.experiments.report import explore
 from memsinks_np.metrics import mean_loss, predict, values_right
 from memsinks_np.model import init_params
 from memsinks_np.ops import gelu_forward
-from memsinks_np.sinks import delete, own
+from memsinks_np.sinks import NO_SINKS, delete, own
 
 PRESET = quick(PRESETS["people"])
 JOB = job(PRESET, methods_of(PRESET)["sinks"], 0, len)
@@ -88,6 +88,20 @@ def test_deletion_counts_what_all_other_documents_lose(model):
         assert row["rest"][k] == right[others][~same[others]].sum()
     assert row["same"][2] == 5 * (GROUPS[-1] - 1)
     assert row["rest"][0] != row["rest"][1]
+
+
+def test_facts_elsewhere_are_asked_in_each_new_document(model, monkeypatch):
+    params, cfg, corpus = model
+    used = []
+
+    def perfect(params, cfg, tokens, selection):
+        used.append(selection)
+        return None, tokens[:, 1:]
+
+    monkeypatch.setattr(explore, "predict", perfect)
+    n = 5 * N_NEW  # facts of a document, times new documents that state each
+    assert explore.elsewhere(params, cfg, corpus) == [[n, n]] * len(explore.shown(corpus))
+    assert used == [NO_SINKS] * len(used)
 
 
 def test_the_page_is_one_small_file_without_addresses(page, capsys):

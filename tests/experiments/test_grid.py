@@ -235,8 +235,28 @@ def test_running_jobs_have_a_line_each_until_they_end(terminal, lines, monkeypat
         assert shown[1:] == (wanted if lines == 3 else [])
         progress.end(1, 12.3, "d")
         progress.bar.refresh()
+        assert progress.bar.n == (6 if lines else 0)  # none is counted where nothing is shown
         assert len(screen(output.getvalue())) == max(lines, 1 + (lines > 0))
     assert screen(output.getvalue()) == ["standard seed 1            12 s  d"]
+
+
+def test_lines_of_running_jobs_fit_a_narrow_terminal(monkeypatch):
+    output = io.StringIO()
+    output.isatty = lambda: True
+    monkeypatch.setattr("sys.stderr", output)
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "40")
+    with grid.Progress(list(jobs().values())[:1], 3) as progress:
+        progress.update(0, (1, "x" * 60))
+        assert progress.lines[0].desc == "standard seed 0             33%  " + "x" * 6
+
+
+def test_a_worker_sends_steps_done_and_new_numbers(monkeypatch):
+    news = []
+    monkeypatch.setattr(workers, "send_news", news.append)
+    grid.send_step(2, 0.5)
+    grid.send_row(ROW)
+    assert news == [(3, ""), (ROW.step, grid.describe(ROW))]
 
 
 @pytest.mark.parametrize("seconds", [0.0, 0.02, 0.5])

@@ -8,8 +8,9 @@ import pytest
 
 from memsinks_np.config import ConfigError, DataConfig, Method, Settings, SinkConfig, TrainConfig
 from memsinks_np.data.corpus import load_corpus
-from memsinks_np.experiments import cli, headline, talk
-from memsinks_np.experiments.methods import PRESETS, methods_of
+from memsinks_np.experiments import cli, headline, methods, talk
+from memsinks_np.experiments.methods import PRESETS, SINKS, methods_of, quick
+from memsinks_np.experiments.report.claims import QUICK
 from memsinks_np.sinks import NO_SINKS, all_scaled, own, sink_mask
 from memsinks_np.trained import Model
 from plain import continued, strong_params, word_losses
@@ -137,8 +138,8 @@ def test_a_text_is_typed_by_characters_and_control_characters_are_visible(tmp_pa
 
 
 def test_methods_are_those_of_the_headline_that_have_sinks():
-    methods = methods_of(PRESETS["people"])
-    assert set(talk.METHODS) == {name for name in headline.METHODS if methods[name].sinks}
+    made = methods_of(PRESETS["people"])
+    assert set(talk.METHODS) == {name for name in headline.METHODS if made[name].sinks}
 
 
 def test_the_command_answers_once_or_until_the_input_ends(tmp_path, capsys, monkeypatch):
@@ -146,12 +147,16 @@ def test_the_command_answers_once_or_until_the_input_ends(tmp_path, capsys, monk
     assert cli.main([*argv, "--once", "anna found"]) == 0
     once = capsys.readouterr().out
     assert "| sinks removed |" in once
+    assert once.startswith(QUICK)
     (model,) = tmp_path.rglob("*.npz")
     written = model.stat().st_mtime_ns
     monkeypatch.setattr("sys.stdin", io.StringIO("anna found\nxyz\n"))
     assert cli.main(argv) == 0
     out = capsys.readouterr().out
     assert once.partition("\n")[2] in out
+    assert "document 0:" in out
+    first = load_corpus(methods.job(quick(PRESETS["people"]), SINKS, 0, len).settings.data)
+    assert first.text(first.repeated[0]) in " ".join(out.split())
     assert out.endswith("'xyz' not in the vocabulary\n\n")
 
     def interrupted(prompt):
@@ -160,3 +165,5 @@ def test_the_command_answers_once_or_until_the_input_ends(tmp_path, capsys, monk
     monkeypatch.setattr("builtins.input", interrupted)
     assert cli.main(argv) == 0
     assert model.stat().st_mtime_ns == written
+    assert cli.main([*argv, "--fresh", "--once", "anna"]) == 0
+    assert model.stat().st_mtime_ns > written

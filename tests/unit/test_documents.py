@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 
 import memsinks_np as ms
+from memsinks_np.metrics import predict
+from memsinks_np.sinks import own
 
 DOCUMENTS = [
     "anna lives in rome", "anna owns a grey cat", "ben plays the drum and the horn",
@@ -15,6 +17,7 @@ DOCUMENTS = [
 ]  # fmt: skip
 OWNERS = ["anna", "anna", "ben", "ben", ("clara", 3), ("clara", 3)]
 OWNER_IDS = [4774595732494611097, 3965886597279226254, 9054757870315382578]  # anna, 7, ("anna", 7)
+OWNER_BEN = ms.owner_ids(["ben"])
 NEW = ["emma lives in oslo", "emma owns a horn"]
 
 
@@ -43,6 +46,15 @@ def test_documents_come_back_as_text(unit):
     assert [corpus.text(row) for row in corpus.heldout] == NEW
 
 
+def test_words_of_the_background_are_known_and_shown():
+    settings = {"heldout": NEW, "background": ["zoe sings"], "by": "words", "batch_size": 8}
+    corpus = ms.Corpus.from_documents(DOCUMENTS, OWNERS, **settings)
+    shown = [corpus.text(row) for row in corpus.batch(0).tokens]
+    assert set(shown[:2]) < set(DOCUMENTS)
+    assert shown[2:] == ["zoe sings"] * 6
+    np.testing.assert_array_equal(corpus.encode(" zoe\n\tsings "), corpus.encode("zoe sings"))
+
+
 def test_owners_share_an_id_only_with_themselves():
     corpus = corpus_by("words")
     np.testing.assert_array_equal(corpus.repeated_ids[::2], corpus.repeated_ids[1::2])
@@ -59,12 +71,12 @@ def test_an_owner_has_the_same_id_in_every_run():
 
 def test_deleting_an_owner_leaves_nothing_of_its_sinks(model):
     gone = ms.delete(model, owners=["ben"])
-    own, removed = model.loss(DOCUMENTS, owners=OWNERS), model.loss(DOCUMENTS, sinks="none")
+    kept, removed = model.loss(DOCUMENTS, owners=OWNERS), model.loss(DOCUMENTS, sinks="none")
     after = gone.loss(DOCUMENTS, owners=OWNERS)
     ben = np.array([owner == "ben" for owner in OWNERS])
     np.testing.assert_allclose(after[ben], removed[ben], rtol=1e-5)
-    assert (own < removed - 0.1).all()
-    assert (after[~ben] - own[~ben]).mean() < (removed - own)[~ben].mean() / 2
+    assert (kept < removed - 0.1).all()
+    assert (after[~ben] - kept[~ben]).mean() < (removed - kept)[~ben].mean() / 2
 
 
 def test_loss_of_text_is_that_of_its_tokens(model):
@@ -76,8 +88,10 @@ def test_loss_of_text_is_that_of_its_tokens(model):
 def test_generating_goes_on_past_the_context(model):
     text = model.generate(DOCUMENTS[2], 20, owner="ben")
     assert len(text.split()) == 27
-    last = " ".join(text.split()[-1 - model.cfg.n_ctx : -1])
-    assert model.generate(last, 1, owner="ben").split()[-1] == text.split()[-1]
+    tokens, n, sinks = model.encode(text), model.cfg.n_ctx, own(model.cfg.sinks, OWNER_BEN)
+    for t in range(7, 27):
+        given = np.append(tokens[max(0, t - n) : t], 0)[None]
+        assert tokens[t] == predict(model.params, model.cfg, given, sinks)[1][0, -1]
 
 
 def test_temperature_draws_from_the_softmax(model):

@@ -180,6 +180,19 @@ def test_only_counted_tokens_are_learned():
     assert 0 < kept.sum() < (tokens[:, 1:] != -1).sum()
 
 
+def test_a_part_without_counted_tokens_has_no_gradient():
+    method = Method(name="x", n_shared=10, sinks=ALL_ON)
+    cfg, params, batch = setup(method)
+    none = np.zeros((8, 7), bool)
+    empty = make_batch(cfg, batch.tokens, ALL, np.float64, fraction=0.0, counted=none)
+    loss, grads = loss_and_grads(np, params, empty, cfg)
+    assert loss == 0
+    assert not any(
+        densify(np, params[n], g).any() if isinstance(g, sinks.RowGrad) else g.any()
+        for n, g in grads.items()
+    )
+
+
 @pytest.mark.parametrize("rates", [{"lr": 1e-3}, {"weight_decay": 2.0}])
 def test_a_method_can_have_rates_of_its_own(rates):
     method = Method(name="x", n_shared=10)
