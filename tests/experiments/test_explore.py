@@ -14,7 +14,7 @@ from memsinks_np.experiments.report import explore
 from memsinks_np.metrics import mean_loss, predict, values_right
 from memsinks_np.model import init_params
 from memsinks_np.ops import gelu_forward
-from memsinks_np.sinks import NO_SINKS, delete, own
+from memsinks_np.sinks import NO_SINKS, Rows, active, delete, own
 
 PRESET = quick(PRESETS["people"])
 JOB = job(PRESET, methods_of(PRESET)["sinks"], 0, len)
@@ -63,6 +63,7 @@ def test_rounding_errs_by_half_a_step_of_each_row(model):
 
 def test_a_part_of_the_sinks_goes_from_all_to_none(model):
     params, cfg, corpus = model
+    params = params | {n: 8 * w for n, w in params.items() if "sink.W_out" in n}  # sinks matter
     result = explore.partly_off(params, cfg, corpus)
     alone = explore.group_of(corpus) == 1
     tokens, ids = corpus.repeated[alone], corpus.repeated_ids[alone]
@@ -71,6 +72,10 @@ def test_a_part_of_the_sinks_goes_from_all_to_none(model):
     assert (first["on"], last["on"]) == (cfg.sinks.n_active, 0)
     assert first["loss"] == pytest.approx(mean_loss(params, cfg, tokens, own(cfg.sinks, ids)))
     assert last["loss"] == pytest.approx(mean_loss(params, cfg, tokens, None))
+    index = active(cfg.sinks, ids)
+    choices = [Rows(np.roll(index, 4 * c, axis=1)[:, :8]) for c in range(4)]  # of 16
+    losses = [mean_loss(params, cfg, tokens, some) for some in choices]
+    assert result["rows"][8]["loss"] == pytest.approx(np.mean(losses), rel=1e-7)
 
 
 def test_deletion_counts_what_all_other_documents_lose(model):
@@ -86,6 +91,10 @@ def test_deletion_counts_what_all_other_documents_lose(model):
         right = values_right(corpus.repeated, predict(p, cfg, corpus.repeated, selection)[1])
         assert row["same"][k] == right[others][same[others]].sum()
         assert row["rest"][k] == right[others][~same[others]].sum()
+    sinks = [set(x.tolist()) for x in active(cfg.sinks, corpus.repeated_ids)]
+    shares = [len(sinks[i] & other) for j, other in enumerate(sinks) if j != i]
+    assert row["sharing"] == np.count_nonzero(shares)
+    assert row["shared"] == pytest.approx(np.mean(shares))
     assert row["same"][2] == 5 * (GROUPS[-1] - 1)
     assert row["rest"][0] != row["rest"][1]
 
