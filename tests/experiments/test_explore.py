@@ -113,6 +113,7 @@ def test_facts_elsewhere_are_asked_in_each_new_document(model, monkeypatch):
     assert used == [NO_SINKS] * len(used)
 
 
+@pytest.mark.slow
 def test_the_page_is_one_small_file_without_addresses(page, capsys):
     text = page.read_text()
     assert len(text.encode()) < 1000 * MAX_KB

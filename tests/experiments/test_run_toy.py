@@ -189,6 +189,7 @@ def test_claims_fit_a_terminal_and_lose_no_word():
     assert {len(line) - len(line.lstrip()) for line in lines} == {0, 7, 13}
 
 
+@pytest.mark.slow
 def test_a_run_ends_with_a_sample_and_with_what_to_open(out, tmp_path, capsys):
     shutil.copytree(out, tmp_path / "runs")
     argv = ["headline", "theory", "--quick", "--steps", "3", "--out", str(tmp_path / "runs")]

@@ -67,6 +67,7 @@ def test_deleting_an_author_erases_all_that_author_wrote(model, tokens):
     assert (after[IDS != 5] - before[IDS != 5]).mean() < (removed - before)[IDS != 5].mean() / 2
 
 
+@pytest.mark.slow
 def test_generating_continues_a_memorized_sequence(corpus, tokens):
     pool = ms.SinkConfig(n_sink=64, n_active=8)
     model = ms.fit(corpus, sinks=pool, steps=300, n_shared=16, d_model=32, progress=False)

@@ -331,6 +331,7 @@ def test_fig2_shows_a_method_under_its_best_setting():
     assert fig2.residual_extraction(cut).tolist() == [0, 0]
 
 
+@pytest.mark.slow
 def test_fig2_gold_gap_is_that_of_the_same_seed(quick_fig2):
     for kind in fig2.KINDS:
         unseen = quick_fig2.unseen_canaries

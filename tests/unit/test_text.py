@@ -54,6 +54,7 @@ def test_occurrences_are_those_of_a_plain_count(width, monkeypatch):
     assert len(np.unique(window_hashes(tokens, width))) == len(set(windows))
 
 
+@pytest.mark.slow
 def test_encoding_does_not_depend_on_the_chunks(monkeypatch):
     text = read_text("pydoc")[:5000] + "é☃"
     vocab, tokens = encode(text)
