@@ -172,5 +172,5 @@ def check_causality_test(is_causal: Callable[[Callable[[Any], Any]], bool]) -> s
     """Grade is_causal(attend) -> bool, for any function attend of (1,5,6) arrays."""
     hints = [hint for hint, attend in CAUSAL_FUNCTIONS.items() if not is_causal(attend)]
     hints += [hint for hint, attend in LEAKING_FUNCTIONS.items() if is_causal(attend)]
-    praise = "your test accepts causal functions and detects every leak"
+    praise = "your test accepts causal functions and detects all leaks that we tried"
     return verdict(not hints, praise, (hints or [""])[0])
