@@ -95,7 +95,7 @@ def place_pattern(got: Any, want: Any, tol: float) -> str:
         bad, used = wrong.any(axis=across), (want != 0).any(axis=across)
         if (used & ~bad).any():
             rows = ", ".join(map(str, np.flatnonzero(bad)))
-            return f"right except at {rows} of {axes_named([axis])}"
+            return f"right, but wrong at {rows} of {axes_named([axis])}"
     return ""
 
 
@@ -109,7 +109,7 @@ def term_pattern(got: Any, want: Any, terms: dict[str, Any], tol: float) -> str:
     mean = {axis: missing.mean(axis=axis, keepdims=True) + 0 * missing for axis in long}
     same = [axis for axis in long if is_same(missing, mean[axis], tol)]
     if same:
-        return f"a missing term, the same along {axes_named(same)}, as a sum or a mean over it is"
+        return f"a missing term, equal along {axes_named(same)}: probably a sum or a mean"
     for name, term in terms.items():
         if term.shape == want.shape:
             c = np.sum(missing * term) / (np.sum(term * term) or 1.0)

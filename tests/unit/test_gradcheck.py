@@ -315,7 +315,7 @@ PATTERNS = [  # case, damage to its gradients or a whole backward, pattern of th
     ("linear", unsummed, "a missing sum over axis 0"),
     ("mlp", lambda g: changed(g, 4, lambda b: np.ones((3, 5, 1)) * b / 15), "over axes 0, 1"),
     ("gelu", lambda g: [g[0][0]], "another shape"),
-    ("layernorm", without_mean, "a missing term, the same along axis 2, as a sum or a mean"),
+    ("layernorm", without_mean, "a missing term, equal along axis 2: probably a sum or a mean"),
     ("linear", lambda g: changed(g, 1, lambda W: W - 0.1 * W_OF_LINEAR), "0.1 = 1/10 times W"),
     (
         "masked_sink",
@@ -392,7 +392,7 @@ def test_a_coalesce_that_overwrites_is_named(wrong, monkeypatch, capsys):
     assert __main__.main(["--op", "coalesce"]) == 1
     out = capsys.readouterr().out.splitlines()
     assert out[-4].startswith("  look at  b, wrong by ")
-    assert out[-3].endswith("right except at 2, 4 of axis 0")  # the sinks that sequences share
+    assert out[-3].endswith("right, but wrong at 2, 4 of axis 0")  # the sinks that sequences share
     assert __main__.main(["--op", "training, rows"]) == 1
     assert "sink.W_in" in capsys.readouterr().out
 
