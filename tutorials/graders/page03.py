@@ -52,15 +52,15 @@ def compare_attention(backward: Callable[..., Any]) -> str:
         Line(
             "dv",
             transpose(np, p) @ dy,
-            "y = p v is C = A B with B = v",
+            "y = p v is Z = A B with B = v",
             {"p is not transposed: v_j is read by every word i that looks at j": p @ dy},
         ),
-        Line("dp", dp, "y = p v is C = A B with A = p", {"v is not transposed": dy @ v}),
+        Line("dp", dp, "y = p v is Z = A B with A = p", {"v is not transposed": dy @ v}),
         line_of_softmax(dp, p),
         Line(
             "dq",
             scale * ds @ k,
-            "s = scale q k^T is C = A B with A = q and B = k^T",
+            "s = scale q k^T is Z = A B with A = q and B = k^T",
             {
                 "the scale is missing": ds @ k,
                 "k is transposed twice": scale * ds @ transpose(np, k),
@@ -69,7 +69,7 @@ def compare_attention(backward: Callable[..., Any]) -> str:
         Line(
             "dk",
             scale * transpose(np, ds) @ q,
-            "s = scale q k^T is C = A B with A = q and B = k^T",
+            "s = scale q k^T is Z = A B with A = q and B = k^T",
             {
                 "the scale is missing": transpose(np, ds) @ q,
                 "ds is not transposed: k_j gets the scores of every word i that looks at j": scale
