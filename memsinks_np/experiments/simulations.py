@@ -97,6 +97,9 @@ class Bounds(NamedTuple):
             k (c_max - c_min) + (N - k) rho eps c_max < (N - k) eps c_min
         and solving it for rho gives
             rho < c_min / c_max - k (c_max - c_min) / ((N - k) eps c_max).
+
+        This is for one eps. If others differ, sink_lower needs the largest, eps_max, and
+            rho < eps c_min / (eps_max c_max) - k (c_max - c_min) / ((N - k) eps_max c_max).
         """
         return self.c_min / self.c_max - self.printed_gap() / (self.eps * self.c_max)
 

@@ -138,7 +138,7 @@ def claims(result: Theory) -> list[Claim]:
         ),
         Claim(
             f"they do below the threshold that follows from the bounds, rho < {b.threshold():.4f}",
-            "ours",
+            "ours, for equal eps",
             f"at rho = 0.44: {b.sink_lower(0.44):.2f} against {b.shared_upper():.2f}",
             b.sink_lower(0.44) > b.shared_upper(),
         ),
