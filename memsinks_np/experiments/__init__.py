@@ -6,5 +6,5 @@ claims(result) -> [Claim]          each sentence that the figure supports, and w
 tabulate(result) -> str            the numbers
 draw(result, folder) -> paths      the figure: NAME.png and NAME.svg
 files(result) -> {name: text}      optional: further files to write
-sample(result) -> str              optional: text of models, printed at the end of a run
+examples(result) -> str            optional: text of models, printed at the end of a run
 """

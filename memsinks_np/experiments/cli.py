@@ -219,8 +219,8 @@ def run_experiment(
     write_page(out)
     print(f"\n{fit_tables(numbers)}\n")
     print(f"{report.QUICK if context.quick else report.format_claims(claims)}\n", flush=True)
-    if hasattr(module, "sample"):
-        print(module.sample(result))
+    if hasattr(module, "examples"):
+        print(module.examples(result))
 
 
 def run_experiments(names: list[str], a: argparse.Namespace) -> None:

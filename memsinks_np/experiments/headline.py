@@ -91,7 +91,7 @@ def files(result: Headline) -> dict[str, str]:
     }
 
 
-def sample(result: Headline) -> str:
+def examples(result: Headline) -> str:
     """Return a fact of one document and one of many, with sinks and without."""
     return short_completions(result.completions)
 

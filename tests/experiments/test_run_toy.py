@@ -12,6 +12,7 @@ import pytest
 
 from commands import FILES, ROOT, bytes_of, run, run_script
 from memsinks_np.experiments import cli, headline
+from memsinks_np.experiments.registry import module_of
 from memsinks_np.experiments.report.claims import QUICK, Claim, format_claims
 
 REFUSED = [
@@ -187,6 +188,15 @@ def test_claims_fit_a_terminal_and_lose_no_word():
     assert " ".join(lines).split() == want.split()
     assert [line for line in lines if line.count("[") != line.count("]")] == []
     assert {len(line) - len(line.lstrip()) for line in lines} == {0, 7, 13}
+
+
+@pytest.mark.parametrize("name", cli.EXPERIMENTS)
+def test_an_experiments_functions_are_its_own(name):
+    module = module_of(name)
+    for hook in ("jobs", "result", "claims", "tabulate", "draw", "files", "examples"):
+        function = getattr(module, hook, None)
+        homes = (module.__name__, "memsinks_np.experiments.isolation")  # text is like isolation
+        assert function is None or function.__module__ in homes, hook
 
 
 @pytest.mark.slow
