@@ -85,7 +85,7 @@ ROWS = [
     # limits
     ("ulimit -n 12; $RUN fig3 --out $NEW", 1, "Too many open files"),
     ("ulimit -n 30; $RUN fig3 --out $NEW", 0, PAGE),
-    ("ulimit -v 200000; $RUN fig3 --d-model 2048 --out $NEW", 1, "finished runs are saved"),
+    ("ulimit -v 300000; $RUN fig3 --d-model 2048 --out $NEW", 1, "finished runs are saved"),
     ("ulimit -v 200000; $RUN --list", 0, "headline"),
     ("ulimit -f 100; $RUN fig3 --out $NEW", 1, "File too large"),
     ("ulimit -f 0; $RUN fig3 --out $NEW", 2, "File too large"),
