@@ -11,7 +11,7 @@ BOLD, GREEN, RED = "1", "32", "31"
 
 
 def is_dumb() -> bool:
-    """Return whether the terminal knows no control sequences, or is none."""
+    """Return whether TERM is unset, or names a terminal without control sequences."""
     return os.environ.get("TERM", "dumb") == "dumb"
 
 

@@ -1,11 +1,13 @@
 """The page with a model in it: what it stores, and that a browser computes what NumPy does."""
 
+import json
 import re
 
 import numpy as np
 import pytest
 
 from browser import chromium
+from commands import ROOT
 from memsinks_np.data.corpus import N_NEW, load_corpus
 from memsinks_np.data.people import GROUPS
 from memsinks_np.experiments import cli
@@ -122,6 +124,12 @@ def test_the_page_is_one_small_file_without_addresses(page, capsys):
     assert cli.main(["explore", "--quick", "--steps", "3", "--out", str(page.parent)]) == 0
     assert page.read_text() == text  # from the cache
     assert capsys.readouterr().out.startswith(f"{page}: ")
+
+
+def test_the_committed_page_is_made_of_the_current_parts():
+    text = (ROOT / "tutorials" / "_static" / "explore.html").read_text(encoding="utf-8")
+    (data,) = re.findall(r'<script type="application/json" id="data">(.*?)</script>', text, re.S)
+    assert explore.explore_page(json.loads(data)) == text
 
 
 COMPARE = """(() => {

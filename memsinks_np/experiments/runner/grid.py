@@ -12,6 +12,7 @@ from tqdm import tqdm
 from memsinks_np._internal.blas import one_blas_thread
 from memsinks_np._internal.tables import number
 from memsinks_np._internal.terminal import is_dumb
+from memsinks_np.config import require
 from memsinks_np.data.people import GROUPS
 from memsinks_np.experiments.runner import cache, workers
 from memsinks_np.experiments.runner.cache import Job
@@ -83,6 +84,7 @@ class Grid:
         results: dict[Path, Any] = {}
         pool: workers.Cluster | workers.Processes | workers.Here = workers.Processes(n)
         if not all(workers.is_importable(task.job.measure) for _, task in tasks):
+            require(not self.scheduler, "a cluster cannot import a notebook; use a file")
             pool = workers.Here()
         elif self.scheduler:
             pool = workers.Cluster(self.scheduler)
