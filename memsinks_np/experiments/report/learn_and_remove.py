@@ -16,28 +16,29 @@ from memsinks_np.experiments.report.svg import (
     text,
 )
 
-SIZE = (480, 448)
-LEFT, END = 12, 468
+SIZE = (420, 488)
+LEFT, END = 12, 408
 FONT = 14  # size of the words
 N_LINES = 2  # of words of a story
-HEIGHT = 92  # of a row
-PER_MOMENT, REMOVED = 4, 68  # percent of a round: each moment, and when the sinks are removed
-SECONDS, ROUNDS = 15, 2
+TOP, HEIGHT = 96, 90  # of the first row, and of each row
+# percent of a round: how long the first moment and each of the next last, when sinks are removed
+FIRST, NEXT, REMOVED = 15, 2.5, 65
+SECONDS, ROUNDS = 13, 2
 LABELS = {
     "standard": "Standard training",
     "sinks": "With sinks",
     "retrained": "Never saw the story",
-    "new": "A new story, with sinks",
+    "new": "With sinks, a new story",
 }
-TITLE = "A story is learned, and removed"
-OUTCOME = "Sinks removed: story forgotten, skill kept"
+TITLE = "A story is learned, then removed"
 
 
 class Animations:
     """CSS animations, each written once: what a property is at each moment."""
 
     def __init__(self, n_moments: int) -> None:
-        self.starts = [PER_MOMENT * k for k in range(n_moments - 1)] + [REMOVED]
+        learning = [FIRST + NEXT * k for k in range(n_moments - 2)]
+        self.starts = [0, *learning, REMOVED]
         self.names: dict[tuple[str, ...], str] = {}
 
     def name(self, states: Sequence[str]) -> str:
@@ -54,7 +55,7 @@ class Animations:
             frames = ""
             for k, (start, state) in enumerate(zip(self.starts, states, strict=True)):
                 if k == 0 or state != states[k - 1]:
-                    frames += f"{start}%{{{state}}}"
+                    frames += f"{start:g}%{{{state}}}"
             rules.append(f"@keyframes {name}{{{frames}}}.{name}{{animation-name:{name}}}")
         return "".join(rules)
 
@@ -62,20 +63,16 @@ class Animations:
 def learn_and_remove(rows: Mapping[str, Row], steps: Sequence[int]) -> str:
     """Return the figure as SVG: it needs no script, and stops after two rounds."""
     moments = Animations(len(steps) + 1)
-    body = [*counter(steps, moments)]
-    y = 40
-    for name in LABELS:
-        body += story(name, rows[name], y, moments)
-        y += HEIGHT
-    body += [
-        text(LEFT, y + 20, "known", "soft"),
-        scale(LEFT + 52, y + 8, 14),
-        text(LEFT + 172, y + 20, "surprising (0 to 3 nats a word)", "soft"),
-    ]
+    body = caption(steps, moments)
+    for k, name in enumerate(LABELS):
+        body += story(name, rows[name], TOP + HEIGHT * k, moments)
+    means = f"Nats per word: mean of {rows['sinks'].n} stories (new: {rows['new'].n})"
+    body.append(text(LEFT, SIZE[1] - 14, means, "soft"))
     light, dark = colors(dark=False), colors(dark=True)
     style = (
-        f"text{{font:14px {SANS}}}.b{{font-weight:700}}.h{{font-weight:700;font-size:17px}}"
-        f".e{{text-anchor:end}}g text{{font:{FONT}px {MONO};text-anchor:middle}}"
+        f"text{{font:14px {SANS}}}.b{{font-weight:700}}.h{{font-weight:700;font-size:19px}}"
+        f".n{{font-size:15px}}.e{{text-anchor:end}}"
+        f"g text{{font:{FONT}px {MONO};text-anchor:middle}}"
         "g rect{fill:currentColor}.hide{opacity:0}"
         f"{light}@media(prefers-color-scheme:dark){{{dark}}}"
         + "".join(f".l{k}{{{both}}}" for k, both in enumerate(LOSSES))
@@ -108,21 +105,28 @@ def one_of(texts: Sequence[str], x: float, y: float, classes: str, moments: Anim
     return "".join(parts)
 
 
-def counter(steps: Sequence[int], moments: Animations) -> list[str]:
-    """Return the heading: the training step, then the outcome."""
-    texts = [f"Training, step {step:,} of {steps[-1]:,}" for step in steps]
-    return [one_of([*texts, OUTCOME], LEFT, 28, "h ink", moments)]
+def caption(steps: Sequence[int], moments: Animations) -> list[str]:
+    """Return the title, what happens now, and what the colors mean."""
+    now = [f"Training step {step:,}: dark words are known" for step in steps]
+    now[0] = f"Training step {steps[0]}: every word is a surprise"
+    now[-1] = f"Training step {steps[-1]:,}: two know the story"
+    return [
+        text(LEFT, 28, TITLE, "h ink"),
+        one_of([*now, "Sinks removed: story gone, skill kept"], LEFT, 52, "b ink n", moments),
+        text(LEFT, 76, "expected", "soft"),
+        scale(LEFT + 72, 64, 14),
+        text(LEFT + 192, 76, "a surprise (3 nats or more)", "soft"),
+    ]
 
 
 def story(name: str, row: Row, y: float, moments: Animations) -> list[str]:
     """Return a row: its label, the mean loss, and the words in the colors of their losses."""
-    means = [f"mean of {row.n} stories: {mean:.2f}" for mean in row.means]
     parts = [
         text(LEFT, y + 15, LABELS[name], "b ink"),
-        one_of(means, END, y + 15, "soft e", moments),
+        one_of([f"{mean:.2f}" for mean in row.means], END, y + 15, "b ink e", moments),
     ]
     if name == "sinks":
-        states = ["sinks on"] * (len(means) - 1) + ["sinks removed"]
+        states = ["sinks on"] * (len(row.means) - 1) + ["sinks removed"]
         parts.append(one_of(states, LEFT + 100, y + 15, "b second", moments))
     places = flow(row.words[1:], LEFT, y + 22, END - LEFT, FONT)
     lines = sorted({top for _, top, _ in places})[:N_LINES]

@@ -27,7 +27,7 @@ from memsinks_np.experiments.report.svg import (
 )
 from memsinks_np.sinks import active
 
-SIZE = (686, 564)
+SIZE = (686, 586)
 LEFT, RIGHT, END = 14, 362, 672  # of the panels
 COLUMNS, CELL, SQUARE = 64, 4.5, 3.2  # of the drawn pool: sinks per line, their distance, size
 LIT, LIFT = 6.4, 1.6  # size of an active sink, and what it is larger at each side
@@ -201,7 +201,7 @@ def removal(rows: Mapping[str, Row]) -> list[str]:
     parts, y = [], 328
     for label, (name, moment) in VERSIONS.items():
         row = rows[name]
-        mean = f"{row.n} stories: {row.means[moment]:.2f}"
+        mean = f"{row.means[moment]:.2f} nats per word"
         parts += [text(RIGHT, y + 15, label, "b s"), text(END, y + 15, mean, "s soft e")]
         parts += words_in_color(row.words[1:][WORDS], row.losses[moment][WORDS], RIGHT, y + 23)
         y += 58
@@ -210,8 +210,9 @@ def removal(rows: Mapping[str, Row]) -> list[str]:
         *parts,
         text(RIGHT, y + 14, "known", "s soft"),
         scale(RIGHT + 57, y + 3, 12),
-        text(RIGHT + 160, y + 14, "surprising (nats)", "s soft"),
-        text(RIGHT, y + 41, f"New stories stay: {on:.2f} → {off:.2f}", "b s"),
+        text(RIGHT + 160, y + 14, "surprising", "s soft"),
+        text(RIGHT, y + 39, f"numbers: means of {rows['sinks'].n} stories", "s soft"),
+        text(RIGHT, y + 65, f"New stories stay: {on:.2f} → {off:.2f}", "b s"),
     ]
 
 
