@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from memsinks_np._internal.tables import number, table
 from memsinks_np.data.corpus import load_corpus
 from memsinks_np.data.people import GROUPS
@@ -188,12 +190,11 @@ def tabulate(result: RecallResult) -> str:
 
 
 MEMORY = [
-    (method, "--" if method == "gradient_masking" else "-", plots.name(method))
-    for method in METHODS
+    (method, "--" if method == "gradient_masking" else "-", label(method)) for method in METHODS
 ]
 MIRAGE = [
-    ("gradient_masking", "removed", "--", plots.name("gradient_masking") + ",\nremoved"),
-    ("gradient_masking", "own", "-", plots.name("gradient_masking") + ",\nkept"),
+    ("gradient_masking", "removed", "--", label("gradient_masking") + ",\nremoved"),
+    ("gradient_masking", "own", "-", label("gradient_masking") + ",\nkept"),
     ("sinks", "removed", "-", "sinks,\nremoved"),
     ("standard", "removed", "-", "standard"),
 ]
@@ -218,24 +219,26 @@ def draw_over_training(ax: Any, result: RecallResult, lines: Lines, k: int, titl
         (list(p), list(p.values()), text, method, line)
         for p, (method, line, text) in zip(points, lines, strict=True)
     ]
+    ax.margins(x=0)
     plots.labelled_bands(ax, bands)
 
 
 def draw_by_k(ax: Any, result: RecallResult, lines: Lines, title: str) -> None:
-    """Draw recall against the number of documents, from common facts and many to one."""
+    """Draw recall against the number of documents, from many to one; common facts apart."""
     recall_axis(ax, title, "documents that state the fact")
-    ks = (0, *reversed(GROUPS))
-    x = [-1, *range(1, len(ks))]
-    ax.set_xticks(x, ["common", *map(str, ks[1:])])
-    plots.labelled_bands(
-        ax, [(x, [result.recall(m, k) for k in ks], text, m, line) for m, line, text in lines]
-    )
+    ks = GROUPS[::-1]
+    ax.set_xticks([-1.7, *range(len(ks))], ["common", *map(str, ks)])
+    ax.axvline(-0.7, color="#888888", linewidth=0.8)
+    for x, (method, *_) in zip(np.linspace(-2.2, -1.2, len(lines)), lines, strict=True):
+        plots.band(ax, [x], [result.recall(method, 0)], plots.color_of(method))
+    bands = [([result.recall(m, k) for k in ks], text, m, line) for m, line, text in lines]
+    plots.labelled_bands(ax, [(range(len(ks)), *band) for band in bands])
 
 
 def draw(result: Headline, folder: Path) -> list[Path]:
-    """Draw three questions in three panels."""
+    """Draw three questions in three panels, one below the other: on a phone they can be read."""
     with plots.style():
-        fig, axes = plots.subplots(1, 3, figsize=(17, 4.6))
+        fig, axes = plots.subplots(3, 1, figsize=(6.6, 9))
         draw_over_training(axes[0], result, MEMORY, 1, "Stated in one document: is it gone?")
         draw_by_k(axes[1], result, MEMORY, "Stated in many: what stays?")
         plots.frame(

@@ -298,7 +298,7 @@ def tabulate(result: Knowledge) -> str:
     return table(["stated in", *map(str, SHOWN[:-1]), "common", "own"], rows)
 
 
-LINES = [*MEMORY, *((method, "-", plots.name(method)) for method in ("random_sinks", "narrow"))]
+LINES = [*MEMORY, *((method, "-", label(method)) for method in ("random_sinks", "narrow"))]
 
 
 PLANE = ("sinks", "large_pool", "paper_sinks", "gradient_masking", "sgtm", "narrow", "random_sinks")

@@ -189,6 +189,13 @@ def test_line_labels_do_not_overlap_or_leave_the_axes(ax):
     assert colors["above"] == "#444444"  # a method without a color
 
 
+def test_leaders_join_moved_labels_to_their_lines(ax):
+    ax.set_ylim(0, 2)
+    plots.label_ends(ax, [(1, "low", "sinks"), (1, "high", "npo"), (1.9, "alone", "standard")])
+    joined = {text.get_text(): text.xy[1] for text in ax.texts if text.arrow_patch}
+    assert joined == {"low": 0.5, "high": 0.5}
+
+
 def contrast_with_white(color):
     linear = [x / 12.92 if x <= 0.04045 else ((x + 0.055) / 1.055) ** 2.4 for x in to_rgb(color)]
     return 1.05 / (np.dot(linear, (0.2126, 0.7152, 0.0722)) + 0.05)
@@ -234,7 +241,8 @@ def test_panels_fill_most_of_the_width(drawn, experiment):
 def test_titles_and_labels_do_not_collide(drawn, experiment):
     titles = [text for ax in drawn[experiment].axes for text in (ax._left_title, *ax.texts)]
     titles += [ax.yaxis.label for ax in drawn[experiment].axes]
-    boxes = {t.get_text(): t.get_window_extent().padded(-1) for t in titles if t.get_text()}
+    titles = [t for t in titles if t.get_text()]
+    boxes = {t.get_text(): Text.get_window_extent(t).padded(-1) for t in titles}  # no leaders
     assert [ab for ab in combinations(boxes, 2) if boxes[ab[0]].overlaps(boxes[ab[1]])] == []
 
 

@@ -151,9 +151,14 @@ def label_ends(ax: Any, ends: Iterable[End]) -> None:
         at[1:] += overlap / 2
         at[:-1] -= overlap / 2
         at = np.clip(at, margin, 1 - margin)
-    style = {"transform": ax.transAxes, "va": "center", "linespacing": 1.0}
-    for y, (_, text, method) in zip(at, ordered, strict=True):
-        ax.text(1.02, y, text, color=ink_of(method), **style)
+    starts = np.clip([(y - low) / (high - low) for y, _, _ in ordered], 0, 1)
+    moved = abs(at - starts) > height / 3
+    style = {"xycoords": ax.transAxes, "va": "center", "linespacing": 1.0}
+    for start, y, far, (_, text, method) in zip(starts, at, moved, ordered, strict=True):
+        line = {"arrowstyle": "-", "color": color_of(method), "relpos": (0, 0.5), "shrinkB": 1}
+        more = {"arrowprops": line | {"linewidth": 1}} if far else {}
+        right = 1.06 if moved.any() else 1.02
+        ax.annotate(text, (1, start), (right, y), color=ink_of(method), **style, **more)
 
 
 SIDES, LEVELS = {1: "left", 0: "center", -1: "right"}, {1: "bottom", 0: "center", -1: "top"}
