@@ -58,7 +58,7 @@ WRONG_GELU = """
 
 @pytest.mark.slow
 def test_gradcheck_accepts_a_wrong_forward_that_fits():
-    """Exercise 2 of page 14."""
+    """Exercise 2 of page 16."""
     assert bugs.run(WRONG_GELU, "memsinks_np.gradcheck --op gelu")[0] == 0
     assert bugs.run(WRONG_GELU, "pytest tests/unit/test_ops.py -k gelu")[0] == 1
 

@@ -22,7 +22,7 @@ from tutorials.toy import SENTENCES, TINY, TINY_IDS, TINY_TOKENS, compared
 
 PAGES = {
     name: importlib.import_module(f"tutorials.graders.{name}")
-    for name in (f"page{n:02d}" for n in range(15))
+    for name in (f"page{n:02d}" for n in range(17))
 }
 GRADERS = {
     f"{page}.{name}": function
@@ -66,8 +66,8 @@ def test_any_wrong_answer_gets_one_line(name, capsys):
 
 
 def test_grader_of_two_answers_wants_both_right():
-    assert is_right(PAGES["page12"].check_doubled(1, 2))
-    assert not is_right(PAGES["page12"].check_doubled(2, 2))
+    assert is_right(PAGES["page15"].check_doubled(1, 2))
+    assert not is_right(PAGES["page15"].check_doubled(2, 2))
 
 
 @pytest.mark.parametrize("page", PAGES)
@@ -104,13 +104,13 @@ def test_solutions_on_the_page_are_right(page, capsys):
         "page05.check_evidence": [np.log(1000), 6.9],
         "page06.check_silent_neuron": [0.0],
         "page06.check_completeness": [0.599],
-        "page07.check_cancelled": [1 / 64],
-        "page08.check_zero_rows": [np.array([6, 5, 2, 0])],
-        "page09.check_gold_gap": [0.86],
-        "page10.check_threshold": [0.6531],
-        "page10.check_half_life": [2310],
-        "page11.check_half_gone": [44, 45, np.log(0.5) / np.log(63 / 64)],
-        "page12.check_half": [45.0],
+        "page08.check_cancelled": [1 / 64],
+        "page09.check_zero_rows": [np.array([6, 5, 2, 0])],
+        "page10.check_gold_gap": [0.86],
+        "page12.check_threshold": [0.6531],
+        "page13.check_half_life": [2310],
+        "page14.check_half_gone": [44, 45, np.log(0.5) / np.log(63 / 64)],
+        "page15.check_half": [45.0],
     }.items(),
 )
 def test_rounded_and_other_forms_are_right(name, answers):
@@ -137,31 +137,37 @@ TABLE = """
 05.check_unseen_sign  "-": 64 stories; "0": memorizing; "plus": answer with "+", "-" or "0"
 06.check_silent_neuron  1: second factor; 0.5: second factor
 06.check_completeness  0.85: still predict; -0.6: not the other way; 0.25: whole rise; 0: whole rise
-06.check_contrast_sign  "-": sooner; "0": order; "plus": answer with
-07.check_faster  "larger": shrink to; "?": answer with
-07.check_rarely_on  1: always active; 0.01: not twice; 0.05: mean of a hundred
-07.check_rarely_on  0.055: mean of a hundred; 0.14: mean of a hundred; 0.2: mean of a hundred
-07.check_rarely_on  0.9: average over the coin; 0.316: average over the coin
-07.check_rarely_on  0.5: average over the coin; -0.1: average over the coin
-07.check_cancelled  0.1: exercise 2
-08.check_zero_rows  [1, 3, 4]: they get a gradient; [0, 6]: sinks of no sequence
-08.check_zero_rows  [2, 5]: not in the batch; [0, 2, 3, 5, 6]: sharing a sink
-08.check_zero_rows  [0, 2]: go through; []: go through
-08.check_before_gelu  "different": gelu(0); "yes": answer with
-08.check_shared  1 / 64: 32 of them; 32: has; 0: not impos; 2: add up
-09.check_new_story_sign  "-": other stories; "0": adds something; "plus": answer with
-09.check_gold_gap  0.947: not from zero; 0.143: still open; 1.167: upside down
-09.check_gold_gap  3.0: higher loss; 0.3: divided by
-10.check_more_often  "same": how many go up; "?": answer with
-10.check_threshold  0.6665: printed; 2 / 3: first term; 0.9: mind the signs
-10.check_half_life  1667: same fraction; 6.58: not by decay; 100: solve
-11.check_half_gone  32: deleted already; 20: more of; 64: less of
-11.check_collateral_sign  "+": S has grown; "0": have?; "less": answer with
-12.check_shared  3: how likely; 1: how likely; 1 / 64: how likely; 0: how likely; 0.51: how likely
-12.check_half  44: and one fewer; 46: and one fewer; 44.5: whole number
-14.check_factor  3: take wrong over right; 1 / 5: how many terms; 1 / 15: still sums; 2: a mean over
-14.check_wrong_forward  "red": a formula; "?": answer with
-14.check_functions  {}: 0 of 10; {7:"batches.make_batch"}: 1 of 10; {2:"x"}: function is bug 1, 2, 3
+06.check_pair  (1, 1): slopes at open gates; (1, 0): equally; (0, 0): average it
+07.check_at_cost  0.3: middle; 0.5: cost of 0.10; 0.15: first 0.1; 0.2: how far
+07.check_closed  0.5: below 1/12; 1 / 12: which u; 0.202: solve for u; 0.0267: not times; 1: z = -ln
+07.check_contrast_sign  "-": sooner; "0": order; "plus": answer with
+08.check_faster  "larger": shrink to; "?": answer with
+08.check_rarely_on  1: always active; 0.01: not twice; 0.05: mean of a hundred
+08.check_rarely_on  0.055: mean of a hundred; 0.14: mean of a hundred; 0.2: mean of a hundred
+08.check_rarely_on  0.9: average over the coin; 0.316: average over the coin
+08.check_rarely_on  0.5: average over the coin; -0.1: average over the coin
+08.check_cancelled  0.1: exercise 2
+09.check_zero_rows  [1, 3, 4]: they get a gradient; [0, 6]: sinks of no sequence
+09.check_zero_rows  [2, 5]: not in the batch; [0, 2, 3, 5, 6]: sharing a sink
+09.check_zero_rows  [0, 2]: go through; []: go through
+09.check_before_gelu  "different": gelu(0); "yes": answer with
+09.check_shared  1 / 64: 32 of them; 32: has; 0: not impos; 2: add up
+10.check_new_story_sign  "-": other stories; "0": adds something; "plus": answer with
+10.check_gold_gap  0.947: not from zero; 0.143: still open; 1.167: upside down
+10.check_gold_gap  3.0: higher loss; 0.3: divided by
+12.check_more_often  "same": how many go up; "?": answer with
+12.check_threshold  0.6665: printed; 2 / 3: first term; 0.9: mind the signs
+12.check_push  0.24: one part; 0.12: where word 0 is right; -0.48: up; 1.6: by lr; 1: how many parts
+13.check_tail  0.9: v shrinks too; 0.9 / 0.99: root; 0.895: makes the change larger; 0.5: m over
+13.check_half_life  1667: same fraction; 6.58: not by decay; 100: solve
+13.check_density  0.001: has 32 IDs; 0.032: smaller; 0.5: the wait is
+14.check_half_gone  32: deleted already; 20: more of; 64: less of
+14.check_collateral_sign  "+": S has grown; "0": have?; "less": answer with
+15.check_shared  3: how likely; 1: how likely; 1 / 64: how likely; 0: how likely; 0.51: how likely
+15.check_half  44: and one fewer; 46: and one fewer; 44.5: whole number
+16.check_factor  3: take wrong over right; 1 / 5: how many terms; 1 / 15: still sums; 2: a mean over
+16.check_wrong_forward  "red": a formula; "?": answer with
+16.check_functions  {}: 0 of 10; {7:"batches.make_batch"}: 1 of 10; {2:"x"}: function is bug 1, 2, 3
 """
 HINTS = [  # grader, wrong answer, words of its hint
     (f"page{name}", eval(answer), words)
@@ -172,7 +178,7 @@ HINTS = [  # grader, wrong answer, words of its hint
 
 @pytest.mark.parametrize(
     ("name", "solution"),
-    [("page06.check_completeness", r"0\.6"), ("page12.check_shared", r"0\.[45]|half|1/64")],
+    [("page06.check_completeness", r"0\.6"), ("page15.check_shared", r"0\.[45]|half|1/64")],
 )
 def test_hints_do_not_reveal_the_solution(name, solution):
     lines = [GRADERS[name](answer) for hinted, answer, _ in HINTS if hinted == name]
@@ -367,7 +373,7 @@ FUNCTION_HINTS = {
         (tied_mlp(lambda dx, dW, dWt: (2 * dx, dW + dWt.T)), "dx is wrong"),
         (tied_mlp(lambda dx, dW, dWt: dx), "2 gradients"),
     ],
-    "page09.check_erase_one": [
+    "page10.check_erase_one": [
         (erased(lambda params, pool, ids, i: params), "nothing was erased"),
         (erase_none_active, "all sinks are inactive"),
         (erased(lambda params, pool, ids, i: delete(params, pool, ids)), "all sequences were"),
@@ -380,7 +386,7 @@ FUNCTION_HINTS = {
         (erase_array("W_out"), "h0.sink.W_in, h0.sink.b_in"),
         (erase_too_much, "no others"),
     ],
-    "page11.check_fraction_lost": [
+    "page14.check_fraction_lost": [
         (lambda pool, i, gone: sum(fraction_lost(pool, i, [one]) for one in gone), "union"),
         (lambda pool, i, gone: 1 - fraction_lost(pool, i, gone), "remains"),
         (
@@ -426,7 +432,7 @@ def test_errors_in_a_readers_function_are_located(name):
     [
         ("page03.check_causality_test", causality_test()),
         ("page03.check_causality_test", backward_causality_test),
-        ("page09.check_erase_one", erased(erase_in_place)),
+        ("page10.check_erase_one", erased(erase_in_place)),
     ],
 )
 def test_other_functions_are_right(name, answer):
@@ -489,7 +495,7 @@ def test_learning_rate_does_not_move_the_limit():
 
 
 def rarely_on(seeds, n=1000, lr=0.05, rho=0.1):
-    """Simulate exercise 2 of page 07; return the final fraction of ||W_mem x|| for each seed."""
+    """Simulate exercise 2 of page 08; return the final fraction of ||W_mem x|| for each seed."""
     data, (s_mem, x) = simulations.positive(n, 12, 0), simulations.positive(2, 12, 1)
     W_mem = np.outer(simulations.anywhere(1, 12, 2)[0], s_mem)
     coins = uniform(7, np.array(seeds)[:, None], np.arange(n)) < rho
@@ -500,7 +506,7 @@ def rarely_on(seeds, n=1000, lr=0.05, rho=0.1):
 
 
 def test_mean_of_a_hundred_runs_is_right():
-    check, fractions = PAGES["page07"].check_rarely_on, rarely_on(range(300))
+    check, fractions = PAGES["page08"].check_rarely_on, rarely_on(range(300))
     assert all(is_right(check(run.mean())) for run in fractions.reshape(3, 100))
     lines = [check(fraction) for fraction in fractions]
     assert all(is_right(line) or "mean of a hundred" in line for line in lines)

@@ -224,20 +224,34 @@ SLIPS = """
 06.compare_gates  axis=1 -> axis=0: not over j
 06.compare_gates   * W_out -> : its factor W_out
 06.compare_gates  np.sum -> np.mean: not a mean
-07.compare_gen  (W_gen + W_mem) -> W_gen: a part of what
-07.compare_gen  (W_gen + W_mem) @ s - y -> y - (W_gen + W_mem) @ s: not the other way
-07.compare_gen  np.outer(error, s) -> np.outer(s, error): the transpose
-07.compare_gen  np.outer(error, s) -> 2 * np.outer(error, s): cancels the 2
-07.compare_gen  np.outer(error, s) -> error * s: its own product
-08.compare_sinks  kept).T @ flatten_positions(xp, dy) -> dy).T @ flatten_positions(xp, kept): a row
-08.compare_sinks  (dy @ W_out.T) * mask -> dy @ W_out.T: mask is missing
-08.compare_sinks  W_out.T -> W_out: W_out is not transposed
-08.compare_sinks  gelu_backward(xp, dpost, c_act) -> dpost: slope of GELU
-08.compare_sinks  dpre @ W_in -> dpre @ W_in.T: it is not in dx
-08.compare_sinks  dpre).T @ flatten_positions(xp, x) -> x).T @ flatten_positions(xp, dpre): a row
-08.compare_sinks  sum_rows(xp, dpre) -> dpre: one number for each
-08.compare_sinks  sum_rows(xp, dpre) -> xp.sum(dpre, axis=1): the sequences, too
-08.compare_sinks  sum_rows(xp, dpre) -> xp.mean(dpre, axis=(0, 1)): not a mean
+08.compare_gen  (W_gen + W_mem) -> W_gen: a part of what
+08.compare_gen  (W_gen + W_mem) @ s - y -> y - (W_gen + W_mem) @ s: not the other way
+08.compare_gen  np.outer(error, s) -> np.outer(s, error): the transpose
+08.compare_gen  np.outer(error, s) -> 2 * np.outer(error, s): cancels the 2
+08.compare_gen  np.outer(error, s) -> error * s: its own product
+09.compare_sinks  kept).T @ flatten_positions(xp, dy) -> dy).T @ flatten_positions(xp, kept): a row
+09.compare_sinks  (dy @ W_out.T) * mask -> dy @ W_out.T: mask is missing
+09.compare_sinks  W_out.T -> W_out: W_out is not transposed
+09.compare_sinks  gelu_backward(xp, dpost, c_act) -> dpost: slope of GELU
+09.compare_sinks  dpre @ W_in -> dpre @ W_in.T: it is not in dx
+09.compare_sinks  dpre).T @ flatten_positions(xp, x) -> x).T @ flatten_positions(xp, dpre): a row
+09.compare_sinks  sum_rows(xp, dpre) -> dpre: one number for each
+09.compare_sinks  sum_rows(xp, dpre) -> xp.sum(dpre, axis=1): the sequences, too
+09.compare_sinks  sum_rows(xp, dpre) -> xp.mean(dpre, axis=(0, 1)): not a mean
+13.compare_adamw  (1 - b1) * g -> g: counts 1 - b1
+13.compare_adamw  b1 * m + (1 - b1) * g -> (1 - b1) * g: old mean is missing
+13.compare_adamw  b1 * m + (1 - b1) * g -> b1 * g + (1 - b1) * m: share of the old
+13.compare_adamw  g**2 -> g: square of g
+13.compare_adamw  b2 * v + (1 - b2) -> b1 * v + (1 - b1): its own b2
+13.compare_adamw  (m / (1 - b1**n)) / ((v / (1 - b2**n)) -> m / (v: correct both
+13.compare_adamw  (m / (1 - b1**n)) -> m: m is not corrected
+13.compare_adamw  (v / (1 - b2**n)) -> v: v is not corrected
+13.compare_adamw   ** 0.5 -> : the root of v
+13.compare_adamw   / ((v / (1 - b2**n)) ** 0.5 + eps) -> : plain momentum
+13.compare_adamw  (1 - lr * decay) * w -> w: the decay is missing
+13.compare_adamw  w - lr * change -> w + lr * change: not along it
+13.compare_adamw  lr * decay -> decay: multiplied by lr
+13.compare_adamw  - lr * change -> - change: rate is missing
 """
 ROWS = [row.split("  ", 1) for row in SLIPS.strip().splitlines()]
 

@@ -78,9 +78,9 @@ def test_refresh_writes_outputs_and_keeps_their_kind():
     assert refresh.with_outputs(text, ["1\n", "3\n"]) == want
 
 
-@pytest.mark.parametrize("name", ["7", "07", "07-the-mirage.md", "tutorials/07-the-mirage.md"])
+@pytest.mark.parametrize("name", ["8", "08", "08-the-mirage.md", "tutorials/08-the-mirage.md"])
 def test_page_is_found_by_number_or_path(name):
-    assert refresh.page_named(name).name == "07-the-mirage.md"
+    assert refresh.page_named(name).name == "08-the-mirage.md"
 
 
 @pytest.mark.parametrize("name", ["99", "nosuch", "", "1-"])

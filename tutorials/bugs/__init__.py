@@ -1,4 +1,4 @@
-"""Ten planted bugs for page 14, each a patch that is applied to a copy of the package."""
+"""Ten planted bugs for page 16, each a patch that is applied to a copy of the package."""
 
 import ast
 import shlex

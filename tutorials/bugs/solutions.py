@@ -1,4 +1,4 @@
-"""Spoilers: for each bug of page 14, a command that finds it, and the line that names it."""
+"""Spoilers: for each bug of page 16, a command that finds it, and the line that names it."""
 
 from tutorials.bugs import patch_of, run
 

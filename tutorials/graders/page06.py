@@ -1,11 +1,11 @@
-"""Exercises of page 06: try to cut it out afterwards."""
+"""Exercises of page 06: which neurons hold a memory?"""
 
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-from tutorials.graders import grade_choice, grade_number, grader
+from tutorials.graders import grade_number, grader, verdict
 from tutorials.graders.lines import Line, grade_lines
 
 
@@ -50,13 +50,13 @@ def check_completeness(total: float) -> str:
 
 
 @grader
-def check_contrast_sign(sign: str) -> str:
-    """Grade how much more is forgotten at the same cost with the new stories' scores subtracted."""
-    hints = {
-        "-": "a neuron that new stories need as much now has a score near zero; "
-        "is it cut sooner or later?",
-        "0": "are the most needed neurons the same for repeated and for new stories? "
-        "Then the order changes",
-    }
-    praise = "keeping what all stories need leaves more of the cost for the memory"
-    return grade_choice(sign, "+", praise, hints)
+def check_pair(scores: tuple[float, float]) -> str:
+    """Grade the two scores of Integrated Gradients of P = a b."""
+    score_a, score_b = scores
+    hint = "what is dP/da where both gates are at alpha? then average it over alpha from 0 to 1"
+    if (score_a, score_b) == (1, 1):
+        hint = "these are the slopes at open gates, and they add up to 2; P rises by 1"
+    elif score_a + score_b == 1:
+        hint = "they add up, but P treats a and b equally"
+    praise = "half each, though without either nothing is known"
+    return verdict(abs(score_a - 0.5) + abs(score_b - 0.5) < 1e-3, praise, hint)

@@ -1,113 +1,73 @@
-"""Exercises of page 08: give every sequence its own neurons."""
+"""Exercises of page 08: force it, and see the mirage."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-from memsinks_np.ops import flatten_positions, gelu_backward
-from memsinks_np.sinks import masked_sink_backward, masked_sink_forward, sink_mask
 from tutorials.graders import grade_choice, grade_number, grader, verdict
 from tutorials.graders.lines import Line, grade_lines
-from tutorials.toy import TINY_IDS, TINY_POOL
 
 
 @grader
-def compare_sinks(backward: Callable[..., Any]) -> str:
-    """Grade the lines of a backward(xp, dy, cache) with masked_sink_forward's cache.
-
-    All sizes but the batch are 5: a wrong transpose reaches the comparison, not NumPy's error.
-    """
+def compare_gen(backward: Callable[..., Any]) -> str:
+    """Grade the lines error and dW_gen of a backward(W_gen, W_mem, s, y) of half the square."""
     rng = np.random.default_rng(0)
-    x, dy = rng.standard_normal((2, 2, 5, 5))
-    W_in, W_out = rng.standard_normal((2, 5, 5))
-    mask = np.array([[1.0, 0.0, 1.0, 0.0, 0.0], [0.0, 0.0, 1.0, 1.0, 0.0]])
-    _, cache = masked_sink_forward(np, x, mask, W_in, rng.standard_normal(5), W_out)
-    *_, c_act, kept = cache
-    dx, dW_in, db_in, dW_out = masked_sink_backward(np, dy, cache)
-    dpost = (dy @ W_out.T) * mask[:, None]
-    dpre = gelu_backward(np, dpost, c_act)
-    flat_x, flat_dy, flat_dpre = (flatten_positions(np, z) for z in (x, dy, dpre))
+    W_gen, W_mem = rng.standard_normal((2, 4, 4))
+    s, y = rng.standard_normal((2, 4))
+    error = (W_gen + W_mem) @ s - y
     lines = [
         Line(
-            "dW_out",
-            dW_out,
-            "kept, transposed, times dy, both with all positions as rows",
-            {"this is the transpose: a sink is a row": flat_dy.T @ flatten_positions(np, kept)},
-        ),
-        Line(
-            "dpost",
-            dpost,
-            "dy times W_out, transposed, then what the forward does to post",
+            "error",
+            error,
+            "what the model says, with both matrices, minus the label",
             {
-                "the mask is missing: an inactive sink has no influence": dy @ W_out.T,
-                "W_out is not transposed": (dy @ W_out) * mask[:, None],
+                "the memory's output is a part of what the model says": W_gen @ s - y,
+                "what the model says minus the label, not the other way": -error,
             },
         ),
-        Line("dpre", dpre, "as in an MLP", {"the slope of GELU is missing": dpost}),
         Line(
-            "dx",
-            dx,
-            "the forward multiplies by W_in, transposed",
-            {"W_in is transposed in the forward, so it is not in dx": dpre @ W_in.T},
-        ),
-        Line(
-            "dW_in",
-            dW_in,
-            "dpre, transposed, times x, both with all positions as rows",
-            {"this is the transpose: a sink is a row": flat_x.T @ flat_dpre},
-        ),
-        Line(
-            "db_in",
-            db_in,
-            "the bias is added at every position of every sequence: sum over them",
+            "dW_gen",
+            np.outer(error, s),
+            "W_ij reaches output i with the factor s_j",
             {
-                "sum over all positions: one number for each sink": dpre,
-                "sum over the sequences, too": dpre.sum(axis=1),
-                "a sum, not a mean": dpre.mean(axis=(0, 1)),
+                "this is the transpose: the row i belongs to output i": np.outer(s, error),
+                "the half in the loss cancels the 2": 2 * np.outer(error, s),
+                "every pair (i, j) has its own product": error * s,
             },
         ),
     ]
-    return grade_lines(backward, (np, dy, cache), lines, "the backward of the sinks is yours")
+    praise = "the error, which contains the memory, times the input"
+    return grade_lines(backward, (W_gen, W_mem, s, y), lines, praise)
 
 
 @grader
-def check_zero_rows(rows: Iterable[int]) -> str:
-    """Grade the rows of dW_in that are zero when the batch holds the second tiny sequence alone."""
-    given = set(rows)
-    other, own = (set(np.flatnonzero(mask).tolist()) for mask in sink_mask(TINY_POOL, TINY_IDS))
-    right = set(range(TINY_POOL.n_sink)) - own
-    hint = "every row is either active for this sequence or exactly zero; go through 0 to 6"
-    if given == own:
-        hint = "these are active for the sequence: they get a gradient; which rows are left?"
-    elif given & own:
-        hint = "at least one of these is active for the sequence itself; "
-        hint += "sharing a sink does not deactivate it"
-    elif given == other - own:
-        hint = "you found the other sequence's sinks; do sinks of no sequence get a gradient?"
-    elif given == right - other:
-        hint = "those are inactive for both; what about sinks that are active only for a sequence "
-        hint += "that is not in the batch?"
-    return verdict(given == right, "inactive means zero, even if another ID owns the sink", hint)
+def check_faster(answer: str) -> str:
+    """Grade the effect of a doubled rate on the final distance: "larger", "smaller" or "same"."""
+    hint = "the learning rate decides how fast E shrinks; what does it shrink to?"
+    praise = "it gets there sooner, but the limit is the same"
+    return grade_choice(answer, "same", praise, {"larger": hint, "smaller": hint})
 
 
 @grader
-def check_before_gelu(answer: str) -> str:
-    """Grade whether a 0/1 mask before the GELU gives the "same" loss and gradients as after it."""
-    hint = "what is gelu(0)? and what reaches W_in when pre is multiplied by 0?"
-    praise = "gelu(0) = 0, so a 0/1 mask can be on either side; a factor like 0.4 cannot"
-    return grade_choice(answer, "same", praise, {"different": hint})
+def check_rarely_on(fraction: float) -> str:
+    """Grade the fraction of ||W_mem x|| that the distance tends to with a rarely active memory."""
+    rho = 0.1
+    hint = "write the update of W_gen - W_never, average over the coin, and ask where it is zero"
+    if abs(fraction - 1) < 1e-6:
+        hint = "that is the limit for a memory that is always active; which output does W_gen see "
+        hint += "on average?"
+    elif abs(fraction - rho**2) < 1e-6:
+        hint = "the coin enters the error once, not twice; where is the average update zero?"
+    elif 0 < fraction < 0.3:
+        hint = "one run ends anywhere around its mean: take the mean of a hundred, or ask where "
+        hint += "the average update is zero"
+    return verdict(abs(fraction - rho) <= 0.02, "only the average can be cancelled", hint)
 
 
 @grader
-def check_shared(n: float) -> str:
-    """Grade how many sinks two IDs share on average: 32 strata of 64 sinks, one drawn from each."""
-    mistakes = {
-        1 / 64: "that is the probability in one stratum; there are 32 of them",
-        32: "that is how many each of them has; an ID shares one only if both drew the same",
-        0: "it is rare, but not impossible: how likely is it that both draw the same of 64?",
-    }
-    hint = "in one stratum both draw one of 64 sinks: how likely is it the same one? "
-    hint += "then add up the strata"
-    praise = "so most pairs of sequences share no sink at all"
-    return grade_number(n, 0.5, praise, mistakes, hint, tol=1e-4)
+def check_cancelled(fraction: float) -> str:
+    """Grade the cancelled fraction of one sink's output where 32 of 2,048 sinks are active."""
+    hint = "how likely is a given sink active for an ordinary sequence? that is exercise 2's rho"
+    praise = "so a sink hardly co-adapts with the rest"
+    return grade_number(fraction, 1 / 64, praise, {}, hint, tol=0.05 / 64)

@@ -1,99 +1,113 @@
-"""Exercises of page 09: sink the memories, then remove them."""
+"""Exercises of page 09: give every sequence its own neurons."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
 
-from memsinks_np._internal.typing import Params
-from memsinks_np.metrics import sequence_losses
-from memsinks_np.sinks import NO_SINKS, Selection, delete, own
-from tutorials.graders import AnswerError, grade_choice, grade_number, grader, verdict
-from tutorials.toy import TINY, TINY_IDS, TINY_POOL, TINY_TOKENS, tiny_params
+from memsinks_np.ops import flatten_positions, gelu_backward
+from memsinks_np.sinks import masked_sink_backward, masked_sink_forward, sink_mask
+from tutorials.graders import grade_choice, grade_number, grader, verdict
+from tutorials.graders.lines import Line, grade_lines
+from tutorials.toy import TINY_IDS, TINY_POOL
 
 
 @grader
-def check_new_story_sign(sign: str) -> str:
-    """Grade the sign of (own sinks active - sinks removed) on new stories: "+", "-" or "0"."""
-    hints = {
-        "-": "these neurons were trained on other stories; why should they help with this one?",
-        "0": "an active sink adds something to the stream, trained for this story or not",
-    }
-    praise = "sinks of other stories add noise, so new text is read with the sinks removed"
-    return grade_choice(sign, "+", praise, hints)
+def compare_sinks(backward: Callable[..., Any]) -> str:
+    """Grade the lines of a backward(xp, dy, cache) with masked_sink_forward's cache.
 
-
-@grader
-def check_gold_gap(value: float) -> str:
-    """Grade the gold-gap closed: standard 0.60 on repeated stories, retrained 0.95, now 0.90."""
-    mistakes = {
-        0.90 / 0.95: "standard closes 0 of the gap, so measure from its loss, not from zero",
-        0.05 / 0.35: "that fraction is still open; which fraction is closed?",
-        0.35 / 0.30: "upside down: divide by the whole gap",
-    }
-    hint = "the rise above standard's loss, divided by the rise that the retrained model shows"
-    if value > 1:
-        hint = "above 1 the removal has a higher loss than a model that never saw the stories"
-    return grade_number(value, 0.30 / 0.35, "and 1 is: as if never seen", mistakes, hint, tol=5e-3)
-
-
-def losses(params: Params, selection: Selection) -> Any:
-    """Return the loss of each tiny sequence."""
-    return sequence_losses(params, TINY, TINY_TOKENS, selection)
-
-
-def require_erased(params: Params, i: int) -> None:
-    """Raise AnswerError unless the sinks of ID `i`, and nothing else, were set to zero."""
-    changed, wrong = (
-        [n for n, w in reference.items() if not np.array_equal(params.get(n, ()), w)]
-        for reference in (tiny_params(), delete(tiny_params(), TINY_POOL, [i]))
-    )
-    if not changed:
-        raise AnswerError("its sinks are inactive, not erased: activated again, they still recall")
-    if wrong:
-        rule = "the rows of its sinks become zero in W_in, b_in and W_out, and no others"
-        raise AnswerError(f"{', '.join(wrong)}: {rule}")
-
-
-@grader
-def check_erase_one(erase_one: Callable[..., Any]) -> str:
-    """Grade erase_one(params, cfg, tokens, ids, i) -> new params, (N,) losses with own sinks.
-
-    It is called with the tiny model of `tutorials.toy`.
+    All sizes but the batch are 5: a wrong transpose reaches the comparison, not NumPy's error.
     """
-    places = range(len(TINY_IDS))
-    given = [erase_one(tiny_params(), TINY, TINY_TOKENS, TINY_IDS, i) for i in places]
-    if not all(isinstance(g, tuple | list) and len(g) == 2 for g in given) or not all(
-        isinstance(g[0], dict) for g in given
-    ):
-        raise AnswerError("return two things: the new parameters, and one loss per sequence")
-    got = [np.asarray(g[1]) for g in given]
-    if any(g.shape != TINY_IDS.shape for g in got):
-        raise AnswerError("return one loss per sequence, shape (2,), the mean over its words")
-    params, selection = tiny_params(), own(TINY_POOL, TINY_IDS)
-    after = {i: losses(delete(params, TINY_POOL, [i]), selection) for i in (*TINY_IDS, *places)}
-    n_words = TINY_TOKENS.shape[1] - 1
-    if np.allclose(got, [after[i] for i in TINY_IDS], rtol=1e-6):
-        for (new, _), i in zip(given, TINY_IDS, strict=True):
-            require_erased(new, i)
-        return verdict(
-            True, "the other story's loss rose only through the sink that they share", ""
-        )
-    everything = delete(params, TINY_POOL, TINY_IDS)
-    if all(np.array_equal(given[0][0].get(n, ()), w) for n, w in everything.items()):
-        raise AnswerError("all sequences were erased; erase the ID at position i alone")
+    rng = np.random.default_rng(0)
+    x, dy = rng.standard_normal((2, 2, 5, 5))
+    W_in, W_out = rng.standard_normal((2, 5, 5))
+    mask = np.array([[1.0, 0.0, 1.0, 0.0, 0.0], [0.0, 0.0, 1.0, 1.0, 0.0]])
+    _, cache = masked_sink_forward(np, x, mask, W_in, rng.standard_normal(5), W_out)
+    *_, c_act, kept = cache
+    dx, dW_in, db_in, dW_out = masked_sink_backward(np, dy, cache)
+    dpost = (dy @ W_out.T) * mask[:, None]
+    dpre = gelu_backward(np, dpost, c_act)
+    flat_x, flat_dy, flat_dpre = (flatten_positions(np, z) for z in (x, dy, dpre))
+    lines = [
+        Line(
+            "dW_out",
+            dW_out,
+            "kept, transposed, times dy, both with all positions as rows",
+            {"this is the transpose: a sink is a row": flat_dy.T @ flatten_positions(np, kept)},
+        ),
+        Line(
+            "dpost",
+            dpost,
+            "dy times W_out, transposed, then what the forward does to post",
+            {
+                "the mask is missing: an inactive sink has no influence": dy @ W_out.T,
+                "W_out is not transposed": (dy @ W_out) * mask[:, None],
+            },
+        ),
+        Line("dpre", dpre, "as in an MLP", {"the slope of GELU is missing": dpost}),
+        Line(
+            "dx",
+            dx,
+            "the forward multiplies by W_in, transposed",
+            {"W_in is transposed in the forward, so it is not in dx": dpre @ W_in.T},
+        ),
+        Line(
+            "dW_in",
+            dW_in,
+            "dpre, transposed, times x, both with all positions as rows",
+            {"this is the transpose: a sink is a row": flat_x.T @ flat_dpre},
+        ),
+        Line(
+            "db_in",
+            db_in,
+            "the bias is added at every position of every sequence: sum over them",
+            {
+                "sum over all positions: one number for each sink": dpre,
+                "sum over the sequences, too": dpre.sum(axis=1),
+                "a sum, not a mean": dpre.mean(axis=(0, 1)),
+            },
+        ),
+    ]
+    return grade_lines(backward, (np, dy, cache), lines, "the backward of the sinks is yours")
+
+
+@grader
+def check_zero_rows(rows: Iterable[int]) -> str:
+    """Grade the rows of dW_in that are zero when the batch holds the second tiny sequence alone."""
+    given = set(rows)
+    other, own = (set(np.flatnonzero(mask).tolist()) for mask in sink_mask(TINY_POOL, TINY_IDS))
+    right = set(range(TINY_POOL.n_sink)) - own
+    hint = "every row is either active for this sequence or exactly zero; go through 0 to 6"
+    if given == own:
+        hint = "these are active for the sequence: they get a gradient; which rows are left?"
+    elif given & own:
+        hint = "at least one of these is active for the sequence itself; "
+        hint += "sharing a sink does not deactivate it"
+    elif given == other - own:
+        hint = "you found the other sequence's sinks; do sinks of no sequence get a gradient?"
+    elif given == right - other:
+        hint = "those are inactive for both; what about sinks that are active only for a sequence "
+        hint += "that is not in the batch?"
+    return verdict(given == right, "inactive means zero, even if another ID owns the sink", hint)
+
+
+@grader
+def check_before_gelu(answer: str) -> str:
+    """Grade whether a 0/1 mask before the GELU gives the "same" loss and gradients as after it."""
+    hint = "what is gelu(0)? and what reaches W_in when pre is multiplied by 0?"
+    praise = "gelu(0) = 0, so a 0/1 mask can be on either side; a factor like 0.4 cannot"
+    return grade_choice(answer, "same", praise, {"different": hint})
+
+
+@grader
+def check_shared(n: float) -> str:
+    """Grade how many sinks two IDs share on average: 32 strata of 64 sinks, one drawn from each."""
     mistakes = {
-        "nothing was erased: compute the losses with what `delete` returns; "
-        "it does not change its argument": [losses(params, selection)] * 2,
-        "all sinks are inactive; select every sequence's own after erasing those of one": (
-            [losses(params, NO_SINKS)] * 2
-        ),
-        "i is a position in the list; the sinks belong to the ID at that position": (
-            [after[i] for i in places]
-        ),
-        "these are sums; take the mean over the words of a sequence": (
-            [n_words * after[i] for i in TINY_IDS]
-        ),
+        1 / 64: "that is the probability in one stratum; there are 32 of them",
+        32: "that is how many each of them has; an ID shares one only if both drew the same",
+        0: "it is rare, but not impossible: how likely is it that both draw the same of 64?",
     }
-    hints = [hint for hint, wrong in mistakes.items() if np.allclose(got, wrong, rtol=1e-6)]
-    raise AnswerError((hints or ["erase with `delete`, select with `own`"])[0])
+    hint = "in one stratum both draw one of 64 sinks: how likely is it the same one? "
+    hint += "then add up the strata"
+    praise = "so most pairs of sequences share no sink at all"
+    return grade_number(n, 0.5, praise, mistakes, hint, tol=1e-4)

@@ -1,46 +1,39 @@
-"""Exercises of page 12: grow it."""
+"""Exercises of page 12: learning and forgetting."""
 
-import numpy as np
+from memsinks_np.experiments.simulations import Bounds
+from tutorials.graders import grade_choice, grade_number, grader
 
-from memsinks_np.experiments.methods import PRESETS
-from memsinks_np.sinks import active
-from tutorials.graders import grader, verdict
-
-POOL = PRESETS["stories"].sinks
+EXAMPLE = Bounds(k=20, N=1000, eps=0.5, c_min=0.02, c_max=0.03)
 
 
 @grader
-def check_doubled(gathered: float, masked: float) -> str:
-    """Grade the factors by which the multiplications grow where the pool doubles and A stays."""
-    return verdict(
-        (gathered, masked) == (1, 2),
-        "the gathered op skips inactive sinks, the masked op computes them for nothing",
-        "which letters are in the cost of each op? Only S has changed",
-    )
+def check_more_often(answer: str) -> str:
+    """Grade the logit in the sinks of a story shown twice as often: "higher", "lower" or "same"."""
+    hint = "count the pushes: how many go up now, how many go down?"
+    praise = "more pushes up, fewer down"
+    return grade_choice(answer, "higher", praise, {"lower": hint, "same": hint})
 
 
 @grader
-def check_shared(number: float) -> str:
-    """Grade how many sinks of the stories preset two different IDs share on average."""
-    rows = active(POOL, np.arange(4000))
-    measured = float(np.mean(rows[0::2] == rows[1::2]) * POOL.n_active)  # one from each stratum
-    return verdict(
-        abs(number - POOL.n_active * POOL.density) < 1e-9,
-        f"and 2,000 pairs of IDs share {measured:.2f} on average",
-        "how likely is one ID to have a given sink of the other, and how many sinks has it?",
-    )
+def check_threshold(rho: float) -> str:
+    """Grade the rho below which the bounds of Theorem H.3 separate in the page's example."""
+    mistakes = {
+        EXAMPLE.printed_threshold(): "that is the printed formula; try the two bounds at your rho",
+        EXAMPLE.c_min / EXAMPLE.c_max: "that is the first term; the k occurrences are missing",
+    }
+    hint = "set sink_lower equal to shared_upper and solve for rho; mind the signs"
+    praise = "there the two bounds meet"
+    return grade_number(rho, EXAMPLE.threshold(), praise, mistakes, hint, tol=5e-4)
 
 
 @grader
-def check_half(m: int) -> str:
-    """Grade the smallest number of deleted stories that erase on average over half of the pool."""
-    if m != int(m):
-        return verdict(False, "", "give a whole number of stories")
-    left = [(1 - POOL.density) ** n for n in (m - 1, m)]
-    erased = f"{1 - left[1]:.2%}"  # 44 stories: 49.99%
-    fewer = f"{1 - left[0]:.2%}"
-    return verdict(
-        left[0] >= 0.5 > left[1],
-        f"{erased} is erased, and {fewer} with one story fewer",
-        f"{m} stories erase {erased} on average, and one fewer {fewer}; find where half is passed",
-    )
+def check_push(rise: float) -> str:
+    """Grade the rise of a story's score of word 0, shown at p_0 = 0.2 with lr = 0.3."""
+    mistakes = {
+        0.24: "that is one part; the other part gets the same step",
+        0.12: "1 - p_0 is the error where word 0 is right, not p_0",
+        -0.48: "the story's own word: up",
+        1.6: "multiply by lr",
+    }
+    hint = "lr times 1 - p_0 for a part; how many parts add to the score?"
+    return grade_number(rise, 0.48, "half of it in each part", mistakes, hint, tol=1e-3)

@@ -1,33 +1,63 @@
-"""Exercises of page 14: which function has the bug?"""
+"""Exercises of page 14: delete one sequence, and break the rest."""
 
-from tutorials.bugs import NUMBERS, function_of, patch_of
-from tutorials.graders import grade_choice, grade_number, grader, verdict
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from memsinks_np.config import SinkConfig
+from memsinks_np.metrics import fraction_deleted
+from tutorials.graders import AnswerError, grade_choice, grader, verdict
+
+CASES = (
+    (SinkConfig(n_sink=12, n_active=4), np.arange(5), np.array([7, 8, 9])),
+    (SinkConfig(n_sink=20, scheme="bernoulli", p=0.4), np.arange(3, 9), np.array([0, 1])),
+)
 
 
 @grader
-def check_factor(c: float) -> str:
-    """Grade the factor that gradcheck prints where a backward averages three sequences."""
-    mistakes = {
-        3: "the mean is smaller than the sum; take wrong over right",
-        1 / 5: "how many terms does the mean divide by? not by the positions",
-        1 / 15: "it averages over the sequences only, and still sums over the positions",
+def check_half_gone(m: float) -> str:
+    """Grade how many random deletions erase half of a pool, of which a story activates 1/64."""
+    left = (1 - 1 / 64) ** m
+    hint = f"{'more' if left > 0.5 else 'less'} of the pool is left than half: {left:.2f}"
+    if m == 32:
+        hint = "that is half of 64 slices, but random stories also delete what is deleted already"
+    ok = abs(left - 0.5) <= 0.01  # the nearest whole number or a neighbour
+    return verdict(ok, "log(1/2) / log(1 - 1/64)", hint)
+
+
+@grader
+def check_collateral_sign(sign: str) -> str:
+    """Grade the sign of the collateral's change where only the pool doubles: "+", "-" or "0"."""
+    hints = {
+        "+": "which fraction of its sinks does another story lose? A/S, and S has grown",
+        "0": "as many sinks are erased as before; but how many of them does another story have?",
     }
-    hint = "the factor is the wrong gradient over the right one: a mean over a sum"
-    return grade_number(c, 1 / 3, "the mean of three is a third of their sum", mistakes, hint, 0.01)
+    return grade_choice(sign, "-", "the overlap A/S is half of what it was", hints)
+
+
+MISTAKES: dict[str, Callable[..., Any]] = {
+    "that is the fraction of the pool; count only the sinks that the ID has": (
+        lambda p, i, d: np.full(len(i), fraction_deleted(p, np.arange(5000), d).mean())
+    ),
+    "a sink that two deleted IDs share is erased only once; take the union, not the sum": (
+        lambda p, i, d: sum(fraction_deleted(p, i, [one]) for one in d)
+    ),
+    "that is the fraction that remains": lambda p, i, d: 1 - fraction_deleted(p, i, d),
+}
 
 
 @grader
-def check_wrong_forward(color: str) -> str:
-    """Grade what gradcheck does with a wrong forward whose backward fits it."""
-    hints = {"red": "what does it compare the backward with: a formula, or this same forward?"}
-    return grade_choice(color, "green", "the backward is that of this forward", hints)
+def check_fraction_lost(fraction_lost: Callable[..., Any]) -> str:
+    """Grade fraction_lost(pool, ids, deleted) -> (N,) the fraction of each ID's sinks erased."""
+    got = [np.asarray(fraction_lost(*case)) for case in CASES]
+    if any(g.shape != ids.shape for g, (_, ids, _) in zip(got, CASES, strict=True)):
+        raise AnswerError("return one fraction for each of `ids`")
 
+    def close(function: Callable[..., Any], tol: float) -> bool:
+        pairs = zip(got, CASES, strict=True)
+        return all(np.allclose(g, function(*case), atol=tol) for g, case in pairs)
 
-@grader
-def check_functions(found: dict[int, str]) -> str:
-    """Grade a dictionary from the numbers of the bugs to the functions that they are in."""
-    names = {number: str(name).rpartition(".")[2] for number, name in found.items()}
-    wrong = [n for n in NUMBERS if names.get(n) != function_of(patch_of(n))]
-    right = f"{len(NUMBERS) - len(wrong)} of {len(NUMBERS)}"
-    hint = f"{right} are right; in which function is bug {', '.join(map(str, wrong))}?"
-    return verdict(not wrong, "all ten", hint)
+    hints = [hint for hint, mistake in MISTAKES.items() if close(mistake, 0.02)]
+    hint = (hints or ["sink_mask gives 1 where a sink is active, 0 elsewhere"])[0]
+    return verdict(close(fraction_deleted, 1e-8), "the same as metrics.fraction_deleted", hint)
