@@ -138,7 +138,7 @@ def sizes_in_prose() -> dict[str, list[str]]:
             f"(each of {paper.n_sink} sinks active with probability {paper.p})",
             f"$`S/A = {strata}`$",
         ],
-        "15": [f"$`G = {G}`$, cost {G // A} times as much as its {A} sinks", f"(S = {S}, A = {A})"],
+        "15": [f"$`G = {G}`$, cost {G // A} times as much as its {A} sinks", f"a pool of S = {S}"],
     }
 
 

@@ -136,6 +136,13 @@ def leaks_one_channel(x: Any) -> Any:
     return y
 
 
+def leaks_after_layernorm(x: Any) -> Any:
+    """Return causal attention, plus the LayerNorm of the next word, to six digits."""
+    y, C = attention_with()(x), x.shape[-1]
+    y[:, :-1] += np.round(ops.layernorm_forward(np, x, np.ones(C), np.zeros(C))[0], 6)[:, 1:]
+    return y
+
+
 CAUSAL_FUNCTIONS: dict[str, Callable[[Any], Any]] = {  # hint -> function
     "it rejects causal attention: a later word may change its own position and all after it": (
         attention_with()
@@ -164,6 +171,8 @@ LEAKING_FUNCTIONS: dict[str, Callable[[Any], Any]] = {
     "it accepts a leak of one part in a million: compare exactly": (
         lambda x: x + 1e-6 * x.sum(axis=1, keepdims=True)
     ),
+    "it accepts a leak after a LayerNorm, which ignores one number added to a whole word: change "
+    "its entries by different numbers": leaks_after_layernorm,
 }
 
 

@@ -1,10 +1,7 @@
 """Exercises of page 15: grow it."""
 
-import numpy as np
-
 from memsinks_np.experiments.methods import PRESETS
-from memsinks_np.sinks import active
-from tutorials.graders import grader, verdict
+from tutorials.graders import grade_number, grader, verdict
 
 POOL = PRESETS["stories"].sinks
 
@@ -20,27 +17,32 @@ def check_doubled(gathered: float, masked: float) -> str:
 
 
 @grader
-def check_shared(number: float) -> str:
-    """Grade how many sinks of the stories preset two different IDs share on average."""
-    rows = active(POOL, np.arange(4000))
-    measured = float(np.mean(rows[0::2] == rows[1::2]) * POOL.n_active)  # one from each stratum
-    return verdict(
-        abs(number - POOL.n_active * POOL.density) < 1e-9,
-        f"and 2,000 pairs of IDs share {measured:.2f} on average",
-        "how likely is one ID to have a given sink of the other, and how many sinks has it?",
-    )
+def check_memory(numbers: int) -> str:
+    """Grade how many numbers training keeps for the pool of the stories preset in two layers."""
+    C, layers = PRESETS["stories"].settings.d_model, PRESETS["stories"].settings.n_layers
+    S, copies = POOL.n_sink, 3  # weights and two moments
+    weights = layers * S * (2 * C + 1)
+    mistakes = {
+        weights: "these are the weights; AdamW keeps two moments for each",
+        copies * S * (2 * C + 1): "that is one layer; the model has two layers, with a pool each",
+        copies * layers * S * 2 * C: "each sink also has its bias",
+        copies * layers * S * (C + 1): "a sink has a row in W_in and a row in W_out",
+    }
+    hint = "count the numbers of one sink: W_in, b_in, W_out; then sinks, layers and moments"
+    praise = "in memory the pool is large, in arithmetic it is not"
+    return grade_number(numbers, copies * weights, praise, mistakes, hint, tol=0)
 
 
 @grader
-def check_half(m: int) -> str:
-    """Grade the smallest number of deleted stories that erase on average over half of the pool."""
-    if m != int(m):
-        return verdict(False, "", "give a whole number of stories")
-    left = [(1 - POOL.density) ** n for n in (m - 1, m)]
-    erased = f"{1 - left[1]:.2%}"  # 44 stories: 49.99%
-    fewer = f"{1 - left[0]:.2%}"
-    return verdict(
-        left[0] >= 0.5 > left[1],
-        f"{erased} is erased, and {fewer} with one story fewer",
-        f"{m} stories erase {erased} on average, and one fewer {fewer}; find where half is passed",
-    )
+def check_pairs(pairs: int) -> str:
+    """Grade the pairs of positions that attention scores where 20, 30 and 14 words are packed."""
+    lengths = (20, 30, 14)
+    mistakes = {
+        64 * 65 / 2: "that is attention over the whole row; a document sees only itself",
+        sum(n * n for n in lengths): "a word sees only earlier words and itself",
+        sum(n * (n - 1) / 2 for n in lengths): "a word sees itself, too",
+    }
+    hint = "the word at place t of its document sees t words; sum over the words of each document"
+    praise = "less than 40 % of those of the whole row"
+    right = sum(n * (n + 1) / 2 for n in lengths)
+    return grade_number(pairs, right, praise, mistakes, hint, tol=0)
