@@ -16,6 +16,8 @@ from memsinks_np.ops import (
     attention_forward,
     cross_entropy_backward,
     cross_entropy_forward,
+    embedding_backward,
+    embedding_forward,
     flatten_positions,
     layernorm_backward,
     layernorm_forward,
@@ -72,8 +74,7 @@ class Batch(NamedTuple):
     """Inputs of a forward pass besides the parameters, made by `data.batches`."""
 
     tokens: Array  # (B,T) the input tokens
-    inputs: Array  # (B,T,V) the same, one-hot
-    targets: Array  # (B,T,V) one-hot next tokens
+    targets: Array  # (B,T) the next tokens
     weights: Array  # (B,T) weight of each token in the loss; they sum to 1 over a whole batch
     positions: Array  # (T,n_ctx) one-hot positions; (B,T,n_ctx) for packed documents
     attn_mask: Array  # (T,T) 0 where a query may look, else -inf; (B,1,T,T) for packed documents
@@ -129,9 +130,9 @@ def model_forward(
     xp: Xp, p: Params, batch: Batch, cfg: ModelConfig, keep: bool = True
 ) -> tuple[Array, Cache]:  # -> logits (B,T,V)
     """Return logits. With keep=False, caches are freed block by block; no backward can follow."""
-    e = xp.take(p["wte"], xp.reshape(batch.tokens, (-1,)), axis=0)  # = inputs @ wte
+    e, c_embed = embedding_forward(xp, p["wte"], batch.tokens)
     at, _ = linear_forward(xp, batch.positions, p["wpe"])
-    x = xp.reshape(e, (*batch.tokens.shape, -1)) + at
+    x = e + at
     caches = []
     for layer in range(cfg.n_layers):
         w = block_params(p, layer)
@@ -140,11 +141,11 @@ def model_forward(
         del cache
     n, c_lnf = layernorm_forward(xp, x, p["lnf.g"], p["lnf.b"])
     logits, c_head = linear_forward(xp, n, p["wte"].T)  # the head is the token embedding
-    return logits, (batch.inputs, batch.positions, caches, c_lnf, c_head)
+    return logits, (c_embed, batch.positions, caches, c_lnf, c_head)
 
 
 def model_backward(xp: Xp, dlogits: Array, cache: Cache) -> Params:  # (B,T,V) -> {name: gradient}
-    inputs, positions, caches, c_lnf, c_head = cache
+    c_embed, positions, caches, c_lnf, c_head = cache
     g: Params = {}
     dn, dhead = linear_backward(xp, dlogits, c_head)
     dx, g["lnf.g"], g["lnf.b"] = layernorm_backward(xp, dn, c_lnf)
@@ -154,8 +155,7 @@ def model_backward(xp: Xp, dlogits: Array, cache: Cache) -> Params:  # (B,T,V) -
     same = len(positions.shape) == 2  # all sequences have the same positions: sum over them
     at = flatten_positions(xp, xp.sum(dx, axis=0) if same else dx)
     g["wpe"] = flatten_positions(xp, positions).T @ at
-    g["wte"] = flatten_positions(xp, inputs).T @ flatten_positions(xp, dx)
-    g["wte"] = g["wte"] + dhead.T  # wte is used twice, so its gradients add
+    g["wte"] = embedding_backward(xp, dx, c_embed) + dhead.T  # used twice: the gradients add
     return g
 
 

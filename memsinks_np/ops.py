@@ -49,6 +49,37 @@ def transpose(xp: Xp, x: Array) -> Array:  # (...,I,J) -> (...,J,I)
     return xp.permute_dims(x, (*range(n - 2), n - 1, n - 2))
 
 
+# Up to this vocabulary, a product with one-hot rows is as fast as add.at (1,024 tokens, C = 64:
+# 0.2 and 0.7 ms at V = 100, 1.1 and 0.8 at 512, 99 and 2.7 at 4,096), and gives the usual bits.
+SMALL_VOCAB = 512
+
+
+def one_hot_rows(xp: Xp, index: Array, W: Array) -> Array:  # (N,), (V,C) -> (N,V)
+    """Return one row for each index: 1 at its place and 0 elsewhere."""
+    rows = xp.zeros_like(index, dtype=W.dtype)[:, None] + xp.zeros_like(W[:, 0])
+    xp.put_along_axis(rows, index[:, None], 1.0, axis=-1)
+    return rows
+
+
+def embedding_forward(xp: Xp, W: Array, tokens: Array) -> tuple[Array, Cache]:
+    # (V,C), (B,T) -> (B,T,C)
+    """y = W[tokens]; a row of dW is the sum of dy over all places of its token."""
+    index = xp.reshape(tokens, (-1,))
+    y = xp.take(W, index, axis=0)
+    return xp.reshape(y, (*tokens.shape, W.shape[-1])), (index, W)
+
+
+def embedding_backward(xp: Xp, dy: Array, cache: Cache) -> Array:  # (B,T,C) -> (V,C)
+    index, W = cache
+    dy2 = flatten_positions(xp, dy)
+    V, _ = W.shape
+    if V <= SMALL_VOCAB:
+        return one_hot_rows(xp, index, W).T @ dy2
+    dW = xp.zeros_like(W)
+    xp.add.at(dW, index, dy2)  # adds, where `dW[index] += dy2` would count a token once
+    return dW
+
+
 def linear_forward(xp: Xp, x: Array, W: Array) -> tuple[Array, Cache]:
     # (B,T,C), (C,N) -> (B,T,N)
     """y = x W at every position; dx = dy W^T, dW = x^T dy summed over all positions."""
@@ -196,15 +227,23 @@ def mlp_backward(xp: Xp, dy: Array, cache: Cache) -> tuple[Array, ...]:
 
 
 def cross_entropy_forward(xp: Xp, logits: Array, target: Array) -> tuple[Array, Cache]:
-    # (B,T,V), (B,T,V) one-hot -> (B,T)
-    """nll = -log softmax(logits)[target], in nats; dlogits = (softmax(logits) - target) dnll."""
+    # (B,T,V), (B,T) -> (B,T)
+    """nll = -log softmax(logits)[target], in nats; dlogits = (softmax(logits) - one_hot) dnll.
+
+    `one_hot` is 1 at the target and 0 elsewhere; it is never built.
+    """
     z = logits - xp.max(logits, axis=-1, keepdims=True)  # prevents overflow, as in softmax
     e = xp.exp(z)
     total = sum_keepdims(xp, e)
-    nll = xp.log(total) - sum_keepdims(xp, target * z)
-    return nll[..., 0], (e / total, target)
+    nll = xp.log(total) - xp.take_along_axis(z, target[..., None], axis=-1)
+    e /= total
+    return nll[..., 0], (e, target)
 
 
 def cross_entropy_backward(xp: Xp, dnll: Array, cache: Cache) -> Array:  # (B,T) -> (B,T,V)
     p, target = cache
-    return (p - target) * dnll[..., None]
+    index, dnll = target[..., None], dnll[..., None]
+    dlogits = p * dnll
+    at_target = (xp.take_along_axis(p, index, axis=-1) - 1.0) * dnll
+    xp.put_along_axis(dlogits, index, at_target, axis=-1)
+    return dlogits

@@ -49,12 +49,10 @@ def make_batch(
     if counted is not None:
         real &= counted
     tokens = np.where(tokens == PADDING, 0, tokens)
-    one_hot = np.eye(cfg.n_vocab, dtype=dtype)
-    inputs, targets = (np.take(one_hot, t, axis=0) for t in (tokens[:, :-1], tokens[:, 1:]))
     weights = (real * (fraction / max(1, real.sum()))).astype(dtype)
     attn_mask = np.triu(np.full((T, T), -np.inf, dtype), k=1)
     positions = np.eye(T, cfg.n_ctx, dtype=dtype)
-    return Batch(tokens[:, :-1], inputs, targets, weights, positions, attn_mask, sinks)
+    return Batch(tokens[:, :-1], tokens[:, 1:], weights, positions, attn_mask, sinks)
 
 
 def check_tokens(cfg: ModelConfig, given: Any) -> Tokens:
@@ -189,8 +187,7 @@ def packed_batch(
     next_is_same = document[:, 1:] == document[:, :-1]
     has_next[:, :-1] = next_is_same & (document[:, :-1] != PADDING)
     require(bool(has_next.any()), "no document has two tokens, so there is nothing to predict")
-    one_hot = np.eye(cfg.n_vocab, dtype=dtype)
-    targets = one_hot[np.roll(tokens, -1, axis=1)]
+    targets = np.roll(tokens, -1, axis=1)
     weights = (fraction / has_next.sum() * has_next).astype(dtype)
     positions = np.eye(cfg.n_ctx, dtype=dtype)[position]
-    return Batch(tokens, one_hot[tokens], targets, weights, positions, attn_mask, sinks)
+    return Batch(tokens, targets, weights, positions, attn_mask, sinks)

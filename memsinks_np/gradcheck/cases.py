@@ -50,7 +50,8 @@ def transformer_cases(rng: Any) -> list[Case]:
     norm = random_inputs(rng, x=(B, T, C), g=(C,), b=(C,))
     heads = random_inputs(rng, q=(B, H, T, K), k=(B, H, T, K), v=(B, H, T, K))
     mlp = random_inputs(rng, x=(B, T, C), W_in=(C, G), b_in=(G,), W_out=(G, C), b_out=(C,))
-    target = np.eye(V)[rng.integers(V, size=(B, T))]
+    target = rng.integers(V, size=(B, T))
+    tables = {"embedding": V, "embedding, large vocabulary": ops.SMALL_VOCAB + 1}
 
     def split(xp: Any, qkv: Any) -> tuple[Any, Any]:
         return xp.stack(ops.split_heads(xp, qkv, H)), None
@@ -67,6 +68,9 @@ def transformer_cases(rng: Any) -> list[Case]:
     def attention(xp: Any, q: Any, k: Any, v: Any) -> tuple[Any, Any]:
         return ops.attention_forward(xp, q, k, v, to_device(xp, ATTN_MASK))
 
+    def embedding(xp: Any, W: Any) -> tuple[Any, Any]:
+        return ops.embedding_forward(xp, W, to_device(xp, target))
+
     def entropy(xp: Any, logits: Any) -> tuple[Any, Any]:
         return ops.cross_entropy_forward(xp, logits, to_device(xp, target))
 
@@ -74,6 +78,10 @@ def transformer_cases(rng: Any) -> list[Case]:
     qkv, z = random_inputs(rng, qkv=(B, T, 3 * C)), random_inputs(rng, z=(B, H, T, K))
     logits = random_inputs(rng, logits=(B, T, V))
     return [
+        *(
+            Case(name, embedding, ops.embedding_backward, random_inputs(rng, W=(n, 2)))
+            for name, n in tables.items()
+        ),
         Case("linear", ops.linear_forward, ops.linear_backward, linear),
         Case("layernorm", ops.layernorm_forward, ops.layernorm_backward, norm),
         Case("gelu", ops.gelu_forward, ops.gelu_backward, x),

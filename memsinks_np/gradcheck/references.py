@@ -24,16 +24,24 @@ def autograd(forward: Forward, values: list[Any], dy: Any) -> list[Any]:
 
 
 def autograd_namespace() -> Any:
-    """Return autograd.numpy with a `take` that autograd can differentiate: indexing."""
+    """Return autograd.numpy with `take` and `take_along_axis` as indexing, which it knows."""
     import autograd.numpy as anp
 
-    return SimpleNamespace(**{**vars(anp), "take": take_rows})
+    names = {"take": take_rows, "take_along_axis": take_from_each_row}
+    return SimpleNamespace(**vars(anp) | names)
 
 
 def take_rows(x: Any, index: Any, axis: int) -> Any:
     """Return x[index]: `take` along axis 0, the only axis that the forwards use."""
     assert axis == 0
     return x[index]
+
+
+def take_from_each_row(x: Any, index: Any, axis: int) -> Any:
+    """Return one entry of each row, (..., N), (..., 1) -> (..., 1): `take_along_axis`."""
+    assert axis == -1
+    rows = x.reshape((-1, x.shape[-1]))
+    return rows[np.arange(len(rows)), index.ravel()].reshape(index.shape)
 
 
 def torch_installed() -> bool:
@@ -92,6 +100,7 @@ def torch_namespace() -> Any:
         max=reduce(t.amax),
         asarray=lambda a: t.tensor(np.asarray(a)).as_subclass(Tensor),
         take=take_rows,
+        take_along_axis=lambda x, index, axis: t.take_along_dim(x, index, axis),
     )
 
 

@@ -487,7 +487,7 @@ def test_table_fits_a_terminal(option, capsys):
 @pytest.mark.parametrize(
     ("argv", "message"),
     [
-        ("--op dropout", "choose from linear"),
+        ("--op dropout", "choose from embedding"),
         ("--backend cupy", "cupy"),
         ("--seed -1", "seed=-1 is negative"),
     ],

@@ -20,6 +20,7 @@ from memsinks_np.gradcheck.cases import cases
 
 CASES = {case.name: case for case in cases()}
 BACKWARDS = {
+    ops.embedding_backward: ["embedding", "embedding, large vocabulary"],
     ops.linear_backward: ["linear"],
     ops.layernorm_backward: ["layernorm"],
     ops.gelu_backward: ["gelu"],
@@ -116,6 +117,17 @@ def test_every_planted_fault_is_found(function):
             function.__code__ = original
     assert len(planted) >= 2
     assert missed == []
+
+
+@pytest.mark.parametrize("fault", ["dW[index] = dy2", "dW[index] += dy2", "pass"])
+def test_a_repeated_token_that_does_not_add_is_found(fault, monkeypatch):
+    case = CASES["embedding, large vocabulary"]
+    source, right = inspect.getsource(ops.embedding_backward), "xp.add.at(dW, index, dy2)"
+    assert right in source
+    assert not is_found(case)
+    exec(source.replace(right, fault), vars(ops), planted := {})
+    monkeypatch.setattr(ops.embedding_backward, "__code__", planted["embedding_backward"].__code__)
+    assert is_found(case)
 
 
 def test_every_backward_of_the_package_is_mutated():

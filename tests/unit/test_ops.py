@@ -24,7 +24,7 @@ def test_gelu_is_its_formula_and_close_to_the_exact_gelu():
 
 def test_large_scores_do_not_overflow():
     z = np.array([[[1e4, -1e4, 0.0]]])
-    nll, cache = ops.cross_entropy_forward(np, z, np.eye(3)[[[1]]])
+    nll, cache = ops.cross_entropy_forward(np, z, np.array([[1]]))
     assert nll == 2e4
     assert np.isfinite(ops.cross_entropy_backward(np, np.ones((1, 1)), cache)).all()
     p, _ = ops.softmax_forward(np, np.array([[1e4, 1e4 - 1, -1e4], [-1e4, -np.inf, -1e4]]))
