@@ -1,5 +1,7 @@
 """The transformer: causal, initialized well, and in one floating-point type throughout."""
 
+import tracemalloc
+from dataclasses import replace
 from itertools import product
 
 import numpy as np
@@ -90,3 +92,19 @@ def test_a_selection_for_another_batch_or_pool_is_refused():
 def test_the_number_of_parameters_is_that_of_all_matrices(pool):
     cfg = ModelConfig(n_vocab=7, n_ctx=5, d_model=6, n_heads=2, n_layers=3, n_shared=4, sinks=pool)
     assert cfg.n_params == sum(w.size for w in init_params(cfg).values() if w.ndim == 2)
+
+
+def test_memory_grows_with_the_vocabulary_only_by_the_head():
+    """Three copies of the logits at a time, and four of the embedding; no array is one-hot."""
+
+    def peak(n_vocab):
+        cfg = replace(CFG, n_vocab=n_vocab)
+        params = init_params(cfg)
+        tracemalloc.start()
+        loss_and_grads(np, params, make_batch(cfg, TOKENS, sinks.NO_SINKS), cfg)
+        most = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        return most
+
+    floats_per_token = (peak(8192) - peak(4096)) / 4 / 4096
+    assert floats_per_token <= 3 * TOKENS[:, 1:].size + 4 * CFG.d_model, floats_per_token
