@@ -95,8 +95,18 @@ def autograd_peer(cfg: ModelConfig, params: Params, tokens: Any, index: Any) -> 
     return numpy_peer(params, value_and_grads)
 
 
-def torch_peer(cfg: ModelConfig, params: Params, tokens: Any, index: Any, masked: bool) -> Peer:
-    """PyTorch eager: masked like the released code (all neurons, then the mask), or gathered."""
+def torch_peer(
+    cfg: ModelConfig,
+    params: Params,
+    tokens: Any,
+    index: Any,
+    masked: bool,
+    compiled: bool = False,
+) -> Peer:
+    """PyTorch: masked like the released code (all neurons, then the mask), or gathered.
+
+    Eager, or with the loss and its gradient under `torch.compile`.
+    """
     import torch
 
     p = {name: torch.tensor(w, requires_grad=True) for name, w in params.items()}
@@ -109,6 +119,7 @@ def torch_peer(cfg: ModelConfig, params: Params, tokens: Any, index: Any, masked
     adamw = torch.optim.AdamW(groups, lr=LR, betas=CFG.betas, eps=CFG.eps, fused=True)
     sinks = torch.tensor(selection_of(cfg, index, masked)[0])
     loss = torch_loss(cfg, p, tokens, sinks, masked)
+    loss = torch.compile(loss) if compiled else loss
 
     def step() -> None:
         adamw.zero_grad(set_to_none=True)

@@ -12,6 +12,7 @@ COLORS = {  # ours as in every figure of this project, then the rest of Okabe an
     OURS: "#0072B2",
     MASKED: "#56B4E9",
     "torch gathered": "#D55E00",
+    "torch compiled": "#F0E442",
     "torch masked": "#E69F00",
     "jax gathered": "#009E73",
     "jax masked": "#CC79A7",
@@ -31,7 +32,8 @@ def median_of(rows: list[Row], shape: str, implementation: str, threads: int) ->
 def tabulate(rows: list[Row], threads: int) -> str:
     """Return our time per step, and its ratio to every other time (below 1: ours is faster).
 
-    The floor's speed-up is the most that more threads can bring on this machine at this time.
+    With two threads, also the speed-up from one: ours, and the floor's, which is the most that a
+    second thread can bring on this machine at this time.
     """
     others = ["floor", *(name for name in COLORS if name not in (OURS, MASKED, "floor")), MASKED]
 
@@ -42,9 +44,12 @@ def tabulate(rows: list[Row], threads: int) -> str:
     lines = []
     for shape in dict.fromkeys(r["shape"] for r in rows):
         speedups = [ratio(shape, (name, 1), (name, threads)) for name in (OURS, "floor")]
+        speedups = speedups if threads > 1 else []
         ratios = [ratio(shape, (OURS, threads), (other, threads)) for other in others]
         lines.append([shape, number(median_of(rows, shape, OURS, threads), 1), *speedups, *ratios])
-    header = ["shape", f"ours, ms ({threads} threads)", "speed-up from 1", "the floor's"]
+    header = ["shape", "ours, ms"]
+    if threads > 1:
+        header += ["speed-up from 1", "the floor's"]
     return table([*header, *(f"/ {other}" for other in others)], lines)
 
 

@@ -1,11 +1,15 @@
 """The benchmark's implementations run and agree, and its table divides the right numbers."""
 
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import pytest
 
-from benchmarks import report, step
+from benchmarks import breakdown, report, step
+from benchmarks.floor import multiply_adds, products
 from benchmarks.peers import autograd_peer, ours
+from memsinks_np.data.people import N_FACTS, world
+from memsinks_np.experiments import methods
 from memsinks_np.model import init_params
 
 SHAPE = step.Shape("tiny", n_shared=6, n_sink=9, n_active=2, B=5, T=4, C=8, L=2)
@@ -36,11 +40,56 @@ def test_two_threads_compute_the_same_bits():
     assert losses[0] == losses[1]
 
 
-def test_every_number_of_threads_is_measured_in_one_run():
-    rows = step.measure(SHAPE, [1, 2], seconds=0.1, with_peers=False)
+@pytest.mark.parametrize("threads", [1, 2])
+def test_ours_and_the_floor_are_measured(threads):
+    rows = step.measure(SHAPE, threads, seconds=0.1, with_peers=False)
     measured = [(r["threads"], r["implementation"]) for r in rows]
-    assert measured == [(n, name) for n in (1, 2) for name in (report.OURS, "floor")]
+    assert measured == [(threads, name) for name in (report.OURS, "floor")]
     assert all(r["median_ms"] > 0 for r in rows)
+
+
+def test_people_has_the_headlines_sizes():
+    (shape,) = (s for s in step.SHAPES if s.name == "people")
+    preset = methods.PRESETS["people"]
+    V = len(world(N_FACTS, 0).vocab)
+    model = preset.settings.model(methods.methods_of(preset)["sinks"], V)
+    pool = replace(model.sinks, n_active=1)
+    assert shape.model() == replace(model, sinks=pool)
+    assert (shape.B, shape.n_active) == (preset.settings.data.batch_size, preset.sinks.n_active)
+
+
+def test_nested_calls_count_once():
+    now = [0.0]
+    timer = breakdown.Timer(clock=lambda: now[0])
+
+    def wait(seconds):
+        now[0] += seconds
+
+    inner = timer.wrap(lambda x: "inner", wait)
+
+    def outer():
+        wait(1)
+        inner(10)
+        inner(10)
+        wait(2)
+
+    timer.wrap(lambda: "outer", outer)()
+    assert timer.seconds == {"inner": 20, "outer": 3}
+
+
+def test_ops_of_a_step_have_their_products():
+    rows = breakdown.op_rows(SHAPE, seconds=0.0)
+    with_products = {row.op for row in rows if row.floor_ms}
+    assert with_products == set(products(CFG, SHAPE.B, SHAPE.n_active))
+    assert {"layernorm", "cross_entropy", "update", "merge", breakdown.REST} <= {r.op for r in rows}
+    assert sum(row.share for row in rows) == pytest.approx(1)
+    assert breakdown.tabulate_ops(rows).count("\n") == len(rows) + 2
+
+
+def test_floor_counts_the_products_of_a_linear_layer():
+    N, C = SHAPE.B * SHAPE.T, SHAPE.C  # y, dx and dW of W_QKV and W_O, in two layers
+    count = multiply_adds(products(CFG, SHAPE.B, SHAPE.n_active)["linear"])
+    assert count == 2 * 3 * (N * C * 3 * C + N * C * C)
 
 
 def test_table_divides_the_right_numbers(tmp_path):
@@ -55,6 +104,7 @@ def test_table_divides_the_right_numbers(tmp_path):
     got = dict(zip(names, cells, strict=True))
     assert (got["speed-up from 1"], got["the floor's"], got["/ floor"]) == ("1.50", "1.80", "1.60")
     assert (got["/ torch gathered"], got["/ autograd"]) == ("0.80", "-")
+    assert "speed-up" not in report.tabulate(rows, 1)
     report.draw(rows, 2, tmp_path)
     assert (tmp_path / "step.svg").stat().st_size > 0
 
@@ -69,6 +119,6 @@ def test_command_rejects_bad_options_before_measuring(argv, capsys, monkeypatch)
 
 
 def test_selection_fraction_is_none_without_the_largest_pool():
-    row = {"shape": "default", "implementation": report.OURS, "threads": 2, "median_ms": 15.0}
+    row = {"shape": "default", "implementation": report.OURS, "threads": 1, "median_ms": 15.0}
     assert step.selection_fraction([row]) is None
     assert 0 < step.selection_fraction([row, row | {"shape": "pool-65536"}]) < 1
