@@ -237,8 +237,11 @@ class Method:
     sinks: SinkConfig | None = None
     max_showings: int | None = None  # of each repeated sequence; 0: never; None: all
     random_sinks: bool = False  # True: draw new sinks each time that a sequence is shown (control)
-    routing: Literal["free", "gradient_masking", "sgtm"] = "free"  # see train.microbatches
-    labelled: float = 1.0  # "sgtm": fraction of sequences known to be repeated or not
+    routing: Literal["free", "gradient_masking", "sgtm", "sgtm_joint"] = "free"  # microbatches
+    filtered: bool = False  # True: drop sequences that are labelled as repeated
+    labelled: float = 1.0  # fraction of sequences with a label: repeated, or seen once
+    missed: float = 0.0  # fraction of repeated sequences whose label is wrong
+    false_alarms: float = 0.0  # fraction of once-seen sequences whose label is wrong
     loss_mask: Literal["all", "goldfish"] = "all"  # which tokens have a loss; see train.counted
     lr: float | None = None  # instead of the learning rate that the methods have in common
     weight_decay: float | None = None  # instead of the weight decay in common
@@ -246,7 +249,7 @@ class Method:
     def __post_init__(self) -> None:
         check_types(self)
         check_sizes(self, 1, "n_shared")
-        check_fraction(self, "labelled")
+        check_fraction(self, "labelled", "missed", "false_alarms")
         require(
             self.max_showings is None or self.max_showings >= 0,
             f"max_showings={self.max_showings} is negative; choose 0 or more, or None",

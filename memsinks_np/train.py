@@ -69,6 +69,22 @@ def is_not_shared_mlp(name: str) -> bool:
     return ".mlp." not in name
 
 
+def is_joint_or_sink(name: str) -> bool:
+    """Return whether a parameter is outside the embeddings and the shared MLP's input weights."""
+    return not name.endswith(("wte", "wpe", ".mlp.W_in", ".mlp.b_in"))
+
+
+def labels(method: Method, batch: Sequences) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Return which sequences have a label, and which of them are labelled as repeated, (B,), (B,).
+
+    A hash of the ID decides, so a sequence keeps its label.
+    """
+    known = uniform(Purpose.LABEL, batch.ids) < method.labelled
+    chance = np.where(batch.repeated, method.missed, method.false_alarms)
+    wrong = uniform(Purpose.WRONG_LABEL, batch.ids) < chance
+    return known, known & (batch.repeated ^ wrong)
+
+
 def visible_sequences(method: Method, batch: Sequences, step: int, seed: int) -> Sequences:
     """Return the part of a batch that a method trains on, with the IDs that choose its sinks."""
     tokens, ids, showing = batch
@@ -78,6 +94,9 @@ def visible_sequences(method: Method, batch: Sequences, step: int, seed: int) ->
     if method.max_showings is not None:
         kept = showing < method.max_showings
         tokens, ids, showing = tokens[kept], ids[kept], showing[kept]
+    if method.filtered:
+        _, forget = labels(method, Sequences(tokens, ids, showing))
+        tokens, ids, showing = tokens[~forget], ids[~forget], showing[~forget]
     return Sequences(tokens, ids, showing)
 
 
@@ -110,13 +129,17 @@ def microbatches(method: Method, cfg: ModelConfig, batch: Sequences) -> list[Mic
                         train only the sinks; labelled others run without sinks; unlabelled ones run
                         and train everything. A simplification: only MLPs have reserved neurons,
                         attention has no reserved heads
+    "sgtm_joint"        its variant that "closely resembles Memorization Sinks" (appendix A): the
+                        same, but labelled repeated sequences also train attention, the MLPs' output
+                        weights and the norms; the sinks are one slice for all sequences
     """
     repeated, n = batch.repeated, len(batch.ids)
     if method.routing == "gradient_masking":
         parts = [(repeated, True, is_not_shared_mlp), (~repeated, True, is_not_sink)]
-    elif method.routing == "sgtm":
-        known = uniform(Purpose.LABEL, batch.ids) < method.labelled
-        parts = [(known & repeated, True, is_sink), (known & ~repeated, False, is_not_sink)]
+    elif method.routing in ("sgtm", "sgtm_joint"):
+        known, forget = labels(method, batch)
+        may_train = is_sink if method.routing == "sgtm" else is_joint_or_sink
+        parts = [(forget, True, may_train), (known & ~forget, False, is_not_sink)]
         parts += [(~known, True, any_param)]
     else:
         first_half = np.arange(n) < (n + 1) // 2

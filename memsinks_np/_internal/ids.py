@@ -38,6 +38,7 @@ class Purpose(IntEnum):
     RANDOM_SINKS = 201
     LABEL = 202  # which sequences have a label
     GOLDFISH = 203  # which tokens have no loss
+    WRONG_LABEL = 204  # which sequences have a wrong label
     DELETED = 201  # which sequences are deleted
     PERSON = 401  # people, from here on: names
     FACT = 402  # which facts are in which group

@@ -113,18 +113,29 @@ def test_gradient_masking_routes_gradients_as_in_the_paper():
     assert loss == pytest.approx(free, rel=1e-12)  # the forward is the same
 
 
-@pytest.mark.parametrize("labelled", [1.0, 0.5])
-def test_sgtm_trains_each_sequence_as_its_label_says(labelled):
-    method = replace(MASKING, routing="sgtm", labelled=labelled)
+JOINT = ["ln1.g", "ln1.b", "W_QKV", "W_O", "ln2.g", "ln2.b", "mlp.W_out", "mlp.b_out", *sinks.SINK]
+JOINT = {f"h{layer}.{name}" for layer in (0, 1) for name in JOINT} | {"lnf.g", "lnf.b"}
+
+
+@pytest.mark.parametrize(
+    ("routing", "labelled", "missed", "false_alarms"),
+    [("sgtm", 1.0, 0, 0), ("sgtm", 0.5, 0, 0), ("sgtm", 1.0, 0.5, 0.4), ("sgtm_joint", 0.7, 0, 0)],
+)
+def test_sgtm_trains_each_sequence_as_its_label_says(routing, labelled, missed, false_alarms):
+    rates = {"labelled": labelled, "missed": missed, "false_alarms": false_alarms}
+    method = replace(MASKING, routing=routing, **rates)
     cfg, params, batch = setup(method)
     parts = microbatches(method, cfg, batch)
     assert sum(len(part.tokens) for part in parts) == 8
     assert sum(part.fraction for part in parts) == pytest.approx(1)
     known = uniform(Purpose.LABEL, batch.ids) < labelled
     assert known.all() == (labelled == 1)
+    rate = np.where(batch.repeated, missed, false_alarms)
+    forget = batch.repeated ^ (uniform(Purpose.WRONG_LABEL, batch.ids) < rate)
+    assert (forget == batch.repeated).all() == (missed == 0)
     groups = [  # sequences, their selection, the parameters that they may train
-        (known & batch.repeated, ALL, sinks.is_sink),
-        (known & ~batch.repeated, sinks.NO_SINKS, lambda name: not sinks.is_sink(name)),
+        (known & forget, ALL, sinks.is_sink if routing == "sgtm" else JOINT.__contains__),
+        (known & ~forget, sinks.NO_SINKS, lambda name: not sinks.is_sink(name)),
         (~known, ALL, lambda name: True),
     ]
     want = {name: np.zeros_like(w) for name, w in params.items()}
@@ -135,6 +146,29 @@ def test_sgtm_trains_each_sequence_as_its_label_says(labelled):
                 want[name] += grads[name]
     _, got = gradients(params, cfg, parts)
     assert_gradients(got, want, params)
+
+
+def test_wrong_labels_are_as_frequent_as_set_and_stay():
+    batch = Sequences(np.zeros((9000, 2), int), np.arange(9000), np.arange(9000) % 3 - 1)
+    method = Method(name="x", n_shared=4, labelled=0.8, missed=0.3, false_alarms=0.1)
+    known, forget = train_module.labels(method, batch)
+    shares = [known.mean(), *(forget[known & (batch.repeated == r)].mean() for r in (True, False))]
+    assert shares == pytest.approx([0.8, 0.7, 0.1], abs=0.02)
+    assert not forget[~known].any()
+    later = batch._replace(showing=np.where(batch.repeated, batch.showing + 7, -1))
+    np.testing.assert_array_equal(train_module.labels(method, later)[1], forget)
+
+
+def test_a_filter_drops_what_is_labelled_as_repeated():
+    batch = CORPUS.batch(5)
+    method = Method(name="x", n_shared=4, filtered=True, false_alarms=0.4)
+    _, forget = train_module.labels(method, batch)
+    assert 0 < (forget & ~batch.repeated).sum() < (~batch.repeated).sum()
+    seen = visible_sequences(method, batch, 5, 0)
+    np.testing.assert_array_equal(seen.ids, batch.ids[~forget])
+    np.testing.assert_array_equal(seen.tokens, batch.tokens[~forget])
+    never = visible_sequences(replace(method, false_alarms=0.0), batch, 5, 0)
+    np.testing.assert_array_equal(never.ids, batch.ids[~batch.repeated])  # as *retrained*
 
 
 def test_microbatches_weigh_sequences_by_their_tokens():
