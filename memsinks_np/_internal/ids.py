@@ -47,6 +47,7 @@ class Purpose(IntEnum):
     DOCUMENT = 405  # which facts stand in one document
     ONCE = 406
     BOOTSTRAP = 407
+    VARIANT = 408  # which words of a near-duplicate are changed, and to what
     RANDOM_SCORE = 301
     GATE_NOISE = 302
     POSITIVE = 301  # simulations, from here on
@@ -156,3 +157,16 @@ def id_of(tokens: Any) -> Ids:
     a = np.atleast_2d(validate_ints(tokens, "tokens"))
     h = hash_ints(*a.T) if a.shape[1] else hash_ints(np.zeros(len(a), np.int64))
     return (h >> np.uint64(1)).astype(np.int64)
+
+
+def minhash_ids(tokens: Any, n: int = 5) -> Ids:
+    """Return one ID per sequence: the smallest hash of its n-grams (Broder 1997).
+
+    (N,T) integers -> (N,) int64, never negative. Two sequences have the same ID with a probability
+    equal to the Jaccard similarity of their sets of n-grams: near-duplicates often share their
+    sinks. Short n-grams also give unrelated sequences the same ID; long ones separate variants.
+    """
+    windows = np.lib.stride_tricks.sliding_window_view(validate_ints(tokens, "tokens"), n, axis=1)
+    smallest = hash_ints(Purpose.VARIANT, *np.moveaxis(windows, -1, 0)).min(axis=1)
+    ids: Ids = (smallest >> np.uint64(1)).astype(np.int64)
+    return ids

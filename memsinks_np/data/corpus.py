@@ -17,6 +17,7 @@ from memsinks_np._internal.ids import (
     hash_ints,
     id_of,
     integers,
+    minhash_ids,
     owner_ids,
     permutation,
     uniform,
@@ -44,6 +45,15 @@ STORIES: dict[str, Callable[[], tuple[Language, Language]]] = {
     "stories": lambda: (languages.stories(), languages.stories()),
     "domains": languages.domains,
 }
+# near-duplicates: variants of each story, and in how many words they differ from it
+N_VARIANTS, CHANGED = 4, (0, 1, 3, 8)
+# who assigns IDs: someone who knows the story (None), a hash of the tokens, their similarity
+ID_RULES: dict[str, Callable[[Tokens], Ids] | None] = {
+    "variants": None,
+    "variants_hashed": id_of,
+    "variants_minhash": minhash_ids,
+}
+STORIES |= dict.fromkeys(ID_RULES, STORIES["stories"])
 # people: one ID per document; authors: one ID per author
 TOY_LANGUAGES = (*STORIES, "people", "authors")
 OWN_DATA = "own data"  # the name of a corpus made of token arrays
@@ -405,30 +415,49 @@ def make_canaries(cfg: DataConfig, n_vocab: int) -> Tokens:
     return (uniform(cfg.seed, Purpose.CANARY, i, t) * n_vocab).astype(np.int64)
 
 
+def variants(cfg: DataConfig, language: Language) -> tuple[Tokens, Ids]:
+    """Return near-duplicates, and the number of the story that each is a variant of.
+
+    A story has N_VARIANTS variants; CHANGED gives how many of its words differ in each, story by
+    story in turn.
+    """
+    number = integers(cfg.n_repeated)
+    story = number // N_VARIANTS
+    n_changed = np.array(CHANGED)[story % len(CHANGED)]
+    tokens = language.sample(cfg.n_ctx + 1, cfg.seed, story)
+    return language.vary(tokens, n_changed, cfg.seed, Purpose.VARIANT, number), story
+
+
 def story_corpus(cfg: DataConfig) -> Corpus:
     """Return a corpus of stories; the number of a story is its ID.
 
     In "domains", repeated and held-out stories belong to a second domain, all others to the first.
+    In "variants", repeated stories are near-duplicates, and the ID is that of their story; in the
+    other ID_RULES, every ID follows from the tokens.
     """
     once_language, language = STORIES[cfg.corpus]()
+    rule = ID_RULES.get(cfg.corpus)
 
-    def sample(language: Language, numbers: NDArray[np.int64]) -> Tokens:
-        return language.sample(cfg.n_ctx + 1, cfg.seed, numbers)
+    def sample(language: Language, numbers: NDArray[np.int64]) -> tuple[Tokens, Ids]:
+        tokens = language.sample(cfg.n_ctx + 1, cfg.seed, numbers)
+        return tokens, rule(tokens) if rule else numbers
 
-    def draw(numbers: NDArray[np.int64]) -> tuple[Tokens, Ids]:
-        return sample(once_language, ONCE_OFFSET + numbers), ONCE_OFFSET + numbers
-
-    natural = sample(language, integers(cfg.n_repeated))
-    heldout_ids = integers(cfg.n_heldout, HELDOUT_OFFSET)
+    natural, ids = sample(language, integers(cfg.n_repeated))
+    if cfg.corpus in ID_RULES:
+        natural, ids = variants(cfg, language)
+    canaries = make_canaries(cfg, len(language.vocab))
+    repeated = np.concatenate([natural, canaries])
+    ids = np.concatenate([ids, integers(cfg.n_canaries, cfg.n_repeated)])
+    heldout, heldout_ids = sample(language, integers(cfg.n_heldout, HELDOUT_OFFSET))
     return Corpus(
         cfg=cfg,
         vocab=language.vocab,
         separator=" ",
-        repeated=np.concatenate([natural, make_canaries(cfg, len(language.vocab))]),
-        repeated_ids=integers(cfg.n_repeated + cfg.n_canaries),
-        heldout=sample(language, heldout_ids),
+        repeated=repeated,
+        repeated_ids=rule(repeated) if rule else ids,
+        heldout=heldout,
         heldout_ids=heldout_ids,
-        draw=draw,
+        draw=lambda numbers: sample(once_language, ONCE_OFFSET + numbers),
         entropy=lambda tokens: float(-language.log_prob(tokens).mean()),
         n_evaluated=cfg.n_repeated,
     )

@@ -175,6 +175,26 @@ class Language:
             words[:, t], state = self.word[state, choice], self.next[state, choice]
         return words
 
+    def vary(self, words: Tokens, n_changed: Any, *draw: Any) -> Tokens:
+        """Return stories with `n_changed` words replaced, (N,T), (N,) -> (N,T): near-duplicates.
+
+        A word is replaced by another that could stand there and after which the story goes on in
+        the same way, so a variant is exactly as likely as its story. `draw` names the choice.
+        """
+        state, varied = np.zeros(len(words), np.int64), words.copy()
+        score = np.empty(words.shape)  # words to replace: the smallest
+        for t in range(words.shape[1]):
+            here, after = self.word[state], self.next[state]
+            chosen = (here == words[:, t, None]).argmax(axis=1)
+            state = after[integers(len(words)), chosen]
+            other = (here >= 0) & (after == state[:, None]) & (here != words[:, t, None])
+            u = uniform(*draw, t, integers(here.shape[1])[:, None]).T
+            varied[:, t] = here[integers(len(words)), np.where(other, u, 2.0).argmin(axis=1)]
+            score[:, t] = np.where(other.any(axis=1), uniform(*draw, t, -1), 2.0)
+        rank = score.argsort(axis=1).argsort(axis=1)
+        replaced = (rank < np.reshape(n_changed, (-1, 1))) & (score < 2)
+        return np.where(replaced, varied, words)
+
     def log_prob(self, words: Tokens) -> Floats:
         """Return the log-probability of each word but the first given those before, in nats.
 

@@ -5,10 +5,10 @@ from dataclasses import FrozenInstanceError
 import numpy as np
 import pytest
 
-from memsinks_np._internal.ids import integers
+from memsinks_np._internal.ids import id_of, integers, minhash_ids
 from memsinks_np.config import DataConfig
-from memsinks_np.data.corpus import ONCE_OFFSET, PREFETCH_STEPS, load_corpus
-from memsinks_np.data.stories import domains
+from memsinks_np.data.corpus import ID_RULES, ONCE_OFFSET, PREFETCH_STEPS, load_corpus
+from memsinks_np.data.stories import domains, stories
 
 SMALL = {"n_ctx": 15, "batch_size": 16, "n_repeated": 10, "n_heldout": 20}
 
@@ -133,3 +133,24 @@ def test_unshuffled_repeats_keep_their_order():
 def test_a_corpus_cannot_be_changed(corpus):
     with pytest.raises(FrozenInstanceError):
         corpus.n_evaluated = 1
+
+
+@pytest.mark.parametrize("rule", ID_RULES)
+def test_variants_share_words_and_ids_by_rule(rule):
+    """64 stories of each kind: 0, 1, 3 or 8 words changed in each of four variants."""
+    corpus = load_corpus(DataConfig(corpus=rule, n_repeated=16 * 64))
+    story = stories().sample(33, 0, integers(256)).repeat(4, axis=0)
+    changed = (corpus.repeated != story).sum(axis=1).reshape(64, 16)
+    assert (changed == np.repeat([0, 1, 3, 8], 4)).all()
+    n_ids = [len(set(ids)) for ids in corpus.repeated_ids.reshape(256, 4).tolist()]
+    exact, one, three, eight = np.reshape(n_ids, (64, 4)).mean(axis=0)
+    assert exact == 1
+    if rule == "variants":
+        assert one == three == eight == 1
+        assert corpus.repeated_ids.tolist() == np.arange(256).repeat(4).tolist()
+    elif rule == "variants_hashed":
+        assert 3.8 < one < three <= eight <= 4
+        assert corpus.batch(3).ids.tolist() == id_of(corpus.batch(3).tokens).tolist()
+    else:
+        assert 1.2 < one < three < eight < 4
+        assert corpus.batch(3).ids.tolist() == minhash_ids(corpus.batch(3).tokens).tolist()

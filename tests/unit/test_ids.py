@@ -8,6 +8,7 @@ from memsinks_np._internal.ids import (
     hash_ints,
     id_of,
     integers,
+    minhash_ids,
     permutation,
     uniform,
     validate_ids,
@@ -109,3 +110,25 @@ def test_id_of_tokens():
     assert id_of(np.zeros((1, 4), int)) != id_of(np.zeros((1, 3), int))
     assert id_of([1, 2, 3]) == ids[:1]
     assert len(np.unique(id_of(integers(200_000)[:, None] // [[1, 500]]))) == 200_000
+
+
+def test_minhashes_are_equal_as_often_as_ngrams_are_shared():
+    """Pairs that share the first k of 24 tokens have k - 1 of 47 - k different pairs in common."""
+    n = 20_000
+    tokens = integers(n * 48).reshape(n, 48)  # no token occurs twice
+    for shared in (0, 6, 12, 23, 24):
+        a, b = tokens[:, :24], np.hstack([tokens[:, :shared], tokens[:, 24 : 48 - shared]])
+        both = max(0, shared - 1)
+        similarity = both / (46 - both)
+        equal = (minhash_ids(a, n=2) == minhash_ids(b, n=2)).mean()
+        assert abs(equal - similarity) <= 4 * np.sqrt(similarity * (1 - similarity) / n)
+
+
+def test_minhash_reads_ngrams_and_not_their_places():
+    a = np.array([[5, 6, 7, 8, 9], [1, 5, 6, 7, 8], [7, 5, 6, 8, 9]])
+    ids = minhash_ids(np.hstack([a, a]), n=9)
+    assert len(set(ids.tolist())) == 3
+    loops = np.array([[1, 2, 3, 1, 2, 3, 1], [2, 3, 1, 2, 3, 1, 2], [2, 1, 3, 2, 1, 3, 2]])
+    x, y, z = minhash_ids(loops, n=3)
+    assert x == y != z
+    assert min(x, y, z) >= 0

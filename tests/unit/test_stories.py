@@ -118,3 +118,24 @@ def test_pronouns_and_verbs_agree_over_ten_words():
 def test_an_ambiguous_grammar_is_refused():
     with pytest.raises(ValueError, match="same word"):
         Language(SMALL._replace(slots=SMALL.slots | {"END": ("at sea .", "at home .")}))
+
+
+@pytest.mark.parametrize("n_changed", [0, 1, 8])
+def test_a_variant_is_exactly_as_likely_as_its_story(n_changed):
+    language, number = stories(), integers(200)
+    story = language.sample(33, 5, number)
+    variant = language.vary(story, np.full(200, n_changed), 5, number)
+    assert ((variant != story).sum(axis=1) == n_changed).all()
+    np.testing.assert_allclose(language.log_prob(variant), language.log_prob(story))
+    assert not (variant != story)[:, [0, 2, 4]].any()  # the name, "a", the noun: all else agrees
+
+
+def test_variants_use_every_other_word_of_a_choice():
+    """36 variants of one story that differ in all choices: each of 8 adjectives but its own."""
+    language = stories()
+    story = language.sample(5, 0, np.zeros(1, np.int64)).repeat(2000, axis=0)
+    variant = language.vary(story, 5, 0, integers(2000))
+    words, counts = np.unique(variant[:, 3], return_counts=True)
+    assert len(words) == len(STORIES.slots["ADJ"]) - 1
+    assert story[0, 3] not in words
+    assert counts.min() > 2000 / 7 * 0.8
