@@ -19,7 +19,8 @@ from memsinks_np.data.corpus import Corpus, load_corpus
 from memsinks_np.experiments.methods import Preset, job, methods_of
 from memsinks_np.experiments.report.claims import QUICK
 from memsinks_np.experiments.runner.cache import train_cached
-from memsinks_np.metrics import greedy, predict
+from memsinks_np.experiments.runner.grid import describe
+from memsinks_np.metrics import HistoryRow, greedy, predict
 from memsinks_np.sinks import NO_SINKS, Selection, all_scaled, own
 from memsinks_np.trained import Model
 
@@ -31,7 +32,8 @@ ID_HELP = (
 ID_HELP += "document that has these words (default: auto)"
 NO_DOCUMENT = "no document has these words"
 N_CONTINUED = 12  # tokens
-HELP = "Type words. /id N, /id none, /id all and /id auto choose whose sinks are on."
+HELP = """Type words. /id N, /id none, /id all and /id auto choose whose sinks are on.
+/help shows this text, and /quit ends."""
 
 
 class Reply(NamedTuple):
@@ -137,13 +139,17 @@ def answer(model: Model, typed: NDArray[np.int64], who: str) -> str:
 
 
 def answers(model: Model, lines: Iterable[str], who: str) -> Iterator[str]:
-    """Answer lines one after the other. "/id ..." changes whose sinks are on."""
+    """Answer lines one after the other until "/quit". "/id ..." changes whose sinks are on."""
     corpus = model.corpus
     assert corpus
     for line in lines:
         command, _, argument = line.strip().partition(" ")
         try:
-            if command == "/id":
+            if command == "/quit":
+                return
+            if command == "/help":
+                yield HELP
+            elif command == "/id":
                 who = check_who(corpus, argument)
                 yield f"sinks: {who}"
             elif line.strip():
@@ -173,8 +179,11 @@ def talk(preset: Preset, a: Namespace) -> None:
     who, steps = check_who(corpus, a.id), chosen.settings.train.steps
     once = None if a.once is None else encode_typed(corpus, a.once)
     folder, bar = a.out / "cache", tqdm(total=steps, unit=" steps", disable=None, leave=False)
+    rows: list[HistoryRow] = []  # none if the model is in the cache
     with shared_lock(folder), bar:
-        model = train_cached(chosen, folder, lambda *_: bar.update(), 2, a.fresh)
+        model = train_cached(chosen, folder, lambda *_: bar.update(), 2, a.fresh, rows.append)
+    if rows:
+        print(f"{chosen}: {steps:,} steps  {describe(rows[-1])}", file=sys.stderr)
     if a.quick:
         print(QUICK)
     if once is not None:

@@ -113,7 +113,9 @@ def test_answers_stand_side_by_side_and_next_to_the_document(who, labels):
 def test_the_chosen_sinks_stay_on_and_refused_lines_are_one_line():
     text = CORPUS.text(CORPUS.repeated[0, :4])
     lines = [text, "/id 3", text.upper().replace(" ", "\t "), "/id 127", "", "anna knows xyz", text]
-    first, chosen, third, refused, unknown, last = talk.answers(MODEL, lines, "0")
+    answered = talk.answers(MODEL, [*lines, "/help", "/quit", text], "0")
+    first, chosen, third, refused, unknown, last, help_text = answered
+    assert help_text == talk.HELP
     of = lambda who: talk.answer(MODEL, CORPUS.repeated[0, :4], who)
     assert (first, chosen, third, last) == (of("0"), "sinks: 3", of("3"), of("3"))
     assert refused == "no document '127'; choose one from 0 to 126, or none, all or auto"
@@ -145,14 +147,16 @@ def test_methods_are_those_of_the_headline_that_have_sinks():
 def test_the_command_answers_once_or_until_the_input_ends(tmp_path, capsys, monkeypatch):
     argv = ["talk", "--quick", "--steps", "2", "--out", str(tmp_path)]
     assert cli.main([*argv, "--once", "anna found"]) == 0
-    once = capsys.readouterr().out
+    once, trained = capsys.readouterr()
+    assert trained.startswith("sinks seed 0: 2 steps  recall, stated in 1: ")
     assert "| sinks removed |" in once
     assert once.startswith(QUICK)
     (model,) = tmp_path.rglob("*.npz")
     written = model.stat().st_mtime_ns
     monkeypatch.setattr("sys.stdin", io.StringIO("anna found\nxyz\n"))
     assert cli.main(argv) == 0
-    out = capsys.readouterr().out
+    out, trained = capsys.readouterr()
+    assert trained == ""  # it is in the cache
     assert once.partition("\n")[2] in out
     assert "document 0:" in out
     first = load_corpus(methods.job(quick(PRESETS["people"]), SINKS, 0, len).settings.data)

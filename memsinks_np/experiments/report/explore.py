@@ -8,6 +8,7 @@ computes can be compared with them.
 
 import base64
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -221,9 +222,11 @@ def recorded(job: Job, folder: Path, fresh: bool) -> Any:
     """Return the job's record: from the cache if it is there, else train and store it."""
     path = cache.result_path(folder, job, cache.fingerprint(job))
     if fresh or not path.exists():
-        with tqdm(total=job.settings.train.steps, unit=" steps", disable=None) as bar:
+        steps = job.settings.train.steps
+        with tqdm(total=steps, unit=" steps", disable=None, leave=False) as bar:
             on_step = lambda step, loss: bar.update()
             cache.save_result(path, record(job, on_step, threads=2))
+        print(f"{job}: {steps:,} steps", file=sys.stderr)
     return cache.load_result(path)
 
 
