@@ -524,7 +524,7 @@ def test_more_occurrences_leave_a_higher_logit():
 
 @pytest.mark.slow
 def test_signs_to_predict_are_those_of_training():
-    result = compared(("standard", "retrained"), 1500)
+    result = compared(("standard", "retrained"), 600)
     (cost,) = result.rise("standard", "heldout.removed", "retrained", "heldout.removed")
     assert cost > 0.01
     heldout = compared(("sinks",), 600, range(3)).values("sinks", "heldout")
