@@ -9,25 +9,12 @@ from memsinks_np._internal.tables import number, table
 from memsinks_np.baselines.tradeoff import max_forgetting, tradeoff_curve
 from memsinks_np.experiments import fig2, relearn
 from memsinks_np.experiments.comparison import SETTINGS, Result, compare, compare_jobs
-from memsinks_np.experiments.methods import label, methods_of
+from memsinks_np.experiments.methods import PLANE, label, methods_of
 from memsinks_np.experiments.registry import Context, Jobs, Outputs
 from memsinks_np.experiments.report import plots
 from memsinks_np.experiments.report.claims import Claim, estimate
 
-# method -> how it is evaluated (dropout with all of its neurons, scaled)
-METHODS = {
-    "standard": "removed",
-    "retrained": "removed",
-    "sinks": "removed",
-    "paper_sinks": "removed",
-    "disjoint_sinks": "removed",
-    "sgtm": "removed",
-    "sgtm_half": "removed",
-    "gradient_masking": "removed",
-    "random_sinks": "removed",
-    "narrow": "removed",
-    "dropout": "all",
-}
+METHODS = PLANE
 CUTS, UPDATES = ("gates", "integrated_gradients"), ("gradient_ascent", "npo")
 Curve = list[tuple[float, float]]  # (cost, forgotten), in nats per token
 

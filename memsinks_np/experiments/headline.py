@@ -11,7 +11,7 @@ from memsinks_np._internal.tables import number, table
 from memsinks_np.data.corpus import load_corpus
 from memsinks_np.data.people import GROUPS
 from memsinks_np.experiments.comparison import history_record
-from memsinks_np.experiments.methods import job, label, methods_of
+from memsinks_np.experiments.methods import HEADLINE, job, label, methods_of
 from memsinks_np.experiments.recall import (
     CHANCE,
     MANY,
@@ -33,15 +33,7 @@ from memsinks_np.experiments.report.samples import (
     short_completions,
 )
 
-METHODS = (
-    "standard",
-    "retrained",
-    "deduplicated",
-    "gradient_masking",
-    "paper_sinks",
-    "sinks",
-    "large_pool",
-)
+METHODS = HEADLINE
 FEW = (4, 8)
 POOLS = ("paper_sinks", "sinks", "large_pool")
 

@@ -129,6 +129,29 @@ NAMES = {  # method -> how tables, figures and the report name it, and what it i
     "npo": ("NPO", "unlearned from standard: negative preference optimization"),
 }
 
+HEADLINE = (  # the methods in the table and figures of headline.py
+    "standard",
+    "retrained",
+    "deduplicated",
+    "gradient_masking",
+    "paper_sinks",
+    "sinks",
+    "large_pool",
+)
+PLANE = {  # those in fig4.py: method -> how it is evaluated (dropout with all neurons, scaled)
+    "standard": "removed",
+    "retrained": "removed",
+    "sinks": "removed",
+    "paper_sinks": "removed",
+    "disjoint_sinks": "removed",
+    "sgtm": "removed",
+    "sgtm_half": "removed",
+    "gradient_masking": "removed",
+    "random_sinks": "removed",
+    "narrow": "removed",
+    "dropout": "all",
+}
+
 
 def label(name: str) -> str:
     """Return how tables and figures name a method."""

@@ -1,5 +1,7 @@
 """The sinks: which are active, and that masked = gathered, removed = pruned, deleted = inactive."""
 
+from typing import get_args, get_type_hints
+
 import numpy as np
 import pytest
 
@@ -13,6 +15,7 @@ POOL = SinkConfig(n_sink=20, n_active=5)
 CFG = ModelConfig(n_vocab=11, n_ctx=6, d_model=6, n_heads=2, n_layers=2, n_shared=7, sinks=POOL)
 TOKENS = np.random.default_rng(5).integers(11, size=(4, 7))
 IDS = np.array([4, -9, 4, 2**62])
+SCHEMES = get_args(get_type_hints(SinkConfig)["scheme"])
 MASK = sinks.Mask(sinks.sink_mask(POOL, IDS))
 
 
@@ -138,7 +141,17 @@ def test_placebo_selects_sinks_of_other_ids():
     assert (a != b).any(axis=1).all()
 
 
-@pytest.mark.parametrize("scheme", ["stratified", "bernoulli", "disjoint"])
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_a_scheme_is_a_pure_function_of_seed_and_id(scheme):
+    cfg = SinkConfig(n_sink=256, n_active=32, scheme=scheme)
+    mask = sinks.sink_mask(cfg, IDS)
+    np.testing.assert_array_equal(mask, [sinks.sink_mask(cfg, [i])[0] for i in IDS])
+    assert np.unique(mask, axis=0).shape == (3, 256)  # two of the four IDs are the same
+    if not cfg.is_random:
+        assert (mask.sum(axis=1) == 32).all()
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
 def test_deleting_rows_equals_making_them_inactive(params, scheme):
     cfg = SinkConfig(n_sink=20, n_active=5, scheme=scheme)
     own = sinks.own(cfg, IDS)
