@@ -5,11 +5,12 @@ from dataclasses import replace
 
 import pytest
 
-from benchmarks import breakdown, report, step
+from benchmarks import breakdown, job, report, step
 from benchmarks.floor import multiply_adds, products
 from benchmarks.peers import autograd_peer, ours
 from memsinks_np.data.people import N_FACTS, world
 from memsinks_np.experiments import methods
+from memsinks_np.experiments.headline import METHODS
 from memsinks_np.model import init_params
 
 SHAPE = step.Shape("tiny", n_shared=6, n_sink=9, n_active=2, B=5, T=4, C=8, L=2)
@@ -122,3 +123,34 @@ def test_selection_fraction_is_none_without_the_largest_pool():
     row = {"shape": "default", "implementation": report.OURS, "threads": 1, "median_ms": 15.0}
     assert step.selection_fraction([row]) is None
     assert 0 < step.selection_fraction([row, row | {"shape": "pool-65536"}]) < 1
+
+
+RUN = job.Run(2.0, [3.0, 2.0], 1.0, [0.5, 1.0])
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"losses": [3.0, 2.0 + 2e-4]}, "first losses by 2.0e-04"),
+        ({"heldout": 0.98}, "by 0.0200 at the end"),
+        ({"heldout": float("nan")}, "by nan at the end"),
+    ],
+)
+def test_jobs_that_trained_otherwise_are_refused(changes, words):
+    close = RUN._replace(losses=[3.0, 2.0 + 5e-5], heldout=0.995)
+    job.require_same_training("sinks", RUN, close)
+    with pytest.raises(SystemExit, match=words):
+        job.require_same_training("sinks", RUN, RUN._replace(**changes))
+
+
+def test_job_divides_ours_by_torchs():
+    row = job.tabulate(["sinks"], [RUN], [RUN._replace(seconds=4.0, recall=[0.5, 0.9])])
+    cells = [cell.strip() for cell in row.splitlines()[-1].split("|")]
+    assert cells[1:8] == ["sinks", "2.0", "4.0", "0.50", "0e+00", "0.0000", "0.10"]
+
+
+def test_torch_trains_the_headlines_methods_as_we_do(capsys):
+    pytest.importorskip("torch")
+    assert job.main(["--quick"]) == 0  # raises SystemExit if one differs
+    out = capsys.readouterr().out
+    assert all(f"| {name} " in out for name in METHODS)
