@@ -1,4 +1,4 @@
-"""Delete one sequence, five, half of all: what do the others lose?"""
+"""Delete one sequence, five, half of all: what do the others lose? And delete half of one."""
 
 from dataclasses import dataclass, replace
 from functools import partial
@@ -9,16 +9,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memsinks_np import sinks
-from memsinks_np._internal.ids import Purpose, permutation
+from memsinks_np._internal.ids import Purpose, integers, permutation, uniform
 from memsinks_np._internal.tables import number, table
+from memsinks_np._internal.typing import Floats, Ids, Tokens
+from memsinks_np.baselines.memorization import membership_auc
 from memsinks_np.config import Method, SinkConfig, require_sinks
+from memsinks_np.data.corpus import STORIES, Corpus
 from memsinks_np.experiments import comparison
 from memsinks_np.experiments.comparison import Result
 from memsinks_np.experiments.methods import Preset, job, methods_of
 from memsinks_np.experiments.registry import Context, Jobs, Outputs
 from memsinks_np.experiments.report import plots
 from memsinks_np.experiments.report.claims import Claim, estimate
-from memsinks_np.metrics import fraction_deleted, sequence_losses
+from memsinks_np.metrics import extracted, fraction_deleted, predict, sequence_losses
 from memsinks_np.trained import Model
 
 SIZES, DRAWS = (1, 2, 5, 10, 20), 8  # sequences to delete, besides half of all; choices of them
@@ -35,6 +38,9 @@ POOLS = {
 }
 
 
+N_RANKED, N_CANDIDATES = 16, 128  # stories whose exposure is measured; each and guesses at it
+
+
 class Effect(NamedTuple):
     """What the deletion of some sequences does; mean over choices of the sequences."""
 
@@ -45,19 +51,35 @@ class Effect(NamedTuple):
     residue: float  # largest difference of a deleted sequence's loss to that without sinks
 
 
+class Left(NamedTuple):
+    """What is left of stories with some of their own sinks on."""
+
+    n_on: int
+    loss: float  # nats per token
+    recited: float  # fraction whose second half is extracted from the first
+    auc: float  # of a membership test by loss, against new stories with as many of their sinks on
+    exposure: float | None  # bits, mean over stories: 7 if known, 1.4 expected by chance
+
+
 @dataclass(frozen=True)
 class Deletions(Result):
-    """The comparison of the pools, and the effects of deletions."""
+    """The comparison of the pools, the effects of deletions, and of half of a deletion."""
 
     some: int
     half: int
     sizes: list[int]
     pools: dict[str, SinkConfig]
     effects: dict[str, list[list[Effect]]]  # pool -> for each seed, for each size
+    left: list[list[Left]]  # for each seed, for each number of sinks on
 
     def after(self, pool: str, field: str, m: int) -> list[float]:
         """Return a field of the effect of m deletions, seed by seed."""
         return [getattr(row[self.sizes.index(m)], field) for row in self.effects[pool]]
+
+    def left_on(self, field: str, eighths: int) -> list[Any]:
+        """Return a number with so many eighths of a story's own sinks on, seed by seed."""
+        at = eighths * (len(self.left[0]) - 1) // 8  # a small pool has fewer rows
+        return [getattr(rows[at], field) for rows in self.left]
 
     def means(self, pool: str, field: str) -> list[float]:
         """Return a field for each size, mean over seeds."""
@@ -84,13 +106,17 @@ def sizes_of(context: Context) -> tuple[int, int, list[int]]:
 
 
 def jobs(context: Context) -> Jobs:
-    """Train every pool under every seed; delete."""
+    """Train every pool under every seed; delete. Delete parts of stories from our pool."""
     *_, sizes = sizes_of(context)
     delete = partial(measure, sizes=sizes, draws=2 if context.quick else DRAWS)
-    return {
+    methods, seeds = pools(context.preset), range(context.seeds)
+    jobs = {
         (name, seed): job(context.preset, method, seed, delete)
-        for name, method in pools(context.preset).items()
-        for seed in range(context.seeds)
+        for name, method in methods.items()
+        for seed in seeds
+    }
+    return jobs | {
+        ("left", seed): job(context.preset, methods["sinks"], seed, measure_left) for seed in seeds
     }
 
 
@@ -122,8 +148,67 @@ def measure(model: Model, sizes: list[int], draws: int) -> tuple[Any, list[Effec
     return comparison.measure(model, deletions=False), effects
 
 
+def exposure(losses: Floats) -> Floats:
+    """Return log2 of the number of candidates minus log2 of the first one's rank, (N,K) -> (N,).
+
+    Carlini et al. (2019): of K equally likely texts, the secret is the first. The lowest loss has
+    rank 1; ties count against the secret.
+    """
+    rank = (losses <= losses[:, :1]).sum(axis=1)
+    bits: Floats = np.log2(losses.shape[1] / rank)
+    return bits
+
+
+def guesses(corpus: Corpus) -> Tokens | None:
+    """Return each of some stories, then guesses at it: other words wherever there was a choice.
+
+    (stories * candidates, T+1), by story; None where no language is known to guess in.
+    """
+    if corpus.cfg.corpus not in STORIES:
+        return None
+    language = STORIES[corpus.cfg.corpus]()[1]
+    secrets = corpus.repeated[: min(N_RANKED, corpus.n_evaluated)]
+    tokens = secrets.repeat(N_CANDIDATES, axis=0)
+    number = integers(len(tokens))
+    n_changed = np.where(number % N_CANDIDATES == 0, 0, tokens.shape[1])
+    return language.vary(tokens, n_changed, corpus.cfg.seed, Purpose.DELETED, number)
+
+
+def some_of_own(pool: SinkConfig, ids: Ids, n_on: int) -> sinks.Selection:
+    """Select some of each ID's own sinks, drawn at random; those of a lower number are among them.
+
+    This is what remains if all others are deleted.
+    """
+    draw = uniform(pool.seed, Purpose.DELETED, ids[:, None], integers(pool.n_active))
+    index = np.take_along_axis(sinks.active(pool, ids), draw.argsort(axis=1), axis=1)
+    return sinks.Rows(index[:, :n_on]) if n_on else sinks.NO_SINKS
+
+
+def measure_left(model: Model) -> list[Left]:
+    """Leave eighths of each story's own sinks on, in a worker: loss, recital and two attacks."""
+    corpus, pool, rows = model.corpus, require_sinks(model.cfg), []
+    assert corpus
+    n, guessed = corpus.n_evaluated, guesses(corpus)
+    tokens, ids = corpus.repeated[:n], corpus.repeated_ids[:n]
+    run = partial(predict, model.params, model.cfg)
+    for n_on in sorted({pool.n_active * eighths // 8 for eighths in range(9)}):
+        nll, likeliest = run(tokens, some_of_own(pool, ids, n_on))
+        new, _ = run(corpus.heldout, some_of_own(pool, corpus.heldout_ids, n_on))
+        loss, bits = nll.mean(axis=1), None
+        if guessed is not None:
+            secret_ids = ids[:N_RANKED].repeat(N_CANDIDATES)
+            ranked, _ = run(guessed, some_of_own(pool, secret_ids, n_on))
+            losses = ranked.mean(axis=1, dtype=np.float64).reshape(-1, N_CANDIDATES)
+            bits = float(exposure(losses).mean())
+        recited = float(extracted(tokens, likeliest).mean())
+        auc = membership_auc(loss, new.mean(axis=1))
+        rows.append(Left(n_on, float(loss.mean()), recited, auc, bits))
+    return rows
+
+
 def result(context: Context, outputs: Outputs) -> Deletions:
     """Compare the pools, and collect the effects."""
+    left = [[Left(*row) for row in outputs.pop(("left", s))] for s in range(context.seeds)]
     compared = comparison.compare({key: base for key, (base, _) in outputs.items()})
     methods, seeds = pools(context.preset), range(context.seeds)
     return Deletions(
@@ -132,6 +217,7 @@ def result(context: Context, outputs: Outputs) -> Deletions:
         *sizes_of(context),
         {name: require_sinks(method) for name, method in methods.items()},
         {name: [[Effect(*row) for row in outputs[name, s][1]] for s in seeds] for name in methods},
+        left,
     )
 
 
@@ -193,6 +279,41 @@ def claims(result: Deletions) -> list[Claim]:
             f"deleted, own sinks and none differ by {residue:g}",
             residue == 0,
         ),
+        *claims_of_left(result),
+    ]
+
+
+def claims_of_left(result: Deletions) -> list[Claim]:
+    """Return what is left of a story with some of its own sinks on."""
+    on = result.left_on
+    own, half, none = (on("loss", eighths) for eighths in (8, 4, 0))
+    gone = [(h - o) / (n - o) for o, h, n in zip(own, half, none, strict=True)]
+    recited, some, auc = on("recited", 4), on("recited", 6), on("auc", 2)
+    last_auc, last_bits = on("auc", 0), on("exposure", 0)
+    chance = None not in last_bits and float(np.mean(last_bits)) <= 2
+    return [
+        Claim(
+            "half-deleted is not deleted: with half of its sinks, a story is still recited",
+            "ours",
+            f"{estimate(gone)} of the memory is gone by its loss; {estimate(recited)} of the "
+            f"stories are recited, {estimate(some)} with three quarters of their sinks",
+            bool(np.mean(recited) >= 0.1),
+        ),
+        Claim(
+            "a test of membership still finds a story with a quarter of its sinks",
+            "ours",
+            f"AUC {estimate(auc)}, recited {estimate(on('recited', 2))}, exposure "
+            f"{estimate(on('exposure', 2), 1)} bits",
+            bool(np.mean(auc) >= 0.75),
+        ),
+        Claim(
+            "with all of its sinks off, neither attack finds a story",
+            "ours",
+            f"AUC {estimate(last_auc)} (chance: 0.5); exposure {estimate(last_bits, 1)} bits "
+            "(chance: 1.4 of 7)",
+            chance and float(np.mean(last_auc)) <= 0.6,
+            "a trace of each story is in the shared neurons",
+        ),
     ]
 
 
@@ -206,38 +327,68 @@ def labels(result: Deletions) -> dict[str, str]:
 
 
 def tabulate(result: Deletions) -> str:
-    """Return one row per pool, mean over seeds: nats per token in the sinks, then fractions."""
+    """Return a row per pool: nats per token in the sinks, fractions lost; then a row per sinks on.
+
+    Means over seeds.
+    """
     shown, rows = (1, result.some, result.half), []
     for pool, label in labels(result).items():
         held = result.rise(pool, "repeated.removed", pool, "repeated.own")
         lost = [result.after(pool, "memory_lost", m) for m in shown]
         rows.append([label, *(number(float(np.mean(values))) for values in (held, *lost))])
     header = [f"others lose ({m} deleted)" if m == 1 else f"({m})" for m in shown]
-    return table(["pool", "held by sinks", *header], rows)
+    pools = table(["pool", "held by sinks", *header], rows)
+    left = [[str(n_on), *map(number, numbers)] for n_on, *numbers in mean_left(result)]
+    return f"{pools}\n\n{table(['own sinks on', 'loss', 'recited', 'AUC', 'exposure'], left)}"
+
+
+def mean_left(result: Deletions) -> list[list[Any]]:
+    """Return the rows of `left`, means over seeds; None for what does not exist."""
+    columns = np.moveaxis(np.array(result.left, float), 0, -1).mean(axis=-1).tolist()
+    return [[int(n_on), *numbers] for n_on, *numbers in columns]
 
 
 def draw(result: Deletions, folder: Path) -> list[Path]:
+    """Draw what the others lose, by deletions and by sinks; and what half a deletion leaves."""
+    with plots.style():
+        fig, axes = plots.subplots(1, 3, figsize=(20, 4.8))
+        draw_others(axes[0], axes[1], result)
+        draw_left(axes[2], result)
+        return plots.save(fig, folder, "delete")
+
+
+def draw_others(left: Any, right: Any, result: Deletions) -> None:
     """Draw what the others lose, by deletions and by sinks."""
     sizes, fractions, lines = result.sizes, np.linspace(0, 1, 6), []
-    with plots.style():
-        fig, axes = plots.subplots(1, 2, figsize=(14.5, 4.8))
-        left, right = axes
-        title, ylabel = "Delete some: what do others lose?", "fraction of the others' memory"
-        plots.frame(left, title, ylabel, "sequences deleted")
-        left.set(xscale="log", xticks=sizes, xticklabels=sizes, ylim=(0, 1.12), yticks=fractions)
-        left.minorticks_off()
-        title, ylabel = "How much of a memory is in a sink?", "fraction of the memory lost"
-        plots.frame(right, title, ylabel, "fraction of its sinks erased (lines as on the left)")
-        for pool, (method, line, _) in POOLS.items():
-            erased, lost = (result.means(pool, f) for f in ("sinks_erased", "memory_lost"))
-            lines.append(
-                (sizes, lost, labels(result)[pool].replace(" ", "\n", 1), method, line + "o")
-            )
-            right.plot(erased, lost, line + "o", color=plots.color_of(method), clip_on=False)
-        plots.labelled_lines(left, lines)
-        right.set(xlim=(0, 1), ylim=(0, 1), xticks=fractions)
-        right.plot([0, 1], [0, 1], ":", color="#444444", linewidth=1.3)
-        style = {"color": "#444444", "fontsize": 11, "ha": "center", "va": "top"}
-        turned = {"rotation": 45, "rotation_mode": "anchor", "transform_rotates_text": True}
-        right.text(0.84, 0.83, "in proportion", **style, **turned)
-        return plots.save(fig, folder, "delete")
+    title, ylabel = "Delete some: what do others lose?", "fraction of the others' memory"
+    plots.frame(left, title, ylabel, "sequences deleted")
+    left.set(xscale="log", xticks=sizes, xticklabels=sizes, ylim=(0, 1.12), yticks=fractions)
+    left.minorticks_off()
+    title, ylabel = "How much of a memory is in a sink?", "fraction of the memory lost"
+    plots.frame(right, title, ylabel, "fraction of its sinks erased (lines as on the left)")
+    for pool, (method, line, _) in POOLS.items():
+        erased, lost = (result.means(pool, f) for f in ("sinks_erased", "memory_lost"))
+        lines.append((sizes, lost, labels(result)[pool].replace(" ", "\n", 1), method, line + "o"))
+        right.plot(erased, lost, line + "o", color=plots.color_of(method), clip_on=False)
+    plots.labelled_lines(left, lines)
+    right.set(xlim=(0, 1), ylim=(0, 1), xticks=fractions)
+    right.plot([0, 1], [0, 1], ":", color="#444444", linewidth=1.3)
+    style = {"color": "#444444", "fontsize": 11, "ha": "center", "va": "top"}
+    turned = {"rotation": 45, "rotation_mode": "anchor", "transform_rotates_text": True}
+    right.text(0.84, 0.83, "in proportion", **style, **turned)
+
+
+def draw_left(ax: Any, result: Deletions) -> None:
+    """Draw four measures of what is left of a story, from all of its sinks to none."""
+    rows = mean_left(result)
+    n_on, loss, recited, auc, bits = (list(column) for column in zip(*rows, strict=True))
+    held = [(loss[0] - x) / (loss[0] - loss[-1]) for x in loss]
+    off = [n_on[-1] - n for n in n_on]
+    plots.frame(ax, "Half-deleted: what is left?", "fraction", "own sinks deleted")
+    ax.set(ylim=(0, 1.05), xticks=off[::2])
+    measures = [(held, "memory,\nby loss", "-"), (recited, "recited", "--")]
+    measures += [(auc, "AUC of\nmembership", "-.")]
+    if None not in bits and not np.isnan(bits).any():
+        measures += [([x / np.log2(N_CANDIDATES) for x in bits], "exposure\n(of 7 bits)", ":")]
+    lines = [(off[::-1], y[::-1], text, "sinks", line + "o") for y, text, line in measures]
+    plots.labelled_lines(ax, lines)

@@ -7,11 +7,14 @@ import pytest
 
 from memsinks_np import sinks
 from memsinks_np._internal.ids import Purpose, permutation
+from memsinks_np.data.corpus import load_corpus
+from memsinks_np.data.stories import stories
 from memsinks_np.experiments import delete, overlap
 from memsinks_np.experiments.methods import PRESETS, job, quick
 from memsinks_np.experiments.registry import Context
 from memsinks_np.experiments.runner.cache import train_cached
 from memsinks_np.metrics import mean_loss
+from memsinks_np.trained import Model
 
 STORIES = Context(PRESETS["stories"])
 QUICK = Context(quick(PRESETS["stories"], steps=5), quick=True)
@@ -19,6 +22,12 @@ QUICK = Context(quick(PRESETS["stories"], steps=5), quick=True)
 
 def fake_output(job):
     """Numbers as the claims expect them, without training."""
+    if job.measure is delete.measure_left:  # loss, recited, AUC, exposure by eighths of the sinks
+        at = np.arange(9) / 8
+        rows = zip(
+            4 * np.arange(9), 1 - at, at, 0.5 + at / 2 + 0.2 * (at == 0.25), 7 * at, strict=True
+        )
+        return [list(map(float, row)) for row in rows]
     pool, effects = job.method.sinks, []
     exact = pool.scheme == "disjoint" and pool.n_sink == 64 * pool.n_active
     for m in job.measure.keywords["sizes"]:
@@ -57,6 +66,64 @@ def test_deletion_equals_leaving_sinks_out(tmp_path):
     assert evaluation[0].heldout.removed > 0
 
 
+def test_exposure_is_the_rank_of_the_first_in_bits():
+    losses = np.array([[0.1, 0.2, 0.3, 0.4], [0.2, 0.1, 0.3, 0.4], [0.4, 0.1, 0.3, 0.4]])
+    assert delete.exposure(losses).tolist() == [2, 1, 0]  # a tie counts against the secret
+
+
+def test_fewer_sinks_are_among_more_of_a_storys_own():
+    pool, ids = QUICK.preset.sinks, np.arange(5)
+    everything = [set(row) for row in sinks.active(pool, ids).tolist()]
+    assert delete.some_of_own(pool, ids, 0) is sinks.NO_SINKS
+    before = [set() for _ in ids]
+    for n in (1, 7, 32):
+        rows = [set(row) for row in delete.some_of_own(pool, ids, n).index.tolist()]
+        assert [len(row) for row in rows] == [n] * 5
+        assert all(a <= b <= c for a, b, c in zip(before, rows, everything, strict=True))
+        before = rows
+    assert before == everything
+
+
+def planted(corpus, n_active):
+    """Return a model's `predict` that knows a repeated story in proportion to its own sinks on.
+
+    It says its words with more than half of them.
+    """
+    known = set(map(tuple, corpus.repeated.tolist()))
+
+    def predict(params, cfg, tokens, selection):
+        on = 0 if selection is None else selection.index.shape[1] / n_active
+        knows = np.array([[tuple(row) in known] for row in tokens.tolist()])
+        loss = np.where(knows, 1 - on, 1.0) * np.ones(tokens[:, 1:].shape)
+        return loss, np.where(knows & (on > 0.5), tokens[:, 1:], -1)
+
+    return predict
+
+
+def test_half_a_deletion_is_measured(monkeypatch):
+    made = job(QUICK.preset, delete.pools(QUICK.preset)["sinks"], 0, delete.measure_left)
+    corpus = load_corpus(made.settings.data)
+    cfg = made.settings.model(made.method, len(corpus.vocab))
+    monkeypatch.setattr(delete, "predict", planted(corpus, cfg.sinks.n_active))
+    rows = delete.measure_left(Model({}, cfg, corpus.vocab, " ", [], corpus))
+    n_on, loss, recited, auc, exposure = zip(*rows, strict=True)
+    assert n_on == tuple(range(0, 33, 4))
+    assert loss == pytest.approx([1 - n / 32 for n in n_on])
+    assert recited == (0,) * 5 + (1,) * 4
+    assert auc == (0.5,) + (1,) * 8
+    assert exposure == (0,) + (7,) * 8
+
+
+def test_guesses_are_as_likely_as_their_story():
+    corpus = load_corpus(QUICK.preset.settings.data)
+    guesses = delete.guesses(corpus).reshape(8, delete.N_CANDIDATES, 33)
+    np.testing.assert_array_equal(guesses[:, 0], corpus.repeated)
+    assert ((guesses[:, 1:] != guesses[:, :1]).sum(axis=2) >= 9).all()
+    losses = -stories().log_prob(guesses.reshape(-1, 33)).sum(axis=1).reshape(8, -1)
+    np.testing.assert_allclose(losses, losses[:, :1].repeat(delete.N_CANDIDATES, axis=1))
+    assert delete.guesses(replace(corpus, cfg=replace(corpus.cfg, corpus="own data"))) is None
+
+
 def test_pools_have_the_densities_of_their_labels():
     methods = delete.pools(PRESETS["stories"])
     labels = ["stratified, 1/64", "disjoint, 1/64", "stratified, 1/8", "Bernoulli, 1/8"]
@@ -77,6 +144,16 @@ CHANGES = [
 ]
 
 
+LEFT_CHANGES = [("recited", 4, 0.0), ("auc", 2, 0.6), ("exposure", 0, 3.0)]
+
+
+@pytest.mark.parametrize("which", range(3))
+def test_every_claim_of_half_a_deletion_can_fail(which):
+    result, (field, eighths, value) = fake_result(delete), LEFT_CHANGES[which]
+    result.left[0][eighths] = result.left[0][eighths]._replace(**{field: value})
+    assert failures(delete, result) == [6 + which]
+
+
 @pytest.mark.parametrize("which", range(6))
 def test_every_claim_of_deletion_can_fail(which):
     result, (field, value, pool) = fake_result(delete), CHANGES[which]
@@ -92,12 +169,12 @@ def test_deletion_covers_one_some_and_half():
         assert (result.some, result.half, result.sizes) == sizes
 
 
-@pytest.mark.parametrize(("experiment", "n_rows"), [(delete, 6), (overlap, 18)])
-def test_table_has_one_row_per_pool_and_a_figure(experiment, n_rows, tmp_path):
+@pytest.mark.parametrize(("experiment", "n_rows"), [(delete, [6, 9]), (overlap, [18])])
+def test_tables_have_a_row_per_pool_and_a_figure(experiment, n_rows, tmp_path):
     result = fake_result(experiment)
-    lines = experiment.tabulate(result).splitlines()
-    assert len(lines) == 2 + n_rows
-    assert len(set(map(len, lines))) == 1
+    tables = [text.splitlines() for text in experiment.tabulate(result).split("\n\n")]
+    assert [len(lines) - 2 for lines in tables] == n_rows
+    assert [len(set(map(len, lines))) for lines in tables] == [1] * len(tables)
     assert {p.suffix for p in experiment.draw(result, tmp_path)} == {".png", ".svg"}
 
 
