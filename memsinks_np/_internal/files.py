@@ -61,6 +61,13 @@ def take_lock(handle: int | None, folder: Path, wait: bool = False) -> None:
         remove_partial_files(folder)
 
 
+def cannot_write(folder: Path, e: OSError) -> ConfigError:
+    """Return the error for a folder inside --out that cannot be used."""
+    return ConfigError(
+        f"--out {folder.parent}: cannot write there ({e.strerror}); choose another folder"
+    )
+
+
 @contextmanager
 def exclusive_lock(folder: Path) -> Iterator[None]:
     """Lock a folder exclusively. Raises ConfigError if another process uses it."""
@@ -73,9 +80,7 @@ def exclusive_lock(folder: Path) -> Iterator[None]:
                 f"{folder} is in use by another run; wait until it ends, or choose another --out"
             ) from None
         except OSError as e:
-            raise ConfigError(
-                f"--out {folder.parent}: cannot write there ({e.strerror}); choose another folder"
-            ) from None
+            raise cannot_write(folder, e) from None
         yield
 
 
@@ -89,8 +94,14 @@ def wait_for_lock(folder: Path) -> Iterator[None]:
 
 @contextmanager
 def shared_lock(folder: Path) -> Iterator[None]:
-    """Hold a shared lock on a folder. The first process to hold it removes partial files."""
-    folder.mkdir(parents=True, exist_ok=True)
+    """Hold a shared lock on a folder. The first process to hold it removes partial files.
+
+    Raises ConfigError if the folder cannot be made.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as e:
+        raise cannot_write(folder, e) from None
     with open_folder(folder) as handle:
         with suppress(BlockingIOError):
             take_lock(handle, folder)

@@ -23,6 +23,7 @@ from memsinks_np._internal.backend import BACKENDS, namespace
 from memsinks_np._internal.blas import one_blas_thread
 from memsinks_np._internal.command import run_command
 from memsinks_np._internal.files import (
+    cannot_write,
     exclusive_lock,
     shared_lock,
     wait_for_lock,
@@ -191,8 +192,7 @@ def claim_folder(folder: Path, config: dict[str, Any]) -> None:
             require(same, f"{other}; choose another --out, or delete {folder}")
         write_atomic(path, text)
     except OSError as e:
-        reason = f"cannot write there ({e.strerror}); choose another folder"
-        raise ConfigError(f"--out {folder.parent}: {reason}") from None
+        raise cannot_write(folder, e) from None
     except (ValueError, KeyError, TypeError) as e:
         damaged = f"{path} is damaged; delete {folder}"
         raise ConfigError(str(e) if isinstance(e, ConfigError) else damaged) from None

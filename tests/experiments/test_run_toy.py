@@ -54,6 +54,8 @@ REFUSED = [
     ("talk --method standard", "invalid choice: 'standard'"),
     ("--out {short}", "cannot write there"),
     ("--out /proc/none", "cannot write there"),
+    ("talk --out {short}", "cannot write there"),
+    ("explore --out {short}", "cannot write there"),
     ("--out ''", "it is empty; name a folder"),
 ]
 
