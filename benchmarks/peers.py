@@ -38,9 +38,16 @@ def selection_of(cfg: ModelConfig, index: Any, masked: bool) -> Rows | Mask:
     return Mask(mask)
 
 
-def numpy_peer(params: Params, value_and_grads: Callable[[Params], tuple[float, Params]]) -> Peer:
-    """Return gradients from `value_and_grads`, and this project's optimizer."""
-    params = {name: w.copy() for name, w in params.items()}
+def numpy_peer(
+    params: Params,
+    value_and_grads: Callable[[Params], tuple[float, Params]],
+    in_place: bool = False,
+) -> Peer:
+    """Return gradients from `value_and_grads`, and this project's optimizer.
+
+    It trains a copy of the parameters, or the parameters in place.
+    """
+    params = params if in_place else {name: w.copy() for name, w in params.items()}
     state = optim.init_state(np, params)
 
     def step() -> None:
@@ -65,6 +72,7 @@ def ours(
     index: Any,
     masked: bool,
     run: Callable[..., Any] = map,
+    in_place: bool = False,
 ) -> Peer:
     """This project: two halves of a batch, which `run` maps over as in train.py."""
     parts = [
@@ -76,7 +84,7 @@ def ours(
         )
         for half in np.array_split(np.arange(len(tokens)), 2)
     ]
-    return numpy_peer(params, lambda p: gradients(p, cfg, parts, run))
+    return numpy_peer(params, lambda p: gradients(p, cfg, parts, run), in_place)
 
 
 def autograd_peer(cfg: ModelConfig, params: Params, tokens: Any, index: Any) -> Peer:

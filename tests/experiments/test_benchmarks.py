@@ -3,15 +3,18 @@
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
-from benchmarks import breakdown, job, report, step
+from benchmarks import breakdown, job, report, size, step
 from benchmarks.floor import multiply_adds, products
 from benchmarks.peers import autograd_peer, ours
+from memsinks_np.data.batches import make_batch
 from memsinks_np.data.people import N_FACTS, world
 from memsinks_np.experiments import methods
 from memsinks_np.experiments.headline import METHODS
-from memsinks_np.model import init_params
+from memsinks_np.model import init_params, model_forward
+from memsinks_np.sinks import Rows
 
 SHAPE = step.Shape("tiny", n_shared=6, n_sink=9, n_active=2, B=5, T=4, C=8, L=2)
 CFG = SHAPE.model()
@@ -154,3 +157,31 @@ def test_torch_trains_the_headlines_methods_as_we_do(capsys):
     assert job.main(["--quick"]) == 0  # raises SystemExit if one differs
     out = capsys.readouterr().out
     assert all(f"| {name} " in out for name in METHODS)
+
+
+def test_numbers_held_are_those_of_the_cache():
+    batch = make_batch(CFG, SHAPE.tokens()[:2], Rows(SHAPE.active()[:2]))
+    params = init_params(CFG)
+    _, cache = model_forward(np, params, batch, CFG)
+    seen = {id(x) for x in (*params.values(), *batch)}
+
+    def count(x):
+        x = x.base if isinstance(getattr(x, "base", None), np.ndarray) else x  # of a view
+        if isinstance(x, tuple | list):
+            return sum(map(count, x))
+        new = isinstance(x, np.ndarray) and id(x) not in seen
+        seen.add(id(x))
+        return x.size if new else 0
+
+    probabilities = 2 * SHAPE.T * SHAPE.V  # of the loss, which is not part of the cache
+    training = 3 * CFG.n_params + replace(CFG, sinks=None).n_params
+    held = size.numbers_held(CFG, 4, SHAPE.n_active) - training
+    assert held == pytest.approx(count(cache) + probabilities, rel=0.03)
+
+
+def test_size_reports_the_arithmetic_of_a_step():
+    row = size.measure(SHAPE, seconds=0.0)
+    assert row.million_multiply_adds > 0
+    assert row.ms > row.floor_ms > 0
+    assert row.counted_mb > 0
+    assert size.tabulate([row]).count("\n") == 2
