@@ -6,9 +6,11 @@ from math import inf
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
+import numpy as np
+
 from memsinks_np import sinks
-from memsinks_np._internal.ids import validate_ints
-from memsinks_np._internal.typing import Floats, Params
+from memsinks_np._internal.ids import validate_ids, validate_ints
+from memsinks_np._internal.typing import Floats, Ids, Params
 from memsinks_np.config import (
     ConfigError,
     ModelConfig,
@@ -32,6 +34,7 @@ class Model(NamedTuple):
     separator: str  # between two tokens of a text
     history: list[HistoryRow]  # one per evaluation
     corpus: Corpus | None = None  # what it was trained on; None after `load`
+    ids: Ids | None = None  # of repeated sequences, after `load` or `delete`: see `known_ids`
 
     def __repr__(self) -> str:
         n = sum(w.size for w in self.params.values())
@@ -98,13 +101,24 @@ class Model(NamedTuple):
         return self.separator.join(self.vocab[i] for i in tokens)
 
     def save(self, path: str | Path) -> None:
-        """Write the model to an .npz file, without pickle. The corpus is not stored."""
+        """Write the model to an .npz file, without pickle.
+
+        Of the corpus only the IDs of repeated sequences are stored, so that `delete` knows them.
+        """
+        ids = self.known_ids()
         meta: dict[str, Any] = {
+            "ids": None if ids is None else ids.tolist(),
             "cfg": asdict(self.cfg),
             "vocab": self.vocab,
             "separator": self.separator,
         }
         npz.save(Path(path), self.params, meta | {"history": self.history})
+
+    def known_ids(self) -> Ids | None:
+        """Return the IDs of repeated sequences, sorted, without deleted ones; None if unknown."""
+        if self.ids is None and self.corpus:
+            return np.unique(self.corpus.repeated_ids)
+        return self.ids
 
     def _select(self, n: int, ids: Any, which: str) -> sinks.Selection:
         """Return the selection of n sequences."""
@@ -125,18 +139,19 @@ def prune(model: Model) -> Model:
 def delete(model: Model, ids: Any = None, *, owners: Sequence[Hashable] | None = None) -> Model:
     """Erase the sinks of some IDs or owners. Other memories stay, except for shared sinks.
 
-    Raises ConfigError if the model has no sinks, or if nothing in its corpus has an ID or owner.
+    Raises ConfigError if the model has no sinks, or if no repeated sequence of its training has an
+    ID or owner, also after `load`.
     """
     pool, chosen = require_sinks(model.cfg), choose_ids(ids, owners)
     require(chosen is not None, "whose sinks are deleted? give ids=[...] or owners=[...]")
     assert chosen is not None
-    if model.corpus:
-        names = chosen.tolist() if owners is None else owners
+    known, left = model.known_ids(), None
+    if known is not None:
+        names, what = (chosen.tolist(), "ID") if owners is None else (owners, "owner")
         for i, name in zip(chosen, names, strict=True):
-            known = i in model.corpus.repeated_ids
-            what = "ID" if owners is None else "owner"
-            require(known, f"no repeated sequence has the {what} {name!r}; nothing is deleted")
-    return model._replace(params=sinks.delete(model.params, pool, chosen))
+            require(i in known, f"no repeated sequence has the {what} {name!r}; nothing is deleted")
+        left = np.setdiff1d(known, chosen)
+    return model._replace(params=sinks.delete(model.params, pool, chosen), ids=left)
 
 
 def load(path: str | Path) -> Model:
@@ -147,6 +162,8 @@ def load(path: str | Path) -> Model:
         pool = meta["cfg"].pop("sinks")
         cfg = ModelConfig(**meta["cfg"], sinks=SinkConfig(**pool) if pool else None)
         vocab, history = tuple(meta["vocab"]), to_history(meta["history"])
+        ids = meta.get("ids")  # 0.2.0 stored none
+        known = None if ids is None else validate_ids(ids)
         require(all(isinstance(word, str) for word in vocab), "its vocabulary is not text")
         require(len(vocab) == cfg.n_vocab, "its vocabulary has another size")
         # before memory is taken: a layer has 12 arrays, each with a header of 128 bytes
@@ -157,4 +174,4 @@ def load(path: str | Path) -> Model:
     except (KeyError, TypeError, AttributeError, ValueError) as e:
         raise ConfigError(f"{path} is not a model ({type(e).__name__}: {e})") from None
     params = npz.load(path, init_params(cfg))
-    return Model(params, cfg, vocab, str(meta["separator"]), history)
+    return Model(params, cfg, vocab, str(meta["separator"]), history, ids=known)

@@ -86,6 +86,18 @@ def test_saved_models_load_to_the_same_bits(model, tokens, tmp_path):
         np.testing.assert_array_equal(loaded.params[name], w)
 
 
+def test_a_loaded_model_knows_whom_it_can_delete(model, tmp_path):
+    """A deleted ID is unknown from then on, and no file names it."""
+    ms.delete(model, ids=[5]).save(tmp_path / "m.npz")
+    loaded = ms.load(tmp_path / "m.npz")
+    assert loaded.known_ids().tolist() == sorted(set(IDS.tolist()) - {5})
+    for gone in (5, 77):
+        with pytest.raises(ms.ConfigError, match=f"no repeated sequence has the ID {gone}"):
+            ms.delete(loaded, ids=[gone])
+    other = int(IDS[IDS != 5][0])
+    assert other not in ms.delete(loaded, ids=[other]).known_ids()
+
+
 def test_fitting_again_goes_on_from_the_weights(model, corpus, tokens):
     more = ms.fit(corpus, start=model, steps=1, lr=1e-9, progress=False)
     np.testing.assert_allclose(more.loss(tokens, IDS), model.loss(tokens, IDS), atol=1e-4)
