@@ -31,7 +31,7 @@ from memsinks_np.experiments.recall import (
 )
 from memsinks_np.experiments.registry import Context, Jobs, Outputs
 from memsinks_np.experiments.report import plots
-from memsinks_np.experiments.report.claims import Claim
+from memsinks_np.experiments.report.claims import Claim, above
 from memsinks_np.sinks import delete, own
 from memsinks_np.trained import Model
 
@@ -231,7 +231,7 @@ def claims(result: Knowledge) -> list[Claim]:
             "sinks keep more facts of four documents than capped training that forgets as much",
             "ours",
             f"k=4, at equal recall at k=1: {estimates(gain, '+')}",
-            mean(gain) > 0,
+            above(gain),
             "the shared neurons learn a document as they would from a few showings",
         ),
         Claim(

@@ -258,7 +258,8 @@ def claims(result: Relearn) -> list[Claim]:
             f"new sequences take {mean(npo, 'steps_new'):.0f} steps",
         ),
         Claim(
-            "what sinks held does not return: no faster than new sequences, and no other half",
+            "what sinks held does not return: steps within 10 % of those of new sequences, and no "
+            "other half",
             "NULLs: Sink-Off follows the retrained curve",
             f"{counts(sinks)}; {returned(sinks)}",
             abs(mean(sinks, "savings")) <= 0.1 and mean(sinks, "recovered") <= 0.02,

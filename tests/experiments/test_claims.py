@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from memsinks_np.config import ConfigError
-from memsinks_np.experiments.report.claims import estimate, to_json
+from memsinks_np.experiments.report.claims import above, estimate, to_json
 
 
 def coverage(t, degrees):
@@ -26,6 +26,15 @@ def test_estimate_is_the_mean_with_its_95_percent_interval(n):
     assert high - middle == pytest.approx(middle - low, abs=1e-6)
     t = (high - low) / 2 / (stdev(values) / n**0.5)
     assert coverage(t - 0.0006, n - 1) < 0.95 < coverage(t + 0.0006, n - 1)
+
+
+def test_an_interval_that_holds_the_bound_is_not_above_it():
+    assert above([0.1])
+    assert above([0.10, 0.11, 0.12])
+    assert not above([-0.1, 0.2, 0.3])
+    assert above([0.10, 0.11, 0.12], 0.08)
+    assert not above([0.10, 0.11, 0.12], 0.09)
+    assert not above([-0.1])
 
 
 def test_estimate_shows_signs_and_no_interval_of_one_seed():

@@ -26,7 +26,9 @@ def line_of_softmax(dp: Any, p: Any) -> Line:
         "the sum is over p * dp, not over dp": p * (dp - dp.sum(axis=-1, keepdims=True)),
         "sum over the last axis alone, with keepdims=True": p * (dp - np.sum(p * dp)),
     }
-    return Line("ds", p * (dp - average), "subtract from dp its average with the weights p, then multiply by p", slips)
+    return Line(
+        "ds", p * (dp - average), "subtract the average of dp under p, then multiply by p", slips
+    )
 
 
 @grader

@@ -61,6 +61,13 @@ def estimate(values: Sequence[float | None] | NDArray[Any], digits: int = 3, sig
     return f"{show(x.mean())} [{show(x.mean() - half)}, {show(x.mean() + half)}]"
 
 
+def above(values: Sequence[float], bound: float = 0) -> bool:
+    """Return whether the mean is above a bound and, over several seeds, its 95 % interval too."""
+    x = np.asarray(values, float)
+    half = t95(len(x) - 1) * x.std(ddof=1) / len(x) ** 0.5 if len(x) > 1 else 0
+    return bool(x.mean() - half > bound)
+
+
 def format_claims(claims: Sequence[Claim]) -> str:
     """Return the claims as text. Claims that fail are as prominent as those that hold."""
     lines = []
