@@ -77,6 +77,11 @@ NAMES = {  # method -> how tables, figures and the report name it, and what it i
         "paper, section 4: 0.7 of the width is shared (tuned there), and only repeated sequences "
         "train the rest",
     ),
+    "paper_sinks": (
+        "paper's setting",
+        "paper, section 5: 0.7 of the width is shared, each sink is active for 0.3 of the "
+        "sequences (Bernoulli)",
+    ),
     "sinks": (
         "sinks",
         "our setting: sparse, a fixed number of active sinks per sequence",
@@ -84,11 +89,6 @@ NAMES = {  # method -> how tables, figures and the report name it, and what it i
     "large_pool": (
         "large pool",
         "as sinks, with twice the pool and four times as many active sinks",
-    ),
-    "paper_sinks": (
-        "paper's setting",
-        "paper, section 5: 0.7 of the width is shared, each sink is active for 0.3 of the "
-        "sequences (Bernoulli)",
     ),
     "random_sinks": (
         "random sinks",

@@ -24,7 +24,7 @@ from memsinks_np.metrics import HistoryRow, greedy, predict
 from memsinks_np.sinks import NO_SINKS, Selection, all_scaled, own
 from memsinks_np.trained import Model
 
-METHODS = ("sinks", "large_pool", "paper_sinks", "gradient_masking")  # of the headline, with sinks
+METHODS = ("gradient_masking", "paper_sinks", "sinks", "large_pool")  # of the headline, with sinks
 CHOICES = "none, all or auto"  # whose sinks are on, besides a document's number
 ID_HELP = (
     "whose sinks are on: a repeated document's number, none, all, or auto: those of the first "

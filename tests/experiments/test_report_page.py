@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from memsinks_np.config import ConfigError
-from memsinks_np.experiments import cli
+from memsinks_np.experiments import cli, headline
 from memsinks_np.experiments.methods import NAMES, PRESETS, methods_of
 from memsinks_np.experiments.registry import EXPERIMENTS
 from memsinks_np.experiments.report import page as page_module
@@ -92,6 +92,7 @@ def test_only_a_full_run_counts_its_claims(copied, page):
     count = f'>theory</a> <span class="note">{sum(c["holds"] for c in claims)} of {len(claims)}<'
     assert page.count("This was --quick") == 2
     assert count not in page
+    assert "No full run is on this page" in page
     assert 'class="holds"' not in page  # no verdicts after --quick
     assert 'class="fails">fails' not in page
     path = copied / "theory" / "config.json"
@@ -99,7 +100,17 @@ def test_only_a_full_run_counts_its_claims(copied, page):
     text = report_page(copied)
     assert text.count("This was --quick") == 1
     assert count in text
+    assert f"{sum(c['holds'] for c in claims)} of {len(claims)} claims hold.</p>" in text
     assert text.count('class="holds"') == sum(c["holds"] for c in claims)
+
+
+def test_the_opening_says_what_the_headline_found(copied):
+    path = copied / "headline" / "config.json"
+    path.write_text(path.read_text().replace('"quick": true', '"quick": false'))
+    claims = [c | {"holds": i != 3} for i, c in enumerate(claims_of(copied, "headline"))]
+    (copied / "headline" / "claims.json").write_text(json.dumps(claims))
+    opening = re.search(r"claims hold\. In the headline, (.+?)\.</p>", report_page(copied))[1]
+    assert opening.split("; ") == [escape(claims[i]["text"]) for i in (2, 4)]  # not the failed one
 
 
 def test_there_is_no_script_and_no_network(page):
@@ -156,6 +167,7 @@ def test_every_heading_leads_back_to_the_contents(page):
 
 
 def test_the_page_explains_every_method_once(page):
+    assert [m for m in NAMES if m in headline.METHODS] == list(headline.METHODS)  # in this order
     for name, about in NAMES.values():
         assert page.count(f"<dt>{escape(name)}</dt><dd>{escape(about)}</dd>") == 1
     assert set(methods_of(PRESETS["stories"])) < set(NAMES)

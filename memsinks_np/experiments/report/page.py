@@ -5,7 +5,9 @@ It can be used by keyboard. All text is escaped, since a corpus may be any text.
 
 import base64
 import json
+import re
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from html import escape
 from pathlib import Path
@@ -42,6 +44,8 @@ def report_page(out: Path) -> str:
 <body>
 <header>
 <h1>Memorization sinks: results of these runs</h1>
+<p>Small language models were trained with memorization sinks and with other methods. Then the sinks
+were removed: what is forgotten, what stays? {outcome(out, names)}</p>
 <p>Losses are mean nats per word (per character on text). Values are means over seeds, with 95 %
 intervals where there are several seeds. Claims that fail are listed like those that hold, with the
 likely reason. The number after each experiment is how many of its claims hold.</p>
@@ -54,6 +58,21 @@ likely reason. The number after each experiment is how many of its claims hold.<
 </body>
 </html>
 """
+
+
+def outcome(out: Path, names: list[str]) -> str:
+    """Return how many claims hold, without those of --quick, and what the headline found."""
+    claims: dict[str, list[Claim]] = {}
+    for name in names:
+        with suppress(Exception):  # a damaged file can raise anything; its section says so
+            if not read(out / name / "config.json").get("quick"):
+                claims[name] = [Claim(**c) for c in read(out / name / "claims.json")]
+    holds = [c.holds for each in claims.values() for c in each]
+    if not holds:
+        return "No full run is on this page, so no claim is decided."
+    found = [c.text for c in claims.get("headline", []) if c.holds and c.text.startswith("with ")]
+    headline = f" In the headline, {'; '.join(map(escape, found))}." if found else ""
+    return f"{sum(holds)} of {len(holds)} claims hold.{headline}"
 
 
 def section_or_error(write: Callable[[], str], error: str) -> str:
@@ -123,7 +142,10 @@ def section(folder: Path, name: str) -> str:
     info, config = EXPERIMENTS[name], read(folder / "config.json")
     claims = [Claim(**c) for c in read(folder / "claims.json")]
     numbers = (folder / "numbers.md").read_text(encoding="utf-8")
-    image = base64.b64encode((folder / f"{name}.svg").read_bytes()).decode()
+    svg = (folder / f"{name}.svg").read_bytes()
+    width = re.search(rb'<svg[^>]* width="([\d.]+)pt"', svg)
+    least = f"{float(width[1]) / 3 if width else 0:.0f}pt"  # wide; else its text is too small
+    image = f"data:image/svg+xml;base64,{base64.b64encode(svg).decode()}"
     seeds = f"{config['seeds']:d} seed" + ("s" if config["seeds"] != 1 else "")
     alt = f"Figure of {name}: {info.what} The table below lists its claims."
     settings, quick = escape(json.dumps(config, indent=1)), bool(config.get("quick"))
@@ -132,7 +154,7 @@ def section(folder: Path, name: str) -> str:
 <p class="note">{escape(info.source)}; {seeds}; <code>python run_toy.py {name}</code></p>
 {f'<p class="fails">{QUICK}</p>' if quick else ""}
 {sample_and_map(folder, name)}
-<figure tabindex="0"><img alt="{escape(alt)}" src="data:image/svg+xml;base64,{image}"></figure>
+<figure tabindex="0"><img style="min-width:{least}" alt="{escape(alt)}" src="{image}"></figure>
 {claims_table(claims, name, quick)}
 <details><summary>The numbers</summary>{html_tables(numbers, name)}</details>
 <details><summary>The settings</summary><pre tabindex="0">{settings}</pre></details>
