@@ -3,7 +3,7 @@
 Losses are mean nats per token.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -308,3 +308,17 @@ def compare(model: Evaluation, standard: Evaluation, retrained: Evaluation) -> C
     cost = model.heldout.removed - standard.heldout.removed
     closed = ratio(gap(standard) - gap(model), gap(standard))
     return Comparison(closed, ratio(rise(model), rise(retrained)), cost)
+
+
+def compute_penalty(history: Sequence[HistoryRow], loss: float) -> float:
+    """Return which part of standard training a held-out loss wastes, from 0 to 1.
+
+    SGTM's measure (arXiv 2512.05648, appendix B): 1 - the fraction of its steps after which
+    standard training, whose `history` this is, first has this loss, by linear interpolation. 0 for
+    a loss that is not above that at its end.
+    """
+    losses = [row.heldout.removed for row in history]
+    if loss <= losses[-1]:
+        return 0.0
+    steps, lowest = [row.step for row in history], np.minimum.accumulate(losses)
+    return 1 - float(np.interp(-loss, -lowest, steps)) / steps[-1]

@@ -100,14 +100,12 @@ NAMES = {  # method -> how tables, figures and the report name it, and what it i
     ),
     "sgtm": ("SGTM", "selective gradient masking, with labels for all sequences"),
     "sgtm_half": ("SGTM, half labelled", "the same, with labels for half of the sequences"),
-    "sgtm_missed": ("SGTM, 10 % missed", "the same, a tenth of the repeated labelled as seen once"),
-    "sgtm_alarms": ("SGTM, 10 % alarms", "the same, a tenth of the others labelled as repeated"),
+    "sgtm_wrong": ("SGTM, 10 % wrong", "the same, with a tenth of the labels wrong, both kinds"),
     "sgtm_joint": (
         "SGTM, joint attention",
         "its variant that resembles sinks: one slice, attention and output weights learn from all",
     ),
     "filter_half": ("filter, half labelled", "drops the repeated sequences that have a label"),
-    "filter_missed": ("filter, 10 % missed", "drops all repeated sequences but a tenth"),
     "narrow": ("narrow", "control: the shared width of sinks, without a pool"),
     "dropout": (
         "dropout",
@@ -124,6 +122,10 @@ NAMES = {  # method -> how tables, figures and the report name it, and what it i
         "cut from standard: the same, by the difference of repeated and new sequences",
     ),
     "zero_out": ("zero-out", "cut from standard: the neurons that matter most when set to zero"),
+    "output_edit": (
+        "output edit",
+        "cut from standard: what located neurons write is redirected to another word",
+    ),
     "random": ("random", "cut from standard: random neurons"),
     "gradient_ascent": ("gradient ascent", "unlearned from standard: raises the loss"),
     "npo": ("NPO", "unlearned from standard: negative preference optimization"),
@@ -169,6 +171,7 @@ def methods_of(preset: Preset) -> dict[str, Method]:
     disjoint = replace(pool, scheme="disjoint")
     many = 4 * pool.n_active
     large = replace(pool, n_sink=many * max(1, round(2 * pool.n_sink / many)), n_active=many)
+    wrong = {"missed": 0.1, "false_alarms": 0.1}
     methods = [
         Method(name="standard", n_shared=width),
         Method(name="retrained", n_shared=width, max_showings=0),
@@ -184,11 +187,9 @@ def methods_of(preset: Preset) -> dict[str, Method]:
         Method(name="disjoint_sinks", n_shared=G, sinks=disjoint),
         Method(name="sgtm", n_shared=g, sinks=reserved, routing="sgtm"),
         Method(name="sgtm_half", n_shared=g, sinks=reserved, routing="sgtm", labelled=0.5),
-        Method(name="sgtm_missed", n_shared=g, sinks=reserved, routing="sgtm", missed=0.1),
-        Method(name="sgtm_alarms", n_shared=g, sinks=reserved, routing="sgtm", false_alarms=0.1),
+        Method(name="sgtm_wrong", n_shared=g, sinks=reserved, routing="sgtm", **wrong),
         Method(name="sgtm_joint", n_shared=g, sinks=reserved, routing="sgtm_joint"),
         Method(name="filter_half", n_shared=width, filtered=True, labelled=0.5),
-        Method(name="filter_missed", n_shared=width, filtered=True, missed=0.1),
         Method(name="narrow", n_shared=G),
         Method(name="dropout", n_shared=1, sinks=as_dense, random_sinks=True),
     ]

@@ -1,0 +1,220 @@
+"""Sinks beside selective gradient masking (SGTM), the one method that was compared with them.
+
+Shilov et al. 2025 (arXiv 2512.05648, appendix A) find that a variant of SGTM which "closely
+resembles Memorization Sinks" loses to SGTM and to filtering. It has one slice for all sequences to
+forget, masks gradients, and needs labels. Here are the variant, SGTM under right, missing and wrong
+labels, filtering, and sinks, on stories and in a world of facts.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from matplotlib.ticker import PercentFormatter
+
+from memsinks_np._internal.tables import number, table
+from memsinks_np.data.people import GROUPS
+from memsinks_np.experiments import comparison, recall
+from memsinks_np.experiments.headline import recall_axis
+from memsinks_np.experiments.methods import PRESETS, Preset, label, methods_of, quick
+from memsinks_np.experiments.recall import MANY, RecallResult
+from memsinks_np.experiments.registry import Context, Jobs, Outputs
+from memsinks_np.experiments.report import plots
+from memsinks_np.experiments.report.claims import Claim
+from memsinks_np.metrics import compute_penalty
+
+METHODS = (
+    "standard",
+    "retrained",
+    "filter_half",
+    "sgtm",
+    "sgtm_half",
+    "sgtm_wrong",
+    "sgtm_joint",
+    "sinks",
+)
+FORMS = ("sgtm", "sgtm_half", "sgtm_wrong", "sgtm_joint")
+KS = (1, 4, 16, 0)  # documents that state a fact, in the table; 0: common
+
+
+@dataclass(frozen=True)
+class Sgtm:
+    """Both worlds, and the compute penalties on new sequences, seed by seed."""
+
+    stories: comparison.Result
+    people: RecallResult
+    penalty: dict[str, dict[str, list[float]]]  # world -> method -> of standard training, 0 to 1
+
+
+def people(context: Context) -> Preset:
+    """Return the preset of the world of facts."""
+    return quick(PRESETS["people"]) if context.quick else PRESETS["people"]
+
+
+def jobs(context: Context) -> Jobs:
+    """Train all methods in both worlds."""
+    worlds = {
+        "stories": (context.preset, comparison.compare_jobs),
+        "people": (people(context), recall.recall_jobs),
+    }
+    return {
+        (world, key): job
+        for world, (preset, make) in worlds.items()
+        for key, job in make(
+            context, preset, {name: methods_of(preset)[name] for name in METHODS}
+        ).items()
+    }
+
+
+def result(context: Context, outputs: Outputs) -> Sgtm:
+    """Compare within each world."""
+    parts: dict[str, Outputs] = {"stories": {}, "people": {}}
+    for (world, key), output in outputs.items():
+        parts[world][key] = output
+    stories, facts = comparison.compare(parts["stories"]), recall.collect(parts["people"])
+    penalty = {
+        "stories": penalties({m: [row.history for row in stories.methods[m]] for m in METHODS}),
+        "people": penalties({m: [row.history for row in facts[m]] for m in METHODS}),
+    }
+    return Sgtm(stories, RecallResult(facts), penalty)
+
+
+def penalties(histories: dict[str, list[Any]]) -> dict[str, list[float]]:
+    """Return the compute penalty of every method and seed against standard training."""
+    return {
+        method: [
+            compute_penalty(standard, rows[-1].heldout.removed)
+            for standard, rows in zip(histories["standard"], seeds, strict=True)
+        ]
+        for method, seeds in histories.items()
+    }
+
+
+def claims(result: Sgtm) -> list[Claim]:
+    """Return who wins where; means over seeds decide."""
+    stories, facts = result.stories, result.people
+    mean, here = stories.mean, stories.estimate
+    closed = {m: mean(m, "gold_gap_closed") for m in METHODS}
+    single = {m: recall.mean(facts.recall(m, 1)) for m in METHODS}
+    many = {m: recall.mean(facts.recall(m, *MANY)) for m in METHODS}
+
+    def cost(method: str) -> str:
+        return f"{here(method, 'heldout_cost', '+')} nats ({percent(result, 'stories', method)})"
+
+    def gap(*methods: str) -> str:
+        return ", ".join(f"{label(m)} {here(m, 'gold_gap_closed')}" for m in methods)
+
+    def known(ks: tuple[int, ...], *methods: str) -> str:
+        each = (f"{label(m)} {recall.estimates(facts.recall(m, *ks))}" for m in methods)
+        return ", ".join(each)
+
+    return [
+        Claim(
+            "with all labels, SGTM forgets stories as if never seen, at a small compute penalty",
+            "SGTM: forget 99 %, general 5 %",
+            f"gold-gap closed {here('sgtm', 'gold_gap_closed')}; held-out {cost('sgtm')}",
+            abs(closed["sgtm"] - 1) <= 0.03 and fmean(result.penalty["stories"]["sgtm"]) <= 0.1,
+        ),
+        Claim(
+            "its variant that resembles sinks keeps more of the memory than SGTM and filtering",
+            "SGTM, Fig. 7",
+            f"gold-gap closed: {gap('sgtm_joint', 'sgtm')}; retrained 1",
+            closed["sgtm_joint"] < closed["sgtm"] - 0.05,
+        ),
+        Claim(
+            "sinks are not that variant: they forget more stories and cost no more",
+            "SGTM: 'closely resembles Memorization Sinks'",
+            f"gold-gap closed: {gap('sinks', 'sgtm_joint')}; held-out: sinks {cost('sinks')}, "
+            f"variant {cost('sgtm_joint')}",
+            closed["sinks"] > closed["sgtm_joint"] + 0.05
+            and mean("sinks", "heldout_cost") <= mean("sgtm_joint", "heldout_cost"),
+        ),
+        Claim(
+            "with half of the labels, SGTM forgets more stories than filtering does",
+            "SGTM, Fig. 3: absorption",
+            f"gold-gap closed: {gap('sgtm_half', 'filter_half')}",
+            closed["sgtm_half"] > closed["filter_half"] + 0.05,
+        ),
+        Claim(
+            "a tenth of wrong labels does SGTM little harm on stories",
+            "SGTM, appendix D",
+            f"gold-gap closed: {gap('sgtm_wrong', 'sgtm')}; held-out {cost('sgtm_wrong')}",
+            closed["sgtm_wrong"] > closed["sgtm"] - 0.05,
+        ),
+        Claim(
+            "before removal, SGTM recalls its stories worse than sinks do",
+            "SGTM, Fig. 10: penalty 85 %",
+            f"repeated: SGTM {here('sgtm', 'repeated.own')}, sinks {here('sinks', 'repeated.own')}",
+            mean("sgtm", "repeated.own") > mean("sinks", "repeated.own") + 0.1,
+        ),
+        Claim(
+            "where a capability is to go, SGTM wins: facts of many documents go with the rest",
+            "SGTM: capability removal",
+            f"recall at k >= 16: {known(MANY, 'sgtm', 'sinks')}",
+            many["sgtm"] <= 0.1 and many["sinks"] >= 0.9,
+        ),
+        Claim(
+            "where memory is to go and knowledge is to stay, sinks win against every form of SGTM",
+            "ours",
+            f"recall at k = 1: {known((1,), *FORMS, 'sinks')}; "
+            f"at k >= 16: {known(MANY, *FORMS, 'sinks')}",
+            all(many[m] <= 0.9 or single[m] > single["sinks"] + 0.05 for m in FORMS),
+        ),
+    ]
+
+
+def percent(result: Sgtm, world: str, method: str) -> str:
+    """Return a compute penalty as text."""
+    return f"{fmean(result.penalty[world][method]):.0%} penalty"
+
+
+def tabulate(result: Sgtm) -> str:
+    """Return both worlds, sinks removed: mean over seeds."""
+    stories, facts = result.stories, result.people
+    rows, recalls = [], []
+    for name in METHODS:
+        fields = ("repeated.own", "repeated.removed", "gold_gap_closed", "heldout_cost")
+        losses = [number(stories.mean(name, field)) for field in fields]
+        rows.append([label(name), *losses, f"{fmean(result.penalty['stories'][name]):.0%}"])
+        numbers = [number(recall.mean(facts.own(name, 1)), 2)]
+        numbers += [number(recall.mean(facts.recall(name, k)), 2) for k in KS]
+        recalls.append([label(name), *numbers, f"{fmean(result.penalty['people'][name]):.0%}"])
+    header = ["stories", "own sinks", "removed", "gold gap closed", "cost on new", "penalty"]
+    recall_header = ["facts stated in", "1, own sinks", "1", "4", "16", "common", "penalty"]
+    return f"{table(header, rows)}\n\n{table(recall_header, recalls)}"
+
+
+def draw(result: Sgtm, folder: Path) -> list[Path]:
+    """Draw forgetting against cost on stories, and recall by k in the world of facts."""
+    with plots.style():
+        fig, axes = plots.subplots(1, 2, figsize=(14, 5))
+        draw_plane(axes[0], result)
+        draw_recall(axes[1], result)
+        return plots.save(fig, folder, "sgtm")
+
+
+def draw_plane(ax: Any, result: Sgtm) -> None:
+    """Draw how much of the gold gap a method closes against its compute penalty, on stories."""
+    points = []
+    for method in METHODS:
+        x = fmean(result.penalty["stories"][method])
+        y = result.stories.mean(method, "gold_gap_closed")
+        ax.plot(x, y, "o", color=plots.color_of(method), markersize=9, clip_on=False)
+        points.append((x, y, label(method), method))
+    ylabel, xlabel = "gold gap closed", "compute penalty on new stories"
+    ax.set(title="Stories: forgotten at what penalty?", ylabel=ylabel, xlabel=xlabel)
+    ax.margins(0.1)
+    ax.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+    plots.label_points(ax, points)
+
+
+def draw_recall(ax: Any, result: Sgtm) -> None:
+    """Draw recall in new documents against the number of documents that state a fact."""
+    recall_axis(ax, "Facts: what stays?", "documents that state the fact")
+    ax.set_xticks(range(len(GROUPS)), list(map(str, GROUPS)))
+    lines = []
+    for method in METHODS:
+        values = [result.people.recall(method, k) for k in GROUPS]
+        lines.append((range(len(GROUPS)), values, label(method), method, "-"))
+    plots.labelled_bands(ax, lines)
