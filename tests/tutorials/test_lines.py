@@ -23,7 +23,7 @@ LINES = [Line("a", X, "think of a"), Line("b", X + 1, "think of b", {"one is mis
 @grader
 def compare(function):
     """Grade lines a and b, planted above."""
-    return grade_lines(function, (X,), LINES, "both")
+    return grade_lines(function, (X,), LINES, "both", ("a", "b"))
 
 
 def right(x):
@@ -92,6 +92,12 @@ def raises_later(x):
     return a @ b
 
 
+def swapped(x):
+    a = x
+    b = a + 1
+    return b, a
+
+
 def returns_nothing(x):
     a = x
     b = a + 1
@@ -112,7 +118,8 @@ def returns_nothing(x):
         (words, "not yet: `a` is not an array of numbers"),
         (raises, "not yet: `a` is right; `b` raised ValueError: "),
         (raises_later, "not yet: every line is right, then came ValueError: "),
-        (returns_nothing, "not yet: every line is right, but the `return` is missing"),
+        (swapped, "not yet: every line is right, but the end is not `return a, b`"),
+        (returns_nothing, "not yet: every line is right, but the end is not `return a, b`"),
         (len, "not yet: there is no `a`"),
     ],
     ids=lambda case: getattr(case, "__name__", ""),

@@ -21,9 +21,16 @@ class Line(NamedTuple):
 
 
 def grade_lines(
-    function: Callable[..., Any], args: tuple[Any, ...], lines: list[Line], praise: str
+    function: Callable[..., Any],
+    args: tuple[Any, ...],
+    lines: list[Line],
+    praise: str,
+    returns: tuple[str, ...],
 ) -> str:
-    """Run the answer. Say that every line is right, or which is the first that differs, and how."""
+    """Run the answer. Say that every line is right, or which is the first that differs, and how.
+
+    `returns` are the names of the variables that it returns.
+    """
     found, error = run_and_look(unwrap(function), args)
     for i, line in enumerate(lines):
         hint = difference(line, found, error)
@@ -33,15 +40,19 @@ def grade_lines(
             return verdict(False, "", f"{right} {verb}; {hint}" if right else hint)
     if error is not None:
         raise AnswerError(f"every line is right, then came {type(error).__name__}: {error}")
-    if found["return"] is None:
-        raise AnswerError("every line is right, but the `return` is missing")
+    returned = found["return"] if len(returns) > 1 else (found["return"],)
+    if not isinstance(returned, tuple) or [*map(id, returned)] != [id(found[n]) for n in returns]:
+        raise AnswerError(f"every line is right, but the end is not `return {', '.join(returns)}`")
     return verdict(True, praise, "")
 
 
 def run_and_look(
     function: Callable[..., Any], args: tuple[Any, ...]
 ) -> tuple[dict[str, Any], Exception | None]:
-    """Run a function. Return its local variables and "return", and the exception if one came."""
+    """Run a function. Return its local variables and "return", and the exception if one came.
+
+    The entries of a dictionary `d` are there as `d["name"]`, too.
+    """
     found: dict[str, Any] = {}
     error = None
     code = getattr(function, "__code__", None)
@@ -49,6 +60,9 @@ def run_and_look(
     def look(frame: Any, event: str, returned: Any) -> None:
         if event == "return" and frame.f_code is code:
             found.update(frame.f_locals, **{"return": returned})
+            for name, value in frame.f_locals.items():
+                if isinstance(value, dict):
+                    found.update({f'{name}["{key}"]': entry for key, entry in value.items()})
 
     before = sys.getprofile()
     sys.setprofile(look)

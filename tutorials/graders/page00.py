@@ -36,7 +36,9 @@ def compare_linear(backward: Callable[..., Any]) -> str:
             },
         ),
     ]
-    return grade_lines(backward, (dy, (x, W)), lines, "dx and dW; the shapes allow nothing else")
+    return grade_lines(
+        backward, (dy, (x, W)), lines, "dx and dW; the shapes allow nothing else", ("dx", "dW")
+    )
 
 
 @grader
@@ -56,7 +58,7 @@ def compare_center(backward: Callable[..., Any]) -> str:
             "take the mean over the last axis, not over the rows": dy - dy.mean(axis=0),
         },
     )
-    return grade_lines(backward, (dy,), [line], "the backward subtracts the mean as well")
+    return grade_lines(backward, (dy,), [line], "the backward subtracts the mean as well", ("dx",))
 
 
 @grader
@@ -78,7 +80,7 @@ def compare_cross_entropy(backward: Callable[..., Any]) -> str:
         },
     )
     praise = "what you said minus what was true"
-    return grade_lines(backward, ((p, true),), [line], praise)
+    return grade_lines(backward, ((p, true),), [line], praise, ("dscores",))
 
 
 @grader

@@ -70,7 +70,9 @@ def compare_layernorm(backward: Callable[..., Any]) -> str:
             },
         ),
     ]
-    return grade_lines(backward, (np, dy, (xc, rstd, n, g)), lines, "eight lines, three routes")
+    return grade_lines(
+        backward, (np, dy, (xc, rstd, n, g)), lines, "eight lines, three routes", ("dx", "dg", "db")
+    )
 
 
 @grader
@@ -116,7 +118,13 @@ def compare_mlp(backward: Callable[..., Any]) -> str:
         ),
         Line("db_in", dpre.sum(axis=0), rows, {rows: dpre, "a sum, not a mean": dpre.mean(axis=0)}),
     ]
-    return grade_lines(backward, (dy, (x, W_in, c_act, post, W_out)), lines, "seven gradients")
+    return grade_lines(
+        backward,
+        (dy, (x, W_in, c_act, post, W_out)),
+        lines,
+        "seven gradients",
+        ("dx", "dW_in", "db_in", "dW_out", "db_out"),
+    )
 
 
 @grader

@@ -36,7 +36,9 @@ def compare_softmax(backward: Callable[..., Any]) -> str:
     """Grade the line ds of a backward(dp, p) of softmax over the last axis."""
     rng = np.random.default_rng(0)
     p, dp = rng.dirichlet(np.ones(5), 4), rng.standard_normal((4, 5))
-    return grade_lines(backward, (dp, p), [line_of_softmax(dp, p)], "each row of ds sums to zero")
+    return grade_lines(
+        backward, (dp, p), [line_of_softmax(dp, p)], "each row of ds sums to zero", ("ds",)
+    )
 
 
 @grader
@@ -82,7 +84,7 @@ def compare_attention(backward: Callable[..., Any]) -> str:
         ),
     ]
     praise = "two products and a softmax, in reverse order"
-    return grade_lines(backward, (dy, (q, k, v, p, scale)), lines, praise)
+    return grade_lines(backward, (dy, (q, k, v, p, scale)), lines, praise, ("dq", "dk", "dv", "ds"))
 
 
 @grader
@@ -166,6 +168,12 @@ LEAKING_FUNCTIONS: dict[str, Callable[[Any], Any]] = {
     "it accepts attention in which only the last word leaks, into the position before it": (
         attention_with((T - 2, T - 1))
     ),
+    **{
+        f"it accepts attention in which word {i} alone sees the next: change every word in turn": (
+            attention_with((i, i + 1))
+        )
+        for i in range(1, T - 2)
+    },
     "it accepts attention in which word 0 sees only the last: compare all earlier positions": (
         attention_with((0, T - 1))
     ),

@@ -56,6 +56,16 @@ def compare_block(backward: Callable[..., Any]) -> str:
             },
         ),
         Line(
+            'd["W_O"]',
+            ops.merge_heads(np, z).reshape(-1, 6).T @ dmid.reshape(-1, 6),
+            "ops.linear_backward returns the gradient of the weight, too",
+            {
+                "the gradient that arrives here is that of mid": (
+                    ops.merge_heads(np, z).reshape(-1, 6).T @ dout.reshape(-1, 6)
+                )
+            },
+        ),
+        Line(
             "dx",
             dmid + dx_att,
             "x goes into mid directly and through attention",
@@ -67,7 +77,9 @@ def compare_block(backward: Callable[..., Any]) -> str:
         ),
     ]
     cache = (c_ln1, c_qkv, c_att, c_o, c_ln2, c_mlp)
-    return grade_lines(backward, (dout, cache), lines, "each sum of the forward is a fork")
+    return grade_lines(
+        backward, (dout, cache), lines, "each sum of the forward is a fork", ("dx", "d")
+    )
 
 
 THREE = ("the cat sat on the mat", "the dog ran to the cat", "the dog sat on the mat")

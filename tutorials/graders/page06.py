@@ -25,7 +25,7 @@ def compare_gates(backward: Callable[..., Any]) -> str:
         },
     )
     praise = "the slopes of all gates, from a backward that you have"
-    return grade_lines(backward, (dW, W_out), [line], praise)
+    return grade_lines(backward, (dW, W_out), [line], praise, ("dg",))
 
 
 @grader

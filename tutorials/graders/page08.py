@@ -38,7 +38,7 @@ def compare_gen(backward: Callable[..., Any]) -> str:
         ),
     ]
     praise = "the error, which contains the memory, times the input"
-    return grade_lines(backward, (W_gen, W_mem, s, y), lines, praise)
+    return grade_lines(backward, (W_gen, W_mem, s, y), lines, praise, ("dW_gen",))
 
 
 @grader

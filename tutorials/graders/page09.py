@@ -68,7 +68,13 @@ def compare_sinks(backward: Callable[..., Any]) -> str:
             },
         ),
     ]
-    return grade_lines(backward, (np, dy, cache), lines, "the backward of the sinks is yours")
+    return grade_lines(
+        backward,
+        (np, dy, cache),
+        lines,
+        "the backward of the sinks is yours",
+        ("dx", "dW_in", "db_in", "dW_out"),
+    )
 
 
 @grader

@@ -66,7 +66,7 @@ def compare_adamw(step: Callable[..., Any]) -> str:
         ),
     ]
     arguments = (w, g, m, v, n, LR, DECAY, B1, B2, EPS)
-    return grade_lines(step, arguments, lines, "a step of AdamW")
+    return grade_lines(step, arguments, lines, "a step of AdamW", ("w", "m", "v"))
 
 
 @grader
