@@ -19,7 +19,8 @@ from memsinks_np.config import (
     require,
     require_sinks,
 )
-from memsinks_np.data.corpus import Corpus, as_rows, choose_ids, pad, to_tokens
+from memsinks_np.data.corpus import Corpus
+from memsinks_np.data.own import as_rows, choose_ids, pad, to_tokens
 from memsinks_np.export import npz
 from memsinks_np.metrics import HistoryRow, sample, sequence_losses, to_history
 from memsinks_np.model import init_params

@@ -36,6 +36,7 @@ TESTS = {  # module -> test files of tests/unit, the fastest first
     "data/stories": "stories data golden",
     "data/people": "people golden",
     "data/text": "text data",
+    "data/own": "documents api batches",
     "data/corpus": "data people batches text api golden",
     "data/batches": "batches metrics train model",
     "_internal/ids": "ids sinks data batches",

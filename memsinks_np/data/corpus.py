@@ -1,7 +1,7 @@
 """Corpora: which sequences repeat, which are seen once, which are held out.
 
 A corpus is a toy language (stories.py, people.py), a text by characters ("pydoc" or a UTF-8 file),
-or token arrays of your own. Each batch is a pure function of (configuration, step).
+or your own data (own.py). Each batch is a pure function of (configuration, step).
 """
 
 from collections.abc import Callable, Hashable, Sequence
@@ -18,16 +18,15 @@ from memsinks_np._internal.ids import (
     id_of,
     integers,
     minhash_ids,
-    owner_ids,
     permutation,
     uniform,
-    validate_ids,
-    validate_ints,
 )
 from memsinks_np._internal.typing import Ids, Tokens
-from memsinks_np.config import ConfigError, DataConfig, require
+from memsinks_np.config import DataConfig, require
 from memsinks_np.data import people as worlds
 from memsinks_np.data import stories as languages
+from memsinks_np.data.own import PADDING as PADDING
+from memsinks_np.data.own import numbered, sequence_fields, to_tokens
 from memsinks_np.data.people import (
     GROUPS,
     LENGTH,
@@ -56,8 +55,6 @@ ID_RULES: dict[str, Callable[[Tokens], Ids] | None] = {
 STORIES |= dict.fromkeys(ID_RULES, STORIES["stories"])
 # people: one ID per document; authors: one ID per author
 TOY_LANGUAGES = (*STORIES, "people", "authors")
-OWN_DATA = "own data"  # the name of a corpus made of token arrays
-PADDING = -1  # fills rows up to the longest sequence
 # stories are numbered: repeated ones from 0, held-out, once-seen and replacement ones from here
 HELDOUT_OFFSET, ONCE_OFFSET, REPLACEMENT_OFFSET = 1 << 31, 1 << 32, 1 << 40
 NEW_OFFSET = 1 << 33  # of new documents about people
@@ -143,64 +140,10 @@ class Corpus:
         Short sequences are padded; padding has no loss. With a background, `repeat_fraction` of
         each batch comes from `tokens` (default 0.25). Raises ConfigError.
         """
-        rows = as_rows(tokens, "tokens")
-        chosen = choose_ids(ids, owners)
-        own_ids = hash_rows(rows) if chosen is None else chosen
-        require(
-            len(own_ids) == len(rows),
-            f"{len(rows)} sequences with {len(own_ids)} IDs; give one ID per sequence",
+        fields = sequence_fields(
+            tokens, ids, owners, heldout, background, vocab, batch_size, repeat_fraction, seed
         )
-        if isinstance(heldout, float | int):
-            require(0 < heldout < 1, f"heldout={heldout} is not a fraction; choose 0 < heldout < 1")
-            n = max(1, round(heldout * len(rows)))
-            require(n < len(rows), f"{len(rows)} sequences cannot be split; give heldout sequences")
-            order = permutation(len(rows), seed, Purpose.WINDOW)
-            heldout_rows = [rows[i] for i in order[:n]]
-            rest = np.sort(order[n:])
-            rows, own_ids = [rows[i] for i in rest], own_ids[rest]
-        else:
-            heldout_rows = as_rows(heldout, "heldout")
-        once = as_rows(background, "background") if len(background) else []
-        all_rows = [*rows, *heldout_rows, *once]
-        n_vocab = 1 + max(int(row.max()) for row in all_rows)
-        words = tuple(map(str, range(n_vocab))) if vocab is None else tuple(vocab)
-        require(
-            len(words) >= n_vocab,
-            f"token {n_vocab - 1} is outside the vocabulary of {len(words)}; give more words",
-        )
-        width = max(map(len, all_rows))
-        fraction = (0.25 if once else 1.0) if repeat_fraction is None else repeat_fraction
-        cfg = DataConfig(
-            corpus=OWN_DATA,
-            n_ctx=width - 1,
-            batch_size=batch_size,
-            repeat_fraction=fraction,
-            n_repeated=len(rows),
-            n_heldout=len(heldout_rows),
-            seed=seed,
-        )
-        require(
-            bool(once) or cfg.n_repeated_per_batch == batch_size,
-            f"repeat_fraction={fraction} needs background sequences; give some or leave it out",
-        )
-        once_tokens, once_ids = pad(once, width), hash_rows(once)
-
-        def draw(numbers: NDArray[np.int64]) -> tuple[Tokens, Ids]:
-            i = numbers % max(1, len(once))
-            return once_tokens[i], once_ids[i]
-
-        return cls(
-            cfg=cfg,
-            vocab=words,
-            separator=separator,
-            repeated=pad(rows, width),
-            repeated_ids=own_ids,
-            heldout=pad(heldout_rows, width),
-            heldout_ids=hash_rows(heldout_rows),
-            draw=draw,
-            entropy=None,
-            n_evaluated=len(rows),
-        )
+        return cls(**fields, separator=separator)
 
     @classmethod
     def from_documents(
@@ -223,34 +166,16 @@ class Corpus:
         `from_sequences`. Raises ConfigError.
         """
         require(by in ("characters", "words"), f"by={by!r} is unknown; use 'characters' or 'words'")
-        separator = " " if by == "words" else ""
-        held = [] if isinstance(heldout, float | int) else heldout
-        parts: dict[str, list[list[str]]] = {}
-        for name, texts in {
-            "documents": documents,
-            "heldout": held,
-            "background": background,
-        }.items():
-            require(not isinstance(texts, str), f"{name} is one string; give a list of strings")
-            parts[name] = []
-            for i, text in enumerate(texts):
-                require(isinstance(text, str), f"{name}[{i}] is {text!r}, not a string")
-                words = split_text(text, separator)
-                require(len(words) > 1, f"{name}[{i}] is shorter than two {by}; leave it out")
-                parts[name].append(words)
-        require(bool(parts["documents"]), "documents is empty; give at least one")
-        vocab = sorted({word for part in parts.values() for words in part for word in words})
-        number = {word: i for i, word in enumerate(vocab)}
-        docs, new, once = (
-            [[number[word] for word in words] for words in part] for part in parts.values()
-        )
+        held = isinstance(heldout, float | int)
+        texts: Any = {"documents": documents, "heldout": [] if held else heldout}
+        (docs, new, once), vocab = numbered(texts | {"background": background}, by)
         return cls.from_sequences(
             docs,
             owners=owners,
-            heldout=heldout if isinstance(heldout, float | int) else new,
+            heldout=heldout if held else new,
             background=once,
             vocab=vocab,
-            separator=separator,
+            separator=" " if by == "words" else "",
             **settings,
         )
 
@@ -325,56 +250,6 @@ class Corpus:
 def pass_order(n: int, seed: int, turn: int) -> NDArray[np.int64]:
     """Return the order of the repeated sequences in one pass. Do not write to it."""
     return permutation(n, seed, Purpose.ORDER, turn)
-
-
-def as_rows(sequences: Sequence[Any], what: str) -> list[NDArray[np.int64]]:
-    """Return token sequences as int64 arrays. Raises ConfigError, naming the sequence."""
-    require(len(sequences) > 0, f"{what}: there are no sequences; give at least one")
-    rows = [validate_ints(row, f"{what}[{i}]") for i, row in enumerate(sequences)]
-    for i, row in enumerate(rows):
-        if row.ndim != 1 or len(row) < 2:
-            raise ConfigError(
-                f"{what}[{i}] has shape {row.shape}; give at least two tokens in a row"
-            )
-        if row.min() < 0:
-            raise ConfigError(f"{what}[{i}] holds token {row.min()}; tokens are 0 or more")
-    return rows
-
-
-def choose_ids(ids: Any, owners: Sequence[Hashable] | None) -> Ids | None:
-    """Return IDs, given as such or by owners, or None if neither is given."""
-    require(ids is None or owners is None, "give either ids or owners, not both")
-    if owners is not None:
-        return owner_ids(owners)
-    return None if ids is None else validate_ids(ids)
-
-
-def split_text(text: str, separator: str) -> list[str]:
-    """Return the words of a text, or its characters if there is no separator."""
-    if not separator:
-        return list(text)
-    return text.split() if separator == " " else text.split(separator)
-
-
-def to_tokens(text: str, vocab: Sequence[str], separator: str) -> NDArray[np.int64]:
-    """Return a text as tokens, (T,). Raises ConfigError for one outside the vocabulary."""
-    number, words = {word: i for i, word in enumerate(vocab)}, split_text(text, separator)
-    unknown = list(dict.fromkeys(word for word in words if word not in number))
-    require(not unknown, f"{', '.join(map(repr, unknown[:3]))} not in the vocabulary")
-    return np.array([number[word] for word in words], np.int64)
-
-
-def hash_rows(rows: Sequence[NDArray[np.int64]]) -> Ids:
-    """Return one ID per sequence, hashed from its tokens."""
-    return np.concatenate([np.zeros(0, np.int64), *(id_of(row) for row in rows)])
-
-
-def pad(rows: Sequence[NDArray[np.int64]], width: int) -> Tokens:
-    """Return sequences as one array, short ones filled up with PADDING."""
-    padded = np.full((len(rows), width), PADDING, np.int64)
-    for out, row in zip(padded, rows, strict=True):
-        out[: len(row)] = row
-    return padded
 
 
 def stories(**settings: Any) -> Corpus:

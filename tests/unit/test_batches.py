@@ -7,7 +7,8 @@ from memsinks_np import sinks
 from memsinks_np.config import ConfigError, ModelConfig, SinkConfig
 from memsinks_np.data import batches
 from memsinks_np.data.batches import make_batch
-from memsinks_np.data.corpus import PADDING, Corpus, pad
+from memsinks_np.data.corpus import Corpus
+from memsinks_np.data.own import PADDING, pad
 from memsinks_np.model import loss_and_grads, model_forward, token_loss
 from memsinks_np.optim import densify
 from memsinks_np.train import merge
