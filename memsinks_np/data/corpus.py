@@ -379,25 +379,34 @@ def people_corpus(cfg: DataConfig) -> Corpus:
 
 
 def text_corpus(cfg: DataConfig) -> Corpus:
-    """Return windows of T+1 characters of a text; an ID is the hash of the characters (App. I).
-
-    Repeated and held-out windows are cut out; once-seen ones start anywhere in the rest.
-    """
+    """Return windows of T+1 characters of a text."""
     content = read_text(cfg.corpus)
     vocab, tokens = encode(content)
     check_unusual(cfg.corpus, content, tokens)
+    return windows_corpus(cfg, tokens, vocab)
+
+
+def windows_corpus(
+    cfg: DataConfig, tokens: NDArray[np.integer[Any]], vocab: tuple[str, ...]
+) -> Corpus:
+    """Return windows of T+1 tokens of a text; an ID is the hash of the tokens (App. I).
+
+    Repeated and held-out windows are cut out; once-seen ones start anywhere in the rest. Raises
+    ConfigError if the text is too short.
+    """
     width, n = cfg.n_ctx + 1, cfg.n_repeated + cfg.n_heldout
+    unit = "characters" if max(map(len, vocab), default=0) <= 1 else "tokens"
     need = 2 * n * width
     require(
         len(tokens) >= need,
-        f"corpus {cfg.corpus!r} has {len(tokens)} characters but at least {need} are needed; "
+        f"corpus {cfg.corpus!r} has {len(tokens)} {unit} but at least {need} are needed; "
         "use a longer text",
     )
     order = permutation(len(tokens) // width, cfg.seed, Purpose.WINDOW)
     chosen = rare_windows(tokens, width, n, order)
     require(
         len(chosen) == n,
-        f"corpus {cfg.corpus!r} has only {len(chosen)} windows of {width} characters that occur "
+        f"corpus {cfg.corpus!r} has only {len(chosen)} windows of {width} {unit} that occur "
         f"once, but {n} are needed; use a longer or more varied text",
     )
     windows = tokens[: len(tokens) // width * width].reshape(-1, width)

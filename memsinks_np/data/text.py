@@ -7,6 +7,7 @@ of a text may need: alphabets fit, Chinese and Japanese do not.
 import sys
 import warnings
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -75,7 +76,7 @@ def check_unusual(corpus: str, text: str, tokens: NDArray[np.uint8]) -> None:
         warnings.warn(message, stacklevel=2)
 
 
-def window_hashes(tokens: NDArray[np.uint8], width: int) -> NDArray[np.uint64]:
+def window_hashes(tokens: NDArray[np.integer[Any]], width: int) -> NDArray[np.uint64]:
     """Return a hash of the window that starts at each position, (...,N) -> (...,N-width+1).
 
     Hashes of windows of 1, 2, 4, ... tokens; the last step combines two that overlap.
@@ -87,7 +88,7 @@ def window_hashes(tokens: NDArray[np.uint8], width: int) -> NDArray[np.uint64]:
 
 
 def occurrences(
-    tokens: NDArray[np.uint8], width: int, starts: NDArray[np.int64]
+    tokens: NDArray[np.integer[Any]], width: int, starts: NDArray[np.int64]
 ) -> NDArray[np.int64]:
     """Return how often the window at each of `starts` occurs in the text, at any offset."""
     windows = tokens[starts[:, None] + integers(width)]
@@ -104,7 +105,7 @@ def occurrences(
 
 
 def rare_windows(
-    tokens: NDArray[np.uint8], width: int, n: int, order: NDArray[np.int64]
+    tokens: NDArray[np.integer[Any]], width: int, n: int, order: NDArray[np.int64]
 ) -> NDArray[np.int64]:
     """Return the first n windows of `order` whose text occurs once, at any offset.
 
