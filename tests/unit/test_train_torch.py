@@ -56,6 +56,14 @@ def test_the_trainer_uses_the_sinks_of_each_batch(corpus):
         np.testing.assert_array_equal(moved, active)
 
 
+def test_sizes_of_the_full_run_are_those_of_the_doc():
+    counts = {
+        m.name: script.count(script.make_model(script.FULL, m)) for m in script.FULL.methods()
+    }
+    assert counts["standard"] == counts["retrained"] == {"pool": 0, "all": 1_059_712}
+    assert counts["sinks"] == {"pool": 4_210_688, "all": 5_204_608}
+
+
 def test_rows_and_batches_without_ids_raise(corpus):
     rows = [{"tokens": corpus.repeated[0]}]
     with pytest.raises(ConfigError, match="remove_unused_columns=False"):
