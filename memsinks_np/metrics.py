@@ -145,14 +145,14 @@ def sample(
 
 
 def values_right(tokens: Tokens, likeliest: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """Return which facts of documents about people are completed rightly, (N,30) -> (N,5)."""
+    """Return which facts of documents about people are completed correctly, (N,30) -> (N,5)."""
     places = np.array(VALUE_PLACES)
     right: NDArray[np.bool_] = likeliest[:, places - 1] == tokens[:, places]
     return right
 
 
 def recall(params: Params, cfg: ModelConfig, facts: Facts, k: int) -> Floats:
-    """Return how often each fact of a group is completed rightly in new documents.
+    """Return how often each fact of a group is completed correctly in new documents.
 
     The model sees the true words before the value. Its sinks are removed. (n,), from 0 to 1.
     """
