@@ -112,6 +112,16 @@ class SinkConfig:
                 S % A == 0, f"n_active={A} does not divide n_sink={S}; try n_sink={A * (S // A)}"
             )
 
+    @classmethod
+    def for_documents(cls, n: int, *, n_active: int = 32, **settings: Any) -> "SinkConfig":
+        """Return a pool for n repeated documents: two of them have each sink, on average.
+
+        A rule of thumb, S = A n / 2; `overlap` in docs/experiments.md says how it was found.
+        `settings` are further fields.
+        """
+        require(n > 0, f"n={n} documents; give at least 1")
+        return cls(n_sink=n_active * -(-n // 2), n_active=n_active, **settings)
+
     @property
     def is_random(self) -> bool:
         """Whether each sink is active with probability p. It can only be expressed as a mask."""

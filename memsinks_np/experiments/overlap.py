@@ -1,10 +1,15 @@
-"""Pool size, active sinks, shared width: what does overlap do to memory and to deletion?"""
+"""Pool size, active sinks, shared width: what does overlap do to memory and to deletion?
+
+And how to choose a pool for N documents: a smaller model with many pools, then a pool by
+`SinkConfig.for_documents` for more documents than the rule was found on.
+"""
 
 from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from statistics import fmean
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -15,11 +20,18 @@ from memsinks_np.experiments.delete import SOME, Effect, measure
 from memsinks_np.experiments.methods import Preset, job, with_settings
 from memsinks_np.experiments.registry import Context, Jobs, Outputs
 from memsinks_np.experiments.report import plots
-from memsinks_np.experiments.report.claims import Claim
+from memsinks_np.experiments.report.claims import Claim, estimate
+from memsinks_np.metrics import extracted, mean_loss, mean_of, predict
+from memsinks_np.sinks import NO_SINKS, own
+from memsinks_np.trained import Model
 
 SHORT = 0.4  # fraction of the preset's steps, since many models are trained
 DRAWS = 4  # choices of the sequences to delete
 LINES = {0.25: ":", 1: "--", 4: "-"}  # active sinks, as multiples of the preset's
+SMALL = {"d_model": 32, "n_layers": 1}  # the model in which a pool is chosen, on short stories
+FEW, MANY = (64, 64), (256, 32)  # documents, showings of each: to find the rule on, and to test it
+LOADS, LOAD = (0.5, 2.0, 8.0, 32.0), 2.0  # documents that have a sink, A N / S; those of the rule
+N_ACTIVE, WIDTHS = (4, 16, 64), (32, 64, 128)  # A, G; the middle ones if another size varies
 
 
 @dataclass(frozen=True)
@@ -35,14 +47,52 @@ class Cell:
     others_up: float  # rise of the others' loss after the deletion of some
 
 
+class Kept(NamedTuple):
+    """What one model knows of its documents."""
+
+    own: float  # loss with own sinks, nats per token
+    recited: float  # fraction whose second half is extracted from the first, own sinks
+    leak: float  # how far the loss without sinks is below that of new documents
+
+
+class Pool(NamedTuple):
+    """A pool for some documents, and what it keeps, by seed."""
+
+    n_documents: int  # N
+    n_active: int
+    n_sink: int
+    n_shared: int
+    kept: list[Kept]
+
+    @property
+    def load(self) -> float:
+        """How many documents have a sink, on average: A N / S."""
+        return self.n_active * self.n_documents / self.n_sink
+
+    def values(self, field: str) -> list[float]:
+        """Return a number, seed by seed."""
+        return [getattr(row, field) for row in self.kept]
+
+    def mean(self, field: str) -> float:
+        """Return a number, mean over seeds."""
+        return fmean(self.values(field))
+
+
 @dataclass(frozen=True)
 class Overlap:
-    """The grid of models."""
+    """The grid of models, and the pools of a smaller one."""
 
     some: int  # sequences deleted
     steps: int
     n_active: int  # of the preset
     cells: list[Cell]
+    pools: list[Pool]
+
+    def pool(self, load: float = LOAD, A: int = N_ACTIVE[1], G: int = WIDTHS[1]) -> Pool:
+        """Return the pool for few documents with this load, A and G."""
+        few = min(pool.n_documents for pool in self.pools)
+        S = max(A, round(A * few / load))
+        return next(pool for pool in self.pools if pool[:4] == (few, A, S, G))
 
     def lines(self, field: str) -> dict[tuple[int, int], dict[int, float]]:
         """Return {(G, A): {S: number}}."""
@@ -75,15 +125,71 @@ def shortened(context: Context) -> tuple[int, Preset]:
     return some, with_settings(context.preset, train={"steps": steps})
 
 
+def pools(quick: bool) -> list[tuple[int, int, Method]]:
+    """Return pools to choose from: documents, showings of each, method.
+
+    For few documents the load varies, then A, then G. For many there is a pool by the rule, and the
+    one that is right for few.
+    """
+    A, G = N_ACTIVE[1], WIDTHS[1]
+    few, many = ((8, 10), (16, 10)) if quick else (FEW, MANY)
+
+    def pool(documents: tuple[int, int], S: float, A: int = A, G: int = G) -> Any:
+        sinks = SinkConfig(n_sink=max(A, round(S)), n_active=A)
+        return *documents, Method(name="sinks", n_shared=G, sinks=sinks)
+
+    found = [pool(few, A * few[0] / load) for load in LOADS]
+    found += [pool(few, a * few[0] / LOAD, A=a) for a in N_ACTIVE if a != A]
+    found += [pool(few, A * few[0] / LOAD, G=g) for g in WIDTHS if g != G]
+    by_rule = SinkConfig.for_documents(many[0], n_active=A).n_sink
+    return [*found, pool(many, by_rule), pool(many, A * few[0] / LOAD)]
+
+
+def pool_jobs(context: Context) -> Jobs:
+    """Train a small model with every pool under every seed."""
+    jobs: Jobs = {}
+    n_places = context.preset.settings.data.n_repeated_per_batch
+    for n, showings, method in pools(context.quick):
+        steps = n * showings // n_places
+        train = {"steps": steps, "eval_every": steps, "warmup": min(100, steps // 10)}
+        data = {"n_ctx": 16, "n_repeated": n}
+        preset = with_settings(context.preset, data=data, train=train, **SMALL)
+        for seed in range(context.seeds):
+            jobs["pool", n, method, seed] = job(preset, method, seed, measure_pool)
+    return jobs
+
+
+def measure_pool(model: Model) -> Kept:
+    """Measure in a worker what a model keeps of its documents.
+
+    New documents are easier or harder by chance; where the language is known, their loss is
+    corrected by the difference of the entropies.
+    """
+    params, cfg, corpus = model.params, model.cfg, model.corpus
+    assert corpus
+    n = corpus.n_evaluated
+    tokens, ids = corpus.repeated[:n], corpus.repeated_ids[:n]
+    nll, likeliest = predict(params, cfg, tokens, own(cfg.sinks, ids))
+    never = mean_loss(params, cfg, corpus.heldout, NO_SINKS)
+    if corpus.entropy:
+        never += corpus.entropy(tokens) - corpus.entropy(corpus.heldout)
+    recited = float(extracted(tokens, likeliest).mean())
+    return Kept(mean_of(nll), recited, never - mean_loss(params, cfg, tokens, NO_SINKS))
+
+
 def jobs(context: Context) -> Jobs:
-    """Train every model of the grid, with fewer steps, under every seed; delete some sequences."""
+    """Train every model of the grid, with fewer steps, under every seed; delete some sequences.
+
+    And train the small models.
+    """
     some, preset = shortened(context)
     delete = partial(measure, sizes=[some], draws=2 if context.quick else DRAWS)
-    return {
+    jobs = {
         (method, seed): job(preset, method, seed, delete)
         for method in grid(preset, context.quick)
         for seed in range(context.seeds)
     }
+    return jobs | pool_jobs(context)
 
 
 def result(context: Context, outputs: Outputs) -> Overlap:
@@ -105,7 +211,12 @@ def result(context: Context, outputs: Outputs) -> Overlap:
             float(np.mean(up)),
         )
         cells.append(cell)
-    return Overlap(some, preset.settings.train.steps, preset.sinks.n_active, cells)
+    chosen = []
+    for n, _, method in pools(context.quick):
+        sinks = require_sinks(method)
+        kept = [Kept(*outputs["pool", n, method, seed]) for seed in seeds]
+        chosen.append(Pool(n, sinks.n_active, sinks.n_sink, method.n_shared, kept))
+    return Overlap(some, preset.settings.train.steps, preset.sinks.n_active, cells, chosen)
 
 
 def claims(result: Overlap) -> list[Claim]:
@@ -144,11 +255,64 @@ def claims(result: Overlap) -> list[Claim]:
             list(held.values()) == sorted(held.values()),
         ),
         along("others_up", less, "ours", -1, same),
+        *claims_of_pools(result),
+    ]
+
+
+def claims_of_pools(result: Overlap) -> list[Claim]:
+    """Return what decides whether a pool holds its documents, and whether the rule carries over."""
+    pool, A = result.pool, N_ACTIVE[1]
+    *_, by_rule, fixed = result.pools
+    by_load, by_active = [pool(x) for x in LOADS], [pool(A=a) for a in N_ACTIVE]
+    by_width = [pool(G=g) for g in WIDTHS]
+    recited = [p.mean("recited") for p in by_load]
+    recited_by_active = [p.mean("recited") for p in by_active]
+    spread, spread_by_load = (
+        np.ptp([p.mean("leak") for p in each]) for each in (by_width, by_load)
+    )
+    few = pool()
+    return [
+        Claim(
+            "the more documents have a sink, the fewer are recited",
+            "ours",
+            "; ".join(f"A N/S = {p.load:g}: {estimate(p.values('recited'), 2)}" for p in by_load)
+            + f" ({A} active)",
+            recited == sorted(recited, reverse=True),
+        ),
+        Claim(
+            "at an equal load, more active sinks recite more documents",
+            "ours",
+            "; ".join(f"{p.n_active}: {estimate(p.values('recited'), 2)}" for p in by_active),
+            recited_by_active == sorted(recited_by_active),
+        ),
+        Claim(
+            "what leaks after removal depends on the shared neurons more than on the load",
+            "ours",
+            "; ".join(f"G = {p.n_shared}: {estimate(p.values('leak'))}" for p in by_width)
+            + "; "
+            + "; ".join(f"A N/S = {p.load:g}: {estimate(p.values('leak'))}" for p in by_load),
+            bool(spread > spread_by_load),
+            "the language needs few of the shared neurons, and the others fill up in any case",
+        ),
+        Claim(
+            f"the rule, two documents per sink, holds for {by_rule.n_documents} documents",
+            "ours",
+            f"recited {estimate(by_rule.values('recited'), 2)} with {by_rule.n_sink} sinks; "
+            f"{few.n_documents} documents {estimate(few.values('recited'), 2)} with {few.n_sink}",
+            by_rule.mean("recited") >= 0.8 * few.mean("recited"),
+        ),
+        Claim(
+            "with as many sinks as for few documents, it does not",
+            "ours",
+            f"recited {estimate(fixed.values('recited'), 2)} of {fixed.n_documents} documents with "
+            f"{fixed.n_sink} sinks",
+            fixed.mean("recited") <= 0.5 * by_rule.mean("recited"),
+        ),
     ]
 
 
 def tabulate(result: Overlap) -> str:
-    """Return one row per model, nats per token, mean over seeds."""
+    """Return one row per model, nats per token, mean over seeds; then one row per pool."""
     rows = [
         [
             f"{c.n_shared} shared, {c.n_active} of {c.n_sink} active",
@@ -157,32 +321,72 @@ def tabulate(result: Overlap) -> str:
         for c in result.cells
     ]
     header = ["overlap", "held by the sinks", "collateral", "new, sinks removed"]
-    return table([f"pool ({result.steps} steps)", *header], rows)
+    cells = table([f"pool ({result.steps} steps)", *header], rows)
+    rows = [
+        [
+            f"{p.n_documents} documents: {p.n_shared} shared, {p.n_active} of {p.n_sink} active",
+            *map(number, (p.load, p.mean("own"), p.mean("recited"), p.mean("leak"))),
+        ]
+        for p in result.pools
+    ]
+    header = ["pool (small model)", "A N/S", "own", "recited", "leak"]
+    return f"{cells}\n\n{table(header, rows)}"
 
 
 def draw(result: Overlap, folder: Path) -> list[Path]:
+    """Draw memory against pool size, collateral against overlap; then how to choose a pool."""
+    with plots.style():
+        fig, axes = plots.subplots(2, 2, figsize=(13.5, 9.6))
+        first, second, third, fourth = axes.ravel()
+        draw_grid(first, second, result)
+        draw_pools(third, fourth, result)
+        return plots.save(fig, folder, "overlap")
+
+
+def draw_grid(left: Any, right: Any, result: Overlap) -> None:
     """Draw memory against pool size, and collateral against overlap."""
     widest, memory = max(c.n_shared for c in result.cells), []
-    with plots.style():
-        fig, (left, right) = plots.subplots(1, 2, figsize=(13.5, 4.8))
-        ylabel = "held by the sinks (nats per token)"
-        plots.frame(left, "Larger pool, more memory in it?", ylabel, "pool size S (sinks)")
-        ylabel = f"rise of the others' loss\n({result.some} deleted, nats per token)"
-        xlabel = "overlap A/S (lines as on the left)"
-        plots.frame(right, "Less overlap, less collateral?", ylabel, xlabel)
-        for (G, A), held in result.lines("held").items():
-            up = result.lines("others_up")[G, A]
-            method = "sinks" if G == widest else "paper_sinks"  # for the color: dark is wide
-            line, label = LINES[A / result.n_active] + "o", f"{A} active, {G} shared"
-            memory.append((list(held), list(held.values()), label, method, line))
-            color, overlap = plots.color_of(method), [A / S for S in up]
-            right.plot(overlap, list(up.values()), line, color=color, clip_on=False)
-        sizes = sorted({c.n_sink for c in result.cells})
-        overlaps = sorted({c.n_active / c.n_sink for c in result.cells})
-        left.set(xscale="log", xticks=sizes, xticklabels=sizes)
-        right.set(xscale="log", xticks=overlaps, xticklabels=[f"1/{1 / o:.0f}" for o in overlaps])
-        right.set_ylim(0)
-        left.minorticks_off()
-        right.minorticks_off()
-        plots.labelled_lines(left, memory)
-        return plots.save(fig, folder, "overlap")
+    ylabel = "held by the sinks (nats per token)"
+    plots.frame(left, "Larger pool, more memory in it?", ylabel, "pool size S (sinks)")
+    ylabel = f"rise of the others' loss\n({result.some} deleted, nats per token)"
+    xlabel = "overlap A/S (lines as on the left)"
+    plots.frame(right, "Less overlap, less collateral?", ylabel, xlabel)
+    for (G, A), held in result.lines("held").items():
+        up = result.lines("others_up")[G, A]
+        method = "sinks" if G == widest else "paper_sinks"  # for the color: dark is wide
+        line, label = LINES[A / result.n_active] + "o", f"{A} active, {G} shared"
+        memory.append((list(held), list(held.values()), label, method, line))
+        color, overlap = plots.color_of(method), [A / S for S in up]
+        right.plot(overlap, list(up.values()), line, color=color, clip_on=False)
+    sizes = sorted({c.n_sink for c in result.cells})
+    overlaps = sorted({c.n_active / c.n_sink for c in result.cells})
+    left.set(xscale="log", xticks=sizes, xticklabels=sizes)
+    right.set(xscale="log", xticks=overlaps, xticklabels=[f"1/{1 / o:.0f}" for o in overlaps])
+    right.set_ylim(0)
+    left.minorticks_off()
+    right.minorticks_off()
+    plots.labelled_lines(left, memory)
+
+
+def draw_pools(left: Any, right: Any, result: Overlap) -> None:
+    """Draw recital and leakage against the load, for each number of active sinks."""
+    few, *_, by_rule, fixed = result.pools
+    xlabel = "documents that have a sink, A N/S"
+    title = f"{few.n_documents} documents: how large a pool?"
+    plots.frame(left, title, "recited with own sinks", xlabel)
+    title, ylabel = "What leaks after removal?", "loss below never seen\n(nats per token)"
+    plots.frame(right, title, ylabel, xlabel)
+    label = f"{few.n_active} active,\n{few.n_shared} shared"
+    others = [(result.pool(A=a), f"{a} active") for a in N_ACTIVE]
+    others += [(result.pool(G=g), f"{g} shared") for g in WIDTHS]
+    others += [(p, f"{p.n_documents} documents,\n{p.n_sink} sinks") for p in (by_rule, fixed)]
+    for ax, field in ((left, "recited"), (right, "leak")):
+        y = [result.pool(x).mean(field) for x in LOADS]
+        marks = [(p.load, p.mean(field), t, "paper_sinks") for p, t in others if p is not few]
+        marks = [mark for mark in marks if mark[:2] != (LOAD, result.pool().mean(field))]
+        ax.set(xscale="log", xticks=LOADS, xticklabels=[f"{x:g}" for x in LOADS])
+        ax.minorticks_off()
+        plots.labelled_lines(ax, [(LOADS, y, label, "sinks", "-o")])
+        for x, height, *_ in marks:
+            ax.plot(x, height, "s", color=plots.color_of("paper_sinks"), markersize=7)
+        plots.label_points(ax, marks)

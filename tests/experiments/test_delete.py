@@ -28,6 +28,10 @@ def fake_output(job):
             4 * np.arange(9), 1 - at, at, 0.5 + at / 2 + 0.2 * (at == 0.25), 7 * at, strict=True
         )
         return [list(map(float, row)) for row in rows]
+    if job.measure is overlap.measure_pool:  # own loss, recited, leak
+        load = job.settings.data.n_repeated * job.method.sinks.density
+        recited = 1 / (1 + load**2 / 12) * (1 - 1 / job.method.sinks.n_active)
+        return [1 - recited, recited, job.method.n_shared / 1000 + load / 1000]
     pool, effects = job.method.sinks, []
     exact = pool.scheme == "disjoint" and pool.n_sink == 64 * pool.n_active
     for m in job.measure.keywords["sizes"]:
@@ -169,7 +173,7 @@ def test_deletion_covers_one_some_and_half():
         assert (result.some, result.half, result.sizes) == sizes
 
 
-@pytest.mark.parametrize(("experiment", "n_rows"), [(delete, [6, 9]), (overlap, [18])])
+@pytest.mark.parametrize(("experiment", "n_rows"), [(delete, [6, 9]), (overlap, [18, 10])])
 def test_tables_have_a_row_per_pool_and_a_figure(experiment, n_rows, tmp_path):
     result = fake_result(experiment)
     tables = [text.splitlines() for text in experiment.tabulate(result).split("\n\n")]
@@ -203,3 +207,45 @@ def test_every_claim_of_overlap_can_fail(which):
         constant = {field: getattr(result.cells[0], field)}
         result.cells[1:3] = [replace(c, **constant) for c in result.cells[1:3]]
     assert failures(overlap, result) == [which]
+
+
+POOL_CHANGES = [  # pools: four loads, two other A, two other G, by the rule, too small
+    (0, "recited", 0.1),
+    (5, "recited", 0.1),
+    (3, "leak", 0.3),
+    (8, "recited", 0.5),
+    (9, "recited", 0.7),
+]
+
+
+@pytest.mark.parametrize("which", range(5))
+def test_every_claim_about_pools_can_fail(which):
+    result, (pool, field, value) = fake_result(overlap), POOL_CHANGES[which]
+    assert failures(overlap, result) == []
+    (kept,) = result.pools[pool].kept
+    result.pools[pool].kept[:] = [kept._replace(**{field: value})]
+    assert failures(overlap, result) == [4 + which]
+
+
+def test_pools_have_the_loads_of_their_claims():
+    pools = fake_result(overlap).pools
+    assert [p.load for p in pools] == [0.5, 2, 8, 32, 2, 2, 2, 2, 2, 8]
+    assert {(p.n_documents, p.n_active) for p in pools[-2:]} == {(256, 16)}
+    steps = {j.settings.train.steps for j in overlap.pool_jobs(STORIES).values()}
+    assert steps == {64 * 64 // 8, 256 * 32 // 8}
+
+
+def test_a_pool_is_measured_by_what_it_knows(monkeypatch):
+    """Own sinks know a story, and half of it is still known when they are removed."""
+    made = next(iter(overlap.pool_jobs(QUICK).values()))
+    corpus = load_corpus(made.settings.data)
+    cfg = made.settings.model(made.method, len(corpus.vocab))
+    predict = planted(corpus, cfg.sinks.n_active)
+    monkeypatch.setattr(overlap, "predict", predict)
+    loss = {len(corpus.heldout): 2.0, len(corpus.repeated): 1.5}
+    monkeypatch.setattr(overlap, "mean_loss", lambda p, c, tokens, s: loss[len(tokens)])
+    model = Model({}, cfg, corpus.vocab, " ", [], corpus)
+    own, recited, leak = overlap.measure_pool(model)
+    assert (own, recited) == (0, 1)
+    harder = corpus.entropy(corpus.repeated) - corpus.entropy(corpus.heldout)
+    assert leak == pytest.approx(2.0 + harder - 1.5)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from memsinks_np import sinks
-from memsinks_np.config import ModelConfig, SinkConfig
+from memsinks_np.config import ConfigError, ModelConfig, SinkConfig
 from memsinks_np.data.batches import make_batch
 from memsinks_np.model import loss_and_grads, token_loss
 from plain import strong_params
@@ -33,6 +33,17 @@ def gradients(params, selection):
 
 
 # From IDs to sinks
+
+
+@pytest.mark.parametrize("n", [1, 2, 5, 1000])
+def test_a_pool_for_documents_gives_each_sink_to_two(n):
+    pool = SinkConfig.for_documents(n, n_active=8, seed=3)
+    owners = sinks.sink_mask(pool, np.arange(n)).sum(axis=0)
+    assert (pool.n_active, pool.seed, len(owners) % 8) == (8, 3, 0)
+    assert 1 <= owners.mean() <= 2
+    assert SinkConfig.for_documents(n).n_active == SinkConfig().n_active
+    with pytest.raises(ConfigError, match="n=0 documents; give at least 1"):
+        SinkConfig.for_documents(n - n)
 
 
 def test_stratified_takes_one_sink_from_each_stratum():
