@@ -37,6 +37,8 @@ COLORS = {
     "narrow": "#8C6D31",
     "dropout": "#B59B00",
     "released": "#CC3311",
+    "hashed": "#EE7733",  # IDs of near-duplicates; one ID has the color of "sinks"
+    "minhash": "#009988",
     "lazy_adamw": "#0072B2",  # the optimizer of "sinks"
     "adamw": "#AA3377",
     "gates": "#882255",
