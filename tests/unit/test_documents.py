@@ -1,8 +1,10 @@
 """Documents of any lengths, owners of any kind, and a model that forgets an owner."""
 
 import os
+import re
 import signal
 import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -203,3 +205,15 @@ def test_bad_documents_give_one_line_that_names_them(name):
     with pytest.raises(ms.ConfigError, match=text) as e:
         call()
     assert "\n" not in str(e.value)
+
+
+@pytest.mark.slow
+def test_example_of_byte_pairs_prints_its_numbers(capsys):
+    pytest.importorskip("tokenizers")
+    text = (Path(__file__).parents[2] / "docs" / "byte-pairs.md").read_text(encoding="utf-8")
+    (code,) = re.findall(r"```python\n(.+?)```", text, re.DOTALL)
+    exec(compile(code, "byte-pairs.md", "exec"), {})
+    said = [float(x) for x in re.findall(r"# (\d\.\d+)", code)]
+    printed = [float(x) for x in capsys.readouterr().out.split()]
+    assert len(said) == 3
+    assert printed == pytest.approx(said, abs=0.2)
