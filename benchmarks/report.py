@@ -8,11 +8,11 @@ from memsinks_np.experiments.report import plots
 
 Row = dict[str, Any]  # shape, n_sink, implementation, threads, median_ms
 OURS, MASKED = "ours gathered", "ours masked"
-COLORS = {  # ours as in every figure of this project, then the rest of Okabe and Ito's palette
+COLORS = {  # ours as in every figure of this project, Okabe and Ito's palette, and brown
     OURS: "#0072B2",
     MASKED: "#56B4E9",
     "torch gathered": "#D55E00",
-    "torch compiled": "#F0E442",
+    "torch compiled": "#8C564B",
     "torch masked": "#E69F00",
     "jax gathered": "#009E73",
     "jax masked": "#CC79A7",
