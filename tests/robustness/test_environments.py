@@ -74,6 +74,9 @@ ROWS = [
     ("umask 777 && $RUN fig3 --out $NEW", 0 if os.geteuid() == 0 else 2, ""),
     ("TMPDIR=/none $RUN fig3 --out $NEW", 0, PAGE),
     ("$RUN fig3 --out /dev/null", 2, "cannot write there"),
+    # systems without fcntl, shared memory and hooks of a fork, such as Windows and WebAssembly
+    ("bare && $RUN fig3 --out $NEW", 0, PAGE),
+    ("bare && $GRAD", 0, GRADIENTS),
     # the user's home and matplotlib
     ("HOME=/proc $RUN fig3 --out $NEW 2>$T/told", 0, PAGE),
     ("env -u HOME $RUN fig3 --out $NEW", 0, PAGE),
@@ -110,6 +113,13 @@ GRAD="$PY -m memsinks_np.gradcheck --op linear"
 REFRESH="$PY $ROOT/tutorials/refresh.py"
 clone() { mkdir "$T/$1" && cp -r $ROOT/memsinks_np $ROOT/run_toy.py "$T/$1"; }
 shadow() { for name; do echo "raise SystemExit('imported')" >$name.py; done; }
+bare() { # take from Python, also in workers, what other systems lack
+    mkdir $T/bare && export PYTHONPATH=$T/bare:$ROOT && cat >$T/bare/sitecustomize.py <<END
+import os, sys, _multiprocessing, _posixshmem
+sys.modules["fcntl"] = None
+del os.fork, os.register_at_fork, _multiprocessing.SemLock, _posixshmem.shm_open
+END
+}
 script_of() { # has it a main guard?
     mkdir s && echo "from memsinks_np.experiments.cli import main" >s/s.py
     [ $1 = no ] || echo 'if __name__ == "__main__":' >>s/s.py
