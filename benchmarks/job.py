@@ -10,6 +10,7 @@ the losses of the first 50 steps must agree within 1e-4 and the final losses of 
 """
 
 import argparse
+import importlib.util
 import sys
 import time
 from collections.abc import Callable
@@ -107,6 +108,8 @@ def main(argv: list[str] | None = None) -> int:
     p.add_argument("--quick", action="store_true", help="small and short: that both do the same")
     p.add_argument("--rounds", type=int, default=1, help="how often each runs, in turn (default 1)")
     a = p.parse_args(argv)
+    if importlib.util.find_spec("torch") is None:
+        p.error('PyTorch is not installed; python -m pip install -e ".[bench]"')
     preset: Preset = PRESETS["people"]
     preset = quick(preset, steps=20) if a.quick else preset
     jobs = [job(preset, methods_of(preset)[name], 0, measure) for name in METHODS]

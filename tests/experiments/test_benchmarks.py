@@ -185,3 +185,11 @@ def test_size_reports_the_arithmetic_of_a_step():
     assert row.ms > row.floor_ms > 0
     assert row.counted_mb > 0
     assert size.tabulate([row]).count("\n") == 2
+
+
+def test_job_without_torch_names_the_extra(capsys, monkeypatch):
+    monkeypatch.setattr(job.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(job, "run_all", lambda *_: pytest.fail("trained"))
+    with pytest.raises(SystemExit, match="2"):
+        job.main(["--quick"])
+    assert ".[bench]" in capsys.readouterr().err
