@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from memsinks_np._internal.typing import Floats, Params, Tokens
+from memsinks_np.baselines.edit import edited
 from memsinks_np.baselines.localize import remove
 from memsinks_np.config import ModelConfig
 from memsinks_np.metrics import extracted, mean_loss, mean_of, predict
@@ -14,12 +15,21 @@ from memsinks_np.sinks import NO_SINKS
 
 
 class Ablation(NamedTuple):
-    """A model from which a fraction of the neurons was removed; losses in nats per token."""
+    """A model from which neurons were removed, or whose output vectors were edited."""
 
-    fraction: float
-    repeated: float  # loss of the memorized sequences
+    fraction: float  # of the neurons that was removed, or strength of the edit
+    repeated: float  # loss of the memorized sequences, nats per token
     heldout: float
     extraction: float  # fraction of the memorized sequences that can still be extracted
+
+
+def ablation(
+    cut: Params, cfg: ModelConfig, tokens: Tokens, heldout: Tokens, fraction: float
+) -> Ablation:
+    """Evaluate memorized `tokens` and held-out ones after a cut."""
+    nll, likeliest = predict(cut, cfg, tokens, NO_SINKS)
+    extraction = float(extracted(tokens, likeliest).mean())
+    return Ablation(fraction, mean_of(nll), mean_loss(cut, cfg, heldout, NO_SINKS), extraction)
 
 
 def ablation_curve(
@@ -30,15 +40,20 @@ def ablation_curve(
     scores: Any,
     fractions: Sequence[float],
 ) -> list[Ablation]:
-    """Remove fractions of the neurons, and evaluate memorized `tokens` and held-out ones."""
-    rows = []
-    for fraction in fractions:
-        cut = remove(params, scores, fraction)
-        nll, likeliest = predict(cut, cfg, tokens, NO_SINKS)
-        extraction = float(extracted(tokens, likeliest).mean())
-        new = mean_loss(cut, cfg, heldout, NO_SINKS)
-        rows.append(Ablation(fraction, mean_of(nll), new, extraction))
-    return rows
+    """Remove fractions of the neurons, and evaluate."""
+    return [ablation(remove(params, scores, f), cfg, tokens, heldout, f) for f in fractions]
+
+
+def edit_curve(
+    params: Params,
+    cfg: ModelConfig,
+    tokens: Tokens,
+    heldout: Tokens,
+    edit: Floats,
+    strengths: Sequence[float],
+) -> list[Ablation]:
+    """Edit output vectors ever more, and evaluate. The strengths stand for fractions."""
+    return [ablation(edited(params, edit, s), cfg, tokens, heldout, s) for s in strengths]
 
 
 def tradeoff_curve(rows: Sequence[Any]) -> Floats:

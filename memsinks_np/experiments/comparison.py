@@ -41,6 +41,7 @@ class SeedResult:
     gap_closed: float | None
     gold_gap_closed: float | None
     heldout_cost: float | None
+    compute_penalty: float | None  # of the held-out loss; None without a history
     history: list[HistoryRow]
 
 
@@ -117,8 +118,12 @@ def compare(outputs: Outputs) -> Result:
         comparison: Any = (None, None, None)
         if standard and retrained:
             comparison = metrics.compare(model, standard, retrained)
-        rows = metrics.to_history(history)
-        row = SeedResult(seed, *model, *Deletion(*deletion), *comparison, rows)  # type: ignore[call-arg]
+        rows, penalty = metrics.to_history(history), None
+        if standard and rows:
+            baseline = metrics.to_history(outputs["standard", seed][2])
+            penalty = metrics.compute_penalty(baseline, model.heldout.removed)
+        numbers = (*model, *Deletion(*deletion), *comparison, penalty, rows)
+        row = SeedResult(seed, *numbers)  # type: ignore[call-arg]
         methods.setdefault(name, []).append(row)
         entropy.append(known)
     known_entropy = None not in entropy[0]

@@ -15,7 +15,8 @@ from memsinks_np.experiments.report import plots
 from memsinks_np.experiments.report.claims import Claim, above, estimate
 
 METHODS = PLANE
-CUTS, UPDATES = ("gates", "integrated_gradients"), ("gradient_ascent", "npo")
+CUTS = ("gates", "integrated_gradients", "output_edit")
+UPDATES = ("gradient_ascent", "npo")
 Curve = list[tuple[float, float]]  # (cost, forgotten), in nats per token
 
 
@@ -131,11 +132,13 @@ def tabulate(result: Fig4) -> str:
     for method, sinks in METHODS.items():
         cost, forgotten = (estimate(values, sign="+") for values in point(result, method))
         losses = [number(result.mean(method, f"{s}.{sinks}")) for s in ("repeated", "heldout")]
-        rows.append([label(method), *losses, forgotten, cost])
+        penalty = "" if sinks == "all" else f"{result.mean(method, 'compute_penalty'):.0%}"
+        rows.append([label(method), *losses, forgotten, cost, penalty])
     for name, curves in result.updates.items():
         cost, forgotten = (estimate([c[-1][i] for c in curves], sign="+") for i in (0, 1))
-        rows.append([label(name), "", "", forgotten, cost])
-    return table(["method (sinks removed)", "repeated", "new", "forgotten", "cost on new"], rows)
+        rows.append([label(name), "", "", forgotten, cost, ""])
+    header = ["method (sinks removed)", "repeated", "new", "forgotten", "cost on new", "penalty"]
+    return table(header, rows)
 
 
 def draw(result: Fig4, folder: Path) -> list[Path]:

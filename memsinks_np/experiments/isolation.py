@@ -169,6 +169,7 @@ COLUMNS = {
     "repeated.removed": "sinks removed",
     "heldout.removed": "new, sinks removed",
     "heldout_cost": "cost on new",
+    "compute_penalty": "penalty",
     "extraction.own": "extracted, own",
     "extraction.removed": "extracted, removed",
     "gap_closed": "gap closed",
@@ -181,7 +182,7 @@ def tabulate(result: Result) -> str:
     rows = [[label(name), *(result.spread(name, c) for c in COLUMNS)] for name in result.methods]
     repeated, heldout = result.entropy
     if heldout is not None:
-        rows.append(["entropy floor", number(repeated), "", number(heldout), *[""] * 5])
+        rows.append(["entropy floor", number(repeated), "", number(heldout), *[""] * 6])
     return table(["method", *COLUMNS.values()], rows)
 
 

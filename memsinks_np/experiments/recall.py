@@ -101,6 +101,14 @@ class RecallResult:
         each = [self.loss(name, *ks) for name in ("retrained", method, "standard")]
         return [metrics.ratio(r - m, r - s) for r, m, s in zip(*each, strict=True)]
 
+    def compute_penalty(self, method: str) -> list[float]:
+        """Return the compute penalty on held-out documents against *standard*, by seed."""
+        pairs = zip(self.methods["standard"], self.methods[method], strict=True)
+        return [
+            metrics.compute_penalty(standard.history, model.history[-1].heldout.removed)
+            for standard, model in pairs
+        ]
+
     def rise(self, method: str, base: str, *ks: int) -> list[float]:
         """Return a method's recall minus that of a base method, by seed."""
         pairs = zip(self.recall(method, *ks), self.recall(base, *ks), strict=True)

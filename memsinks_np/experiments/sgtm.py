@@ -8,7 +8,6 @@ labels, filtering, and sinks, on stories and in a world of facts.
 
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import fmean
 from typing import Any
 
 from matplotlib.ticker import PercentFormatter
@@ -22,7 +21,6 @@ from memsinks_np.experiments.recall import MANY, RecallResult
 from memsinks_np.experiments.registry import Context, Jobs, Outputs
 from memsinks_np.experiments.report import plots
 from memsinks_np.experiments.report.claims import Claim
-from memsinks_np.metrics import compute_penalty
 
 METHODS = (
     "standard",
@@ -40,11 +38,10 @@ KS = (1, 4, 16, 0)  # documents that state a fact, in the table; 0: common
 
 @dataclass(frozen=True)
 class Sgtm:
-    """Both worlds, and the compute penalties on new sequences, seed by seed."""
+    """Both worlds."""
 
     stories: comparison.Result
     people: RecallResult
-    penalty: dict[str, dict[str, list[float]]]  # world -> method -> of standard training, 0 to 1
 
 
 def people(context: Context) -> Preset:
@@ -72,23 +69,7 @@ def result(context: Context, outputs: Outputs) -> Sgtm:
     parts: dict[str, Outputs] = {"stories": {}, "people": {}}
     for (world, key), output in outputs.items():
         parts[world][key] = output
-    stories, facts = comparison.compare(parts["stories"]), recall.collect(parts["people"])
-    penalty = {
-        "stories": penalties({m: [row.history for row in stories.methods[m]] for m in METHODS}),
-        "people": penalties({m: [row.history for row in facts[m]] for m in METHODS}),
-    }
-    return Sgtm(stories, RecallResult(facts), penalty)
-
-
-def penalties(histories: dict[str, list[Any]]) -> dict[str, list[float]]:
-    """Return the compute penalty of every method and seed against standard training."""
-    return {
-        method: [
-            compute_penalty(standard, rows[-1].heldout.removed)
-            for standard, rows in zip(histories["standard"], seeds, strict=True)
-        ]
-        for method, seeds in histories.items()
-    }
+    return Sgtm(comparison.compare(parts["stories"]), RecallResult(recall.collect(parts["people"])))
 
 
 def claims(result: Sgtm) -> list[Claim]:
@@ -100,7 +81,8 @@ def claims(result: Sgtm) -> list[Claim]:
     many = {m: recall.mean(facts.recall(m, *MANY)) for m in METHODS}
 
     def cost(method: str) -> str:
-        return f"{here(method, 'heldout_cost', '+')} nats ({percent(result, 'stories', method)})"
+        penalty = mean(method, "compute_penalty")
+        return f"{here(method, 'heldout_cost', '+')} nats ({penalty:.0%} penalty)"
 
     def gap(*methods: str) -> str:
         return ", ".join(f"{label(m)} {here(m, 'gold_gap_closed')}" for m in methods)
@@ -114,7 +96,7 @@ def claims(result: Sgtm) -> list[Claim]:
             "with all labels, SGTM forgets stories as if never seen, at a small compute penalty",
             "SGTM: forget 99 %, general 5 %",
             f"gold-gap closed {here('sgtm', 'gold_gap_closed')}; held-out {cost('sgtm')}",
-            abs(closed["sgtm"] - 1) <= 0.03 and fmean(result.penalty["stories"]["sgtm"]) <= 0.1,
+            abs(closed["sgtm"] - 1) <= 0.03 and mean("sgtm", "compute_penalty") <= 0.1,
         ),
         Claim(
             "its variant that resembles sinks keeps more of the memory than SGTM and filtering",
@@ -164,11 +146,6 @@ def claims(result: Sgtm) -> list[Claim]:
     ]
 
 
-def percent(result: Sgtm, world: str, method: str) -> str:
-    """Return a compute penalty as text."""
-    return f"{fmean(result.penalty[world][method]):.0%} penalty"
-
-
 def tabulate(result: Sgtm) -> str:
     """Return both worlds, sinks removed: mean over seeds."""
     stories, facts = result.stories, result.people
@@ -176,10 +153,10 @@ def tabulate(result: Sgtm) -> str:
     for name in METHODS:
         fields = ("repeated.own", "repeated.removed", "gold_gap_closed", "heldout_cost")
         losses = [number(stories.mean(name, field)) for field in fields]
-        rows.append([label(name), *losses, f"{fmean(result.penalty['stories'][name]):.0%}"])
+        rows.append([label(name), *losses, f"{stories.mean(name, 'compute_penalty'):.0%}"])
         numbers = [number(recall.mean(facts.own(name, 1)), 2)]
         numbers += [number(recall.mean(facts.recall(name, k)), 2) for k in KS]
-        recalls.append([label(name), *numbers, f"{fmean(result.penalty['people'][name]):.0%}"])
+        recalls.append([label(name), *numbers, f"{recall.mean(facts.compute_penalty(name)):.0%}"])
     header = ["stories", "own sinks", "removed", "gold gap closed", "cost on new", "penalty"]
     recall_header = ["facts stated in", "1, own sinks", "1", "4", "16", "common", "penalty"]
     return f"{table(header, rows)}\n\n{table(recall_header, recalls)}"
@@ -198,7 +175,7 @@ def draw_plane(ax: Any, result: Sgtm) -> None:
     """Draw how much of the gold gap a method closes against its compute penalty, on stories."""
     points = []
     for method in METHODS:
-        x = fmean(result.penalty["stories"][method])
+        x = result.stories.mean(method, "compute_penalty")
         y = result.stories.mean(method, "gold_gap_closed")
         ax.plot(x, y, "o", color=plots.color_of(method), markersize=9, clip_on=False)
         points.append((x, y, label(method), method))

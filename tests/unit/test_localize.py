@@ -8,7 +8,13 @@ import pytest
 from memsinks_np import metrics
 from memsinks_np.baselines import gates, localize
 from memsinks_np.baselines.gates import gate_grads, gated, known_and_grad
-from memsinks_np.baselines.tradeoff import Ablation, ablation_curve, max_forgetting, tradeoff_curve
+from memsinks_np.baselines.tradeoff import (
+    Ablation,
+    ablation_curve,
+    edit_curve,
+    max_forgetting,
+    tradeoff_curve,
+)
 from memsinks_np.config import ConfigError, DataConfig, ModelConfig
 from memsinks_np.data.batches import make_batch
 from memsinks_np.data.corpus import load_corpus
@@ -281,9 +287,15 @@ def test_fig2_cuts_by_what_was_memorized(data, monkeypatch):
 
     def all_scores(*args):
         calls.append(args)
-        return {"method": {"setting": scores}}
+        return {"contrast": {"setting": scores}}
 
-    monkeypatch.setattr(fig2, "all_scores", all_scores)
+    def output_edits(*args):
+        calls.append(args)
+        return {"edit": edit}
+
+    edit = np.random.default_rng(0).normal(size=(2, 20, 8))
+    for function in (all_scores, output_edits):
+        monkeypatch.setattr(fig2, function.__name__, function)
     got = fig2.ablate(Model(params, cfg, corpus.vocab, " ", [], corpus), quick=True)
     n = 4 if data.n_canaries else 5
     _, _, tokens, once, seed, quick = calls[0]
@@ -292,7 +304,11 @@ def test_fig2_cuts_by_what_was_memorized(data, monkeypatch):
     np.testing.assert_array_equal(once, corpus.draw(np.arange(n))[0])
     fractions = [0, 8 / 128, 24 / 128, 40 / 128, 1]
     curve = ablation_curve(params, cfg, tokens, corpus.heldout, scores, fractions)
-    assert got == {"method": {"setting": curve}}
+    edited = edit_curve(params, cfg, tokens, corpus.heldout, edit, [0, 0.2, 0.5])
+    assert got == {"contrast": {"setting": curve}, "output_edit": {"edit": edited}}
+    assert edited[0] == curve[0]
+    for was, now in zip(calls[0][2:4], calls[1][2:4], strict=True):
+        np.testing.assert_array_equal(now, was)
 
 
 def test_late_falls_begin_at_half_of_the_final_gap():
