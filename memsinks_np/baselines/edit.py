@@ -123,10 +123,9 @@ def output_edits(
     at = directions(params, cfg, tokens, "next_best")
     usual = directions(params, cfg, once, "next_best").post
     score = next(iter(scores.values()))
-    settings = SETTINGS[:1] if quick else SETTINGS
-    return {
-        f"{'least change on other text' if keep else 'smallest'}, {fraction:g} of the neurons, ridge {ridge:g}": (
-            output_edit(at, score, fraction, ridge, usual if keep else None)
-        )
-        for fraction, ridge, keep in settings
-    }
+    edits = {}
+    for fraction, ridge, keep in SETTINGS[:1] if quick else SETTINGS:
+        kind = "least change on other text" if keep else "smallest"
+        edit = output_edit(at, score, fraction, ridge, usual if keep else None)
+        edits[f"{kind}, {fraction:g} of the neurons"] = edit
+    return edits

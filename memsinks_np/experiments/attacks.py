@@ -234,6 +234,8 @@ def claims(result: Attacks) -> list[Claim]:
             "DurableUn: INT4, up to 22 times",
             f"memory that returns: {each(4, updated)}",
             all(fmean(back[m, 4]) > 0.05 for m in updated),
+            "here rounding is noise of zero mean: most weights round to where they were, but those "
+            "that cross over carry the change",
         ),
         Claim(
             "rounding brings nothing back of what sinks held, at any number of bits",
@@ -253,8 +255,7 @@ def claims(result: Attacks) -> list[Claim]:
             "Wu et al.: doubles it in some cases",
             f"from {PROMPTS[0]} words: {two(both)}, alone {two(alone)}",
             fmean(both) > fmean(alone),
-            "the model from before has memorized each story almost perfectly; what is missing is "
-            "which story the words begin",
+            "the model from before knows each story; two words do not say which one is meant",
         ),
         Claim(
             "a file with sinks is both models: w = 0.5 extracts every story",
@@ -264,7 +265,7 @@ def claims(result: Attacks) -> list[Claim]:
             fmean(extraction(result, "sinks", half, 0.5)) >= 0.95,
         ),
         Claim(
-            "who has that file needs no ID: trying all of them on a few words finds it",
+            "to have that file is enough, without an ID: trying all IDs on a few words finds it",
             "ours",
             f"IDs found from {TRIED + 1} words: {two(found)}; with all sinks on, scaled, at most "
             f"{two(guessed)} extracted",
