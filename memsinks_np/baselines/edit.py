@@ -67,8 +67,8 @@ def directions(params: Params, cfg: ModelConfig, tokens: Tokens, mode: Mode) -> 
         v, _, _ = layernorm_backward(np, toward, c_lnf)
         L, C, G = cfg.n_layers, cfg.d_model, cfg.n_shared
         parts.append((post.reshape(L, -1, G), v.reshape(-1, C), lead.ravel()))
-    post, v, lead = zip(*parts, strict=True)
-    joined = np.concatenate(post, axis=1), np.concatenate(v), np.concatenate(lead)
+    posts, vs, leads = zip(*parts, strict=True)
+    joined = np.concatenate(posts, axis=1), np.concatenate(vs), np.concatenate(leads)
     return Directions(*(x.astype(np.float64) for x in joined))
 
 
@@ -83,7 +83,10 @@ def output_edit(
     """
     G = np.shape(scores)[1]
     top = [np.argsort(-score, kind="stable")[: round(fraction * G)] for score in scores]
-    located = lambda post: np.concatenate([x[:, j] for x, j in zip(post, top, strict=True)], axis=1)
+
+    def located(post: Floats) -> Floats:
+        return np.concatenate([x[:, j] for x, j in zip(post, top, strict=True)], axis=1)
+
     a = moved = located(at.post)
     if keep is not None:
         k = located(keep)

@@ -219,8 +219,8 @@ def claims(result: Attacks) -> list[Claim]:
         return estimate(values, 2)
 
     alone, both = exact(PROMPTS[0], 1.0), exact(PROMPTS[0], 1.5)
-    named = [row.named for row in one]
-    found = [row.found for row in one]
+    named = [row.named for row in one if row.named is not None]
+    found = [row.found for row in one if row.found is not None]
     guessed = [max(max(each) for each in guided or []) for guided in all_on]
     return [
         Claim(
@@ -307,7 +307,7 @@ def draw(result: Attacks, folder: Path) -> list[Path]:
     """Draw the memory left by bits, and extraction by the weight of the model from before."""
     with plots.style():
         fig, (a, b) = plots.subplots(1, 2, figsize=(14, 4.8))
-        lines = [
+        lines: list[Any] = [
             (range(len(BITS)), [memory(result, m, bits) for bits in BITS], label(m), m, "-")
             for m in result.models
         ]

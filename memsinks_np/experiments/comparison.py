@@ -123,7 +123,7 @@ def compare(outputs: Outputs) -> Result:
             baseline = metrics.to_history(outputs["standard", seed][2])
             penalty = metrics.compute_penalty(baseline, model.heldout.removed)
         numbers = (*model, *Deletion(*deletion), *comparison, penalty, rows)
-        row = SeedResult(seed, *numbers)  # type: ignore[call-arg]
+        row = SeedResult(seed, *numbers)
         methods.setdefault(name, []).append(row)
         entropy.append(known)
     known_entropy = None not in entropy[0]

@@ -171,7 +171,6 @@ def methods_of(preset: Preset) -> dict[str, Method]:
     disjoint = replace(pool, scheme="disjoint")
     many = 4 * pool.n_active
     large = replace(pool, n_sink=many * max(1, round(2 * pool.n_sink / many)), n_active=many)
-    wrong = {"missed": 0.1, "false_alarms": 0.1}
     methods = [
         Method(name="standard", n_shared=width),
         Method(name="retrained", n_shared=width, max_showings=0),
@@ -187,7 +186,14 @@ def methods_of(preset: Preset) -> dict[str, Method]:
         Method(name="disjoint_sinks", n_shared=G, sinks=disjoint),
         Method(name="sgtm", n_shared=g, sinks=reserved, routing="sgtm"),
         Method(name="sgtm_half", n_shared=g, sinks=reserved, routing="sgtm", labelled=0.5),
-        Method(name="sgtm_wrong", n_shared=g, sinks=reserved, routing="sgtm", **wrong),
+        Method(
+            name="sgtm_wrong",
+            n_shared=g,
+            sinks=reserved,
+            routing="sgtm",
+            missed=0.1,
+            false_alarms=0.1,
+        ),
         Method(name="sgtm_joint", n_shared=g, sinks=reserved, routing="sgtm_joint"),
         Method(name="filter_half", n_shared=width, filtered=True, labelled=0.5),
         Method(name="narrow", n_shared=G),
