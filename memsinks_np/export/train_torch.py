@@ -70,8 +70,8 @@ class Sizes:
         ]
 
 
-FULL = Sizes(
-    data=DataConfig(corpus="pydoc", n_heldout=128),
+FULL = Sizes(  # 300 showings of each repeated window, as in the experiment `text`
+    data=DataConfig(corpus="pydoc", n_repeated=32, n_heldout=128),
     n_vocab=2048,
     d_model=128,
     n_layers=4,
@@ -79,8 +79,8 @@ FULL = Sizes(
     width=512,
     n_shared=448,
     sinks=SinkConfig(n_sink=4096, n_active=128),
-    steps=400,
-    warmup=40,
+    steps=1200,
+    warmup=100,
     lr=3e-3,
 )
 QUICK = replace(
