@@ -104,9 +104,10 @@ class Model(NamedTuple):
     def save(self, path: str | Path) -> None:
         """Write the model to an .npz file, without pickle.
 
-        Of the corpus only the IDs of repeated sequences are stored, so that `delete` knows them.
+        Of the corpus only the IDs of repeated sequences are stored, so that `delete` knows them. A
+        model without sinks stores none.
         """
-        ids = self.known_ids()
+        ids = self.known_ids() if self.cfg.sinks else None
         meta: dict[str, Any] = {
             "ids": None if ids is None else ids.tolist(),
             "cfg": asdict(self.cfg),

@@ -98,6 +98,11 @@ def test_a_loaded_model_knows_whom_it_can_delete(model, tmp_path):
     assert other not in ms.delete(loaded, ids=[other]).known_ids()
 
 
+def test_a_file_without_sinks_names_nobody(model, tmp_path):
+    ms.prune(model).save(tmp_path / "m.npz")
+    assert ms.load(tmp_path / "m.npz").known_ids() is None
+
+
 def test_fitting_again_goes_on_from_the_weights(model, corpus, tokens):
     more = ms.fit(corpus, start=model, steps=1, lr=1e-9, progress=False)
     np.testing.assert_allclose(more.loss(tokens, IDS), model.loss(tokens, IDS), atol=1e-4)
