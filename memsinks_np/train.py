@@ -403,7 +403,9 @@ def fit(
                 raise StopTraining
 
         first = start.params if start is not None else None
-        return train(method, settings, corpus, after_step, threads=2, start=first)
+        model = train(method, settings, corpus, after_step, threads=2, start=first)
+    before = start.known_ids() if start is not None else None
+    return model if before is None else model._replace(ids=np.union1d(before, corpus.repeated_ids))
 
 
 @contextmanager

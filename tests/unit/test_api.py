@@ -108,6 +108,13 @@ def test_fitting_again_goes_on_from_the_weights(model, corpus, tokens):
     np.testing.assert_allclose(more.loss(tokens, IDS), model.loss(tokens, IDS), atol=1e-4)
 
 
+def test_who_was_trained_before_can_still_be_deleted(model, tokens):
+    other = ms.Corpus.from_sequences(tokens, IDS + 100, heldout=tokens[:1], batch_size=8)
+    more = ms.fit(other, start=model, steps=1, progress=False)
+    assert set(more.known_ids()) == {*IDS, *(IDS + 100)}
+    assert 3 not in ms.delete(more, ids=[3]).known_ids()
+
+
 def test_a_short_fit_has_a_short_warm_up(corpus):
     fit = lambda **settings: ms.fit(corpus, steps=20, d_model=16, progress=False, **settings)
     np.testing.assert_array_equal(fit().params["wte"], fit(warmup=2).params["wte"])
