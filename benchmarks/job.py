@@ -110,6 +110,8 @@ def main(argv: list[str] | None = None) -> int:
     a = p.parse_args(argv)
     if importlib.util.find_spec("torch") is None:
         p.error('PyTorch is not installed; python -m pip install -e ".[bench]"')
+    if a.rounds < 1:
+        p.error("--rounds must be at least 1")
     preset: Preset = PRESETS["people"]
     preset = quick(preset, steps=20) if a.quick else preset
     jobs = [job(preset, methods_of(preset)[name], 0, measure) for name in METHODS]

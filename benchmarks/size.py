@@ -1,10 +1,10 @@
-"""Time and memory of a step while one size grows: where does it leave the model's own arithmetic?
+"""Time and memory of a step while one size grows: do they grow faster than the arithmetic?
 
     python -m benchmarks.size              every size, on one core
     python -m benchmarks.size --only V     the vocabulary alone
 
-The other sizes are those of *default*. A longer sequence has fewer companions: 2,048 tokens are in
-every batch. Each size is measured in a process of its own, in processor time.
+The other sizes are those of *default*. Every batch has 2,048 tokens, so it has fewer sequences if
+they are longer. Each size is measured in a process of its own, in processor time.
 """
 
 import argparse

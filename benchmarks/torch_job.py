@@ -246,5 +246,5 @@ def train(method: Method, settings: Settings, corpus: Corpus) -> Outcome:
 
 
 def mean_recall(net: Net, tokens: Any) -> float:
-    """Return how many facts of new documents are completed rightly, sinks removed."""
+    """Return how many facts of new documents are completed correctly, sinks removed."""
     return float(values_right(tokens, net.predict(tokens, None)[1]).mean())

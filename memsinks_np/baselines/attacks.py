@@ -56,7 +56,7 @@ def log_probs(params: Params, cfg: ModelConfig, tokens: Tokens, selection: Selec
 def guided_extraction(
     before: Floats, after: Floats, tokens: Tokens, w: float, n_prompt: int | None = None
 ) -> float:
-    """Return the fraction of sequences that greedy decoding from both models continues rightly.
+    """Return the fraction of sequences that greedy decoding from both models continues correctly.
 
     As in `metrics.extracted`, one pass over the true tokens decides: both models read what was
     decoded, which is the truth until the first wrong token. `before` and `after` are (N,T,V).

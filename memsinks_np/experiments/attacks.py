@@ -66,9 +66,7 @@ class Measured(NamedTuple):
     log_p: list[Any] | None = None  # (STORIES,T,V), where the two models are trained apart
     all_on: Guided | None = None  # with all sinks on, scaled: the attacker has no ID
     found: float | None = None  # fraction of IDs that are found by trying all
-    named: float | None = (
-        None  # loss of a deleted sequence with the sinks that the deletion changed
-    )
+    named: float | None = None  # loss of a deleted sequence with the sinks that deletion changed
 
 
 @dataclass(frozen=True)
@@ -244,7 +242,7 @@ def claims(result: Attacks) -> list[Claim]:
             all(fmean(back["sinks", bits]) <= 0.05 for bits in BITS[1:]),
         ),
         Claim(
-            "with the model from before, exact unlearning is broken: half of its weight is enough",
+            "with the model from before, exact unlearning is undone: w = 0.5 is enough",
             "Wu et al.: extraction doubles",
             f"extracted: {two(exact(half, 0.0))} from the retrained model, "
             f"{two(exact(half, 0.5))} with w = 0.5",
@@ -265,7 +263,7 @@ def claims(result: Attacks) -> list[Claim]:
             fmean(extraction(result, "sinks", half, 0.5)) >= 0.95,
         ),
         Claim(
-            "to have that file is enough, without an ID: trying all IDs on a few words finds it",
+            "an attacker with that file needs no ID: trying all of them on a few words finds it",
             "ours",
             f"IDs found from {TRIED + 1} words: {two(found)}; with all sinks on, scaled, at most "
             f"{two(guessed)} extracted",

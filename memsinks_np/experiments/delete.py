@@ -343,7 +343,7 @@ def tabulate(result: Deletions) -> str:
 
 
 def mean_left(result: Deletions) -> list[list[Any]]:
-    """Return the rows of `left`, means over seeds; None for what does not exist."""
+    """Return the rows of `left`, means over seeds; NaN for what does not exist."""
     columns = np.moveaxis(np.array(result.left, float), 0, -1).mean(axis=-1).tolist()
     return [[int(n_on), *numbers] for n_on, *numbers in columns]
 
@@ -388,7 +388,7 @@ def draw_left(ax: Any, result: Deletions) -> None:
     ax.set(ylim=(0, 1.05), xticks=off[::2])
     measures = [(held, "memory,\nby loss", "-"), (recited, "recited", "--")]
     measures += [(auc, "AUC of\nmembership", "-.")]
-    if None not in bits and not np.isnan(bits).any():
+    if not np.isnan(bits).any():
         measures += [([x / np.log2(N_CANDIDATES) for x in bits], "exposure\n(of 7 bits)", ":")]
     lines = [(off[::-1], y[::-1], text, "sinks", line + "o") for y, text, line in measures]
     plots.labelled_lines(ax, lines)

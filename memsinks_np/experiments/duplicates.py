@@ -39,7 +39,7 @@ Numbers = dict[str, list[float]]  # "loss.own" -> a number for each of CHANGED
 
 
 def by_changed(values: Any) -> list[float]:
-    """Return means over the variants with each number of changed words, (R,) -> (5,)."""
+    """Return means over the variants with each number of changed words, (R,) -> (4,)."""
     values = np.asarray(values, float)
     group = np.arange(len(values)) // N_VARIANTS % len(CHANGED)
     return [float(values[group == g].mean()) for g in range(len(CHANGED))]
