@@ -87,12 +87,13 @@ def output_edit(
     def located(post: Floats) -> Floats:
         return np.concatenate([x[:, j] for x, j in zip(post, top, strict=True)], axis=1)
 
-    a = moved = located(at.post)
+    a = located(at.post)
+    moved = a
     if keep is not None:
         k = located(keep)
         size = k.T @ k / len(k)  # a change d of one neuron set costs d^T size d on other text
         size[np.diag_indices_from(size)] += 0.01 * np.trace(size) / len(size)
-        moved = np.linalg.solve(size, a.T).T
+        moved = np.asarray(np.linalg.solve(size, a.T).T)
     K = (a @ moved.T) * (at.v @ at.v.T)
     K[np.diag_indices_from(K)] += ridge * np.trace(K) / len(K)
     rows = moved.T @ (np.linalg.solve(K, at.lead)[:, None] * at.v)
