@@ -23,7 +23,7 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from memsinks_np._internal.typing import Floats, Params, Tokens
+from memsinks_np._internal.typing import Array, Floats, Params, Tokens
 from memsinks_np.config import ModelConfig
 from memsinks_np.data.batches import make_batch
 from memsinks_np.metrics import CHUNK
@@ -88,12 +88,12 @@ def output_edit(
         return np.concatenate([x[:, j] for x, j in zip(post, top, strict=True)], axis=1)
 
     a = located(at.post)
-    moved = a
+    moved: Array = a
     if keep is not None:
         k = located(keep)
         size = k.T @ k / len(k)  # a change d of one neuron set costs d^T size d on other text
         size[np.diag_indices_from(size)] += 0.01 * np.trace(size) / len(size)
-        moved = np.asarray(np.linalg.solve(size, a.T).T)
+        moved = np.linalg.solve(size, a.T).T
     K = (a @ moved.T) * (at.v @ at.v.T)
     K[np.diag_indices_from(K)] += ridge * np.trace(K) / len(K)
     rows = moved.T @ (np.linalg.solve(K, at.lead)[:, None] * at.v)

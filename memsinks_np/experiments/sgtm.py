@@ -32,6 +32,7 @@ METHODS = (
     "sgtm_joint",
     "sinks",
 )
+OTHERS = ("sgtm_joint", "sinks")
 FORMS = ("sgtm", "sgtm_half", "sgtm_wrong", "sgtm_joint")
 KS = (1, 4, 16, 0)  # documents that state a fact, in the table; 0: common
 
@@ -101,16 +102,18 @@ def claims(result: Sgtm) -> list[Claim]:
         Claim(
             "its variant that resembles sinks keeps more of the memory than SGTM and filtering",
             "SGTM, Fig. 7",
-            f"gold-gap closed: {gap('sgtm_joint', 'sgtm')}; retrained 1",
+            f"gold-gap closed: {gap('sgtm_joint', 'sgtm')}, retrained 1",
             closed["sgtm_joint"] < closed["sgtm"] - 0.05,
+            "one slice holds these few stories, so the weights that learn from all sequences learn "
+            "the language and hardly any story",
         ),
         Claim(
-            "sinks are not that variant: they forget more stories and cost no more",
+            "sinks forget stories as SGTM and that variant do, and cost no more",
             "SGTM: 'closely resembles Memorization Sinks'",
-            f"gold-gap closed: {gap('sinks', 'sgtm_joint')}; held-out: sinks {cost('sinks')}, "
-            f"variant {cost('sgtm_joint')}",
-            closed["sinks"] > closed["sgtm_joint"] + 0.05
-            and mean("sinks", "heldout_cost") <= mean("sgtm_joint", "heldout_cost"),
+            f"gold-gap closed: {gap('sinks', 'sgtm_joint', 'sgtm')}; held-out: sinks "
+            f"{cost('sinks')}, SGTM {cost('sgtm')}",
+            closed["sinks"] > closed["sgtm"] - 0.03
+            and mean("sinks", "heldout_cost") <= mean("sgtm", "heldout_cost") + 0.005,
         ),
         Claim(
             "with half of the labels, SGTM forgets more stories than filtering does",
@@ -125,10 +128,12 @@ def claims(result: Sgtm) -> list[Claim]:
             closed["sgtm_wrong"] > closed["sgtm"] - 0.05,
         ),
         Claim(
-            "before removal, SGTM recalls its stories worse than sinks do",
+            "before removal, SGTM and its variant know their stories worse than sinks do",
             "SGTM, Fig. 10: penalty 85 %",
-            f"repeated: SGTM {here('sgtm', 'repeated.own')}, sinks {here('sinks', 'repeated.own')}",
-            mean("sgtm", "repeated.own") > mean("sinks", "repeated.own") + 0.1,
+            "repeated: "
+            + ", ".join(f"{label(m)} {here(m, 'repeated.own')}" for m in ("sgtm", *OTHERS)),
+            min(mean(m, "repeated.own") for m in ("sgtm", "sgtm_joint"))
+            > mean("sinks", "repeated.own") + 0.1,
         ),
         Claim(
             "where a capability is to go, SGTM wins: facts of many documents go with the rest",
