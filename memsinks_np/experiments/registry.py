@@ -46,6 +46,7 @@ EXPERIMENTS = {
     "delete": Info("delete one sequence, five, half: what do others lose?", "ours", 0.8),
     "overlap": Info("pool size, active sinks, shared width", "NULLs; ours", 0.8),
     "relearn": Info("is what was removed gone, or only hidden?", "NULLs; section 1", 1.5),
+    "attacks": Info("rounded weights, and the model from before", "Wu et al.; DurableUn", 0.3),
     "hash": Info("from IDs to masks: the released hash and ours", "App. I; ours", 1.0),
     "optimizer": Info("momentum and weight decay of inactive sinks", "ours", 0.8),
     "theory": Info("three theorems, simulated", "paper, App. D, F, H", 0.1),
