@@ -283,7 +283,7 @@ def run(a: argparse.Namespace) -> None:
 
 def list_experiments() -> str:
     """Return a line per experiment."""
-    lines = [f"{name:9} {e.minutes:>4g} min  {e.what}" for name, e in EXPERIMENTS.items()]
+    lines = [f"{name:10} {e.minutes:>4g} min  {e.what}" for name, e in EXPERIMENTS.items()]
     return "\n".join(lines)
 
 

@@ -117,11 +117,11 @@ def deletions(model: Model) -> Numbers:
     stories = np.arange(len(corpus.repeated)).reshape(-1, N_VARIANTS)
     for tokens, ids in zip(corpus.repeated[stories], corpus.repeated_ids[stories], strict=True):
         params = delete(model.params, pool, ids[:1])
-        before, _ = predict(model.params, model.cfg, tokens[:1], own(pool, ids[:1]))
-        removed, _ = predict(params, model.cfg, tokens[:1], NO_SINKS)
+        before, _ = predict(model.params, model.cfg, tokens, own(pool, ids))
+        removed, _ = predict(params, model.cfg, tokens, NO_SINKS)
         selection = own(pool, ids[[1, *range(1, N_VARIANTS)]])  # the first: a neighbour's
         after, likeliest = predict(params, model.cfg, tokens, selection)
-        left = (removed.mean() - after[0].mean()) / (removed.mean() - before.mean())
+        left = (removed[0].mean() - after[0].mean()) / (removed[0].mean() - before[0].mean())
         first, *others = extracted(tokens, likeliest)
         rows.append([first, left, np.mean(others)])
     names = ("deleted.recited", "deleted.memory", "siblings")
