@@ -100,10 +100,10 @@ def claims(result: Sgtm) -> list[Claim]:
             abs(closed["sgtm"] - 1) <= 0.03 and mean("sgtm", "compute_penalty") <= 0.1,
         ),
         Claim(
-            "its variant that resembles sinks keeps more of the memory than SGTM and filtering",
+            "its variant that resembles sinks keeps more memory than SGTM and a perfect filter",
             "SGTM, Fig. 7",
-            f"gold-gap closed: {gap('sgtm_joint', 'sgtm')}, retrained 1",
-            closed["sgtm_joint"] < closed["sgtm"] - 0.05,
+            f"gold-gap closed: {gap('sgtm_joint', 'sgtm')}; retrained, a perfect filter, 1",
+            closed["sgtm_joint"] < min(closed["sgtm"], 1) - 0.05,
             "one slice holds these few stories, so the weights that learn from all sequences learn "
             "the language and hardly any story",
         ),
@@ -146,7 +146,8 @@ def claims(result: Sgtm) -> list[Claim]:
             "ours",
             f"recall at k = 1: {known((1,), *FORMS, 'sinks')}; "
             f"at k >= 16: {known(MANY, *FORMS, 'sinks')}",
-            all(many[m] <= 0.9 or single[m] > single["sinks"] + 0.05 for m in FORMS),
+            many["sinks"] >= 0.9
+            and all(many[m] <= 0.9 or single[m] > single["sinks"] + 0.05 for m in FORMS),
         ),
     ]
 

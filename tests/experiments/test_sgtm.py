@@ -70,7 +70,7 @@ def test_claims_hold_table_fits_and_figure_is_drawn(tmp_path):
         ("sgtm_wrong", 1, 0.8, [4]),
         ("sgtm", 0, 0.05, [5]),
         ("sgtm_joint", 0, 0.05, [5]),
-        ("sinks", 4, 0.8, [6]),
+        ("sinks", 4, 0.8, [6, 7]),
         ("sgtm", 4, 0.5, [6]),
         ("sgtm_joint", 4, 0.95, [7]),
     ],
