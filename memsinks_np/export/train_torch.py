@@ -1,6 +1,6 @@
 """Sinks, standard and retrained: a GPT-2 of Hugging Face on the English of Python's help.
 
-    python -m memsinks_np.export.train_torch [--quick] [--seed 0] [--out result.json]
+    python -m memsinks_np.export.train_torch [--quick] [--steps 400] [--out result.json]
     torchrun --nproc-per-node 2 -m memsinks_np.export.train_torch
 
 A byte-pair vocabulary and three models are trained from scratch; nothing is downloaded. The models
@@ -35,7 +35,7 @@ from transformers import GPT2Config, GPT2LMHeadModel, Trainer, TrainingArguments
 
 from memsinks_np._internal.files import write_atomic
 from memsinks_np._internal.tables import number, table
-from memsinks_np.config import DataConfig, Method, SinkConfig, require
+from memsinks_np.config import ConfigError, DataConfig, Method, SinkConfig, require
 from memsinks_np.data.corpus import Corpus, Sequences, windows_corpus
 from memsinks_np.data.text import read_text
 from memsinks_np.export.hf import LazyAdamW, SinkParameter, attach, sinks_of
@@ -193,6 +193,7 @@ def make_optimizer(model: nn.Module, lr: float) -> torch.optim.Optimizer:
 def train(sizes: Sizes, corpus: Corpus, method: Method) -> tuple[nn.Module, list[float]]:
     """Train a model with the Trainer; return it, and the loss of each step over all processes."""
     model, places = make_model(sizes, method), Places(corpus, method, sizes.steps)
+    require(sizes.steps > 0, f"--steps {sizes.steps} is below 1")
     n_processes, on_gpu = int(os.environ.get("WORLD_SIZE", 1)), torch.cuda.is_available()
     require(places.n % n_processes == 0, f"{n_processes} processes do not divide {places.n}")
     with tempfile.TemporaryDirectory() as folder:
@@ -295,8 +296,12 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, help="write all numbers to this JSON file")
     a = parser.parse_args(argv)
     sizes = QUICK if a.quick else FULL
-    sizes = replace(sizes, data=replace(sizes.data, seed=a.seed), steps=a.steps or sizes.steps)
-    results = compare(sizes)
+    steps = sizes.steps if a.steps is None else a.steps
+    try:
+        sizes = replace(sizes, data=replace(sizes.data, seed=a.seed), steps=steps)
+        results = compare(sizes)
+    except ConfigError as e:
+        parser.error(str(e))
     say(tabulate(results))
     if a.out and int(os.environ.get("RANK", 0)) == 0:
         write_atomic(a.out, json.dumps(results, indent=1) + "\n")

@@ -73,6 +73,12 @@ def test_rows_and_batches_without_ids_raise(corpus):
         script.IdTrainer.compute_loss(None, model, {"input_ids": torch.zeros(1, 2).long()})
 
 
+def test_steps_below_1_are_refused_in_one_line(capsys):
+    with pytest.raises(SystemExit, match="2"):
+        script.main(["--quick", "--steps", "0"])
+    assert capsys.readouterr().err.endswith("--steps 0 is below 1\n")
+
+
 def run(tmp_path, *launcher):
     """Run `--quick`; return its output and its results."""
     out = tmp_path / "result.json"
