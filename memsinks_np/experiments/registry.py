@@ -48,6 +48,7 @@ EXPERIMENTS = {
     "duplicates": Info("near-duplicates: who assigns IDs, what is then forgotten?", "ours", 0.4),
     "relearn": Info("is what was removed gone, or only hidden?", "NULLs; section 1", 1.5),
     "attacks": Info("rounded weights, and the model from before", "Wu et al.; DurableUn", 0.3),
+    "sgtm": Info("sinks beside SGTM, its variants, and filtering", "SGTM, appendix A", 1.5),
     "hash": Info("from IDs to masks: the released hash and ours", "App. I; ours", 1.0),
     "optimizer": Info("momentum and weight decay of inactive sinks", "ours", 0.8),
     "theory": Info("three theorems, simulated", "paper, App. D, F, H", 0.1),
