@@ -31,7 +31,7 @@ from memsinks_np.model import model_forward
 from memsinks_np.ops import layernorm_backward
 from memsinks_np.sinks import NO_SINKS
 
-# fraction of the neurons, ridge, least change on other text: chosen on seed 100
+# fraction of the neurons, ridge, least change on other text: looked at on seeds 0 and 100
 SETTINGS = [(0.125, 0.1, False), (0.25, 0.03, False), (0.5, 0.01, True), (1.0, 0.003, True)]
 Mode = Literal["next_best", "suppress"]
 
