@@ -37,7 +37,7 @@ COLORS = {
     "narrow": "#8C6D31",
     "dropout": "#B59B00",
     "released": "#CC3311",
-    "hashed": "#EE7733",  # IDs of near-duplicates; one ID has the color of "sinks"
+    "hashed": "#A0410D",  # IDs of near-duplicates; one ID has the color of "sinks"
     "minhash": "#009988",
     "lazy_adamw": "#0072B2",  # the optimizer of "sinks"
     "adamw": "#AA3377",
