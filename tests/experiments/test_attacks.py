@@ -89,6 +89,7 @@ def failures(result):
     return [i for i, claim in enumerate(attacks.claims(result)) if not claim.holds]
 
 
+@pytest.mark.slow
 def test_claims_hold_tables_fit_and_figure_is_drawn(tmp_path):
     result = run(seeds=2)
     assert failures(result) == []

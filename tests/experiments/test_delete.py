@@ -52,6 +52,7 @@ def failures(experiment, result):
     return [i for i, claim in enumerate(experiment.claims(result)) if not claim.holds]
 
 
+@pytest.mark.slow
 def test_deletion_equals_leaving_sinks_out(tmp_path):
     """`measure` zeroes rows; here the same is a selection: own sinks minus the deleted ones."""
     measured = job(QUICK.preset, delete.pools(QUICK.preset)["small"], 0, delete.measure)
@@ -173,6 +174,7 @@ def test_deletion_covers_one_some_and_half():
         assert (result.some, result.half, result.sizes) == sizes
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("experiment", "n_rows"), [(delete, [6, 9]), (overlap, [18, 10])])
 def test_tables_have_a_row_per_pool_and_a_figure(experiment, n_rows, tmp_path):
     result = fake_result(experiment)

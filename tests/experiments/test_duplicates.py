@@ -133,6 +133,7 @@ def test_forgotten_is_a_fraction_of_what_the_sinks_know():
     )
 
 
+@pytest.mark.slow
 def test_table_and_figure_cover_every_rule(tmp_path):
     lines = duplicates.tabulate(fake_result()).splitlines()
     assert len(lines) == 2 + 3 * 4

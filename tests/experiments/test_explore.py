@@ -63,6 +63,7 @@ def test_rounding_errs_by_half_a_step_of_each_row(model):
         assert (error <= half).all(), name
 
 
+@pytest.mark.slow
 def test_a_part_of_the_sinks_goes_from_all_to_none(model):
     params, cfg, corpus = model
     params = params | {n: 8 * w for n, w in params.items() if "sink.W_out" in n}  # sinks matter
@@ -80,6 +81,7 @@ def test_a_part_of_the_sinks_goes_from_all_to_none(model):
     assert result["rows"][8]["loss"] == pytest.approx(np.mean(losses), rel=1e-7)
 
 
+@pytest.mark.slow
 def test_deletion_counts_what_all_other_documents_lose(model):
     params, cfg, corpus = model
     i = explore.shown(corpus)[-1]

@@ -162,6 +162,7 @@ def test_only_own_sinks_are_deleted():
     assert deleting == {"sinks", "large_pool", "paper_sinks", "disjoint_sinks"}
 
 
+@pytest.mark.slow
 def test_selections_differ_and_own_is_that_of_evaluation(tmp_path):
     preset = quick(PRESET, steps=5)
     model = train_cached(job(preset, methods_of(preset)["sinks"], 0, controls.select), tmp_path)

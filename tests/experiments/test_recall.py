@@ -74,6 +74,7 @@ def run(experiment, changes, seeds=1):
     return experiment.result(context, {key: made_up(job, changes) for key, job in jobs.items()})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("experiment", "n"), [(headline, 8), (knowledge, 13)])
 def test_claims_hold_table_fits_and_figure_is_drawn(experiment, n, tmp_path):
     result = run(experiment, {}, seeds=3)

@@ -47,6 +47,7 @@ def failures(result):
     return [i for i, claim in enumerate(sgtm.claims(result)) if not claim.holds]
 
 
+@pytest.mark.slow
 def test_claims_hold_table_fits_and_figure_is_drawn(tmp_path):
     result = run(seeds=2)
     assert failures(result) == []

@@ -105,6 +105,7 @@ def test_a_signal_ends_all_processes(name, seconds, times, tmp_path):
 INTERRUPTED = "import os, signal; os.kill(os.getpid(), signal.SIGINT)"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("module", ["numpy", "tqdm"])  # the first import, and a late one
 def test_an_interrupt_during_the_imports_is_silent(module, tmp_path):
     (tmp_path / f"{module}.py").write_text(INTERRUPTED)
@@ -139,6 +140,7 @@ def test_workers_end_when_their_parent_is_killed(tmp_path):
             os.killpg(process.pid, signal.SIGKILL)
 
 
+@pytest.mark.slow
 def test_a_closed_stdout_ends_without_a_traceback(tmp_path):
     process = start(tmp_path, "--list")
     process.stdout.close()

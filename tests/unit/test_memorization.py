@@ -66,6 +66,7 @@ def test_padding_is_no_token_of_a_sequence():
     assert m.min_k(padded, 1.0).tolist() == [3, 1.5]
 
 
+@pytest.mark.slow
 def test_report_of_padded_sequences_is_that_of_short_ones(trained):
     params, cfg, corpus = trained
     select = lambda ids: sinks.NO_SINKS
