@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from memsinks_np.config import SinkConfig
 from memsinks_np.experiments.cli import make_parser
 from memsinks_np.experiments.registry import EXPERIMENTS
 
@@ -28,6 +29,13 @@ def test_links_lead_to_files(page, link):
 @pytest.mark.parametrize("command", sorted(COMMANDS))
 def test_commands_are_understood(command):
     make_parser().parse_args(shlex.split(command))
+
+
+def test_pools_for_documents_are_those_of_the_docs():
+    lines = TEXTS[ROOT / "docs" / "experiments.md"].splitlines()
+    rows = [line.split("|")[2:-1] for line in lines if line.startswith(("| N |", "| S, "))]
+    n, sizes = ([int(cell.replace(",", "")) for cell in row] for row in rows)
+    assert [SinkConfig.for_documents(i).n_sink for i in n] == sizes
 
 
 def test_every_experiment_has_a_row():

@@ -1,6 +1,5 @@
 """The sinks: which are active, and that masked = gathered, removed = pruned, deleted = inactive."""
 
-from pathlib import Path
 from typing import get_args, get_type_hints
 
 import numpy as np
@@ -45,15 +44,6 @@ def test_a_pool_for_documents_gives_each_sink_to_two(n):
     assert SinkConfig.for_documents(n).n_active == SinkConfig().n_active
     with pytest.raises(ConfigError, match="n=0 documents; give at least 1"):
         SinkConfig.for_documents(n - n)
-
-
-def test_pools_for_documents_are_those_of_the_docs():
-    text = (Path(__file__).parents[2] / "docs" / "experiments.md").read_text(encoding="utf-8")
-    rows = [
-        line.split("|")[2:-1] for line in text.splitlines() if line.startswith(("| N |", "| S, "))
-    ]
-    n, sizes = ([int(cell.replace(",", "")) for cell in row] for row in rows)
-    assert [SinkConfig.for_documents(i).n_sink for i in n] == sizes
 
 
 def test_stratified_takes_one_sink_from_each_stratum():
