@@ -51,7 +51,7 @@ def transformer_cases(rng: Any) -> list[Case]:
     heads = random_inputs(rng, q=(B, H, T, K), k=(B, H, T, K), v=(B, H, T, K))
     mlp = random_inputs(rng, x=(B, T, C), W_in=(C, G), b_in=(G,), W_out=(G, C), b_out=(C,))
     target = rng.integers(V, size=(B, T))
-    tables = {"embedding": V, "embedding, large vocabulary": ops.SMALL_VOCAB + 1}
+    tables = {"embedding": V, "embedding, large V": ops.SMALL_VOCAB + 1}
 
     def split(xp: Any, qkv: Any) -> tuple[Any, Any]:
         return xp.stack(ops.split_heads(xp, qkv, H)), None

@@ -20,7 +20,7 @@ from memsinks_np.gradcheck.cases import cases
 
 CASES = {case.name: case for case in cases()}
 BACKWARDS = {
-    ops.embedding_backward: ["embedding", "embedding, large vocabulary"],
+    ops.embedding_backward: ["embedding", "embedding, large V"],
     ops.linear_backward: ["linear"],
     ops.layernorm_backward: ["layernorm"],
     ops.gelu_backward: ["gelu"],
@@ -121,7 +121,7 @@ def test_every_planted_fault_is_found(function):
 
 @pytest.mark.parametrize("fault", ["dW[index] = dy2", "dW[index] += dy2", "pass"])
 def test_a_repeated_token_that_does_not_add_is_found(fault, monkeypatch):
-    case = CASES["embedding, large vocabulary"]
+    case = CASES["embedding, large V"]
     source, right = inspect.getsource(ops.embedding_backward), "xp.add.at(dW, index, dy2)"
     assert right in source
     assert not is_found(case)
