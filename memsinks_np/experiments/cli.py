@@ -326,6 +326,7 @@ def interrupt(signum: int, frame: Any) -> NoReturn:
     """End all processes within two seconds, and ignore further signals."""
     for number in END_SIGNALS:
         signal.signal(number, signal.SIG_IGN)
+    warnings.simplefilter("ignore")  # Python's resource tracker may have ended first
     end = threading.Timer(2, os._exit, [130])  # workers end with their parent
     end.daemon = True
     with suppress(RuntimeError):  # no more threads are allowed
