@@ -23,4 +23,5 @@ def solution(number: int) -> tuple[str, str]:
     named = [line.removeprefix("E").strip() for line in lines if part in line]
     if code != 1 or not named:
         raise AssertionError("\n".join([f"{command}: exit code {code}", *lines]))
-    return f"python -m {command}", named[-1].removesuffix(" - AssertionError:")
+    line = named[-1]
+    return f"python -m {command}", line.split(" - ")[0] if line.startswith("FAILED") else line
