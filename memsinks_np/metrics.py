@@ -317,8 +317,10 @@ def compute_penalty(history: Sequence[HistoryRow], loss: float) -> float:
     standard training, whose `history` this is, first has this loss, by linear interpolation. 0 for
     a loss that is not above that at its end.
     """
-    losses = [row.heldout.removed for row in history]
+    losses, steps = [row.heldout.removed for row in history], [row.step for row in history]
     if loss <= losses[-1]:
         return 0.0
-    steps, lowest = [row.step for row in history], np.minimum.accumulate(losses)
-    return 1 - float(np.interp(-loss, -lowest, steps)) / steps[-1]
+    i = next(i for i, x in enumerate(losses) if x <= loss)
+    around = slice(max(i - 1, 0), i + 1)
+    first = np.interp(-loss, [-x for x in losses[around]], steps[around])
+    return 1 - float(first) / steps[-1]

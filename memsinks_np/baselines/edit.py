@@ -19,7 +19,7 @@ exactness where tokens disagree. It is linear: `strength` 1 lets the distractor 
 """
 
 from collections.abc import Mapping
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -33,7 +33,6 @@ from memsinks_np.sinks import NO_SINKS
 
 # fraction of the neurons, ridge, least change on other text: looked at on seeds 0 and 100
 SETTINGS = [(0.125, 0.1, False), (0.25, 0.03, False), (0.5, 0.01, True), (1.0, 0.003, True)]
-Mode = Literal["next_best", "suppress"]
 
 
 class Directions(NamedTuple):
@@ -44,11 +43,10 @@ class Directions(NamedTuple):
     lead: Floats  # (N*T,) logit_y - logit_d
 
 
-def directions(params: Params, cfg: ModelConfig, tokens: Tokens, mode: Mode) -> Directions:
+def directions(params: Params, cfg: ModelConfig, tokens: Tokens) -> Directions:
     """Return activations and directions at every token, (N,T+1).
 
-    "next_best": the distractor is the likeliest other word. "suppress": there is none, the true
-    word's own logit falls by its lead over the next best.
+    The distractor is the likeliest other word.
     """
     parts = []
     for start in range(0, len(tokens), CHUNK):
@@ -61,9 +59,7 @@ def directions(params: Params, cfg: ModelConfig, tokens: Tokens, mode: Mode) -> 
         np.put_along_axis(logits, true, -np.inf, axis=2)
         best = logits.argmax(axis=2)
         lead = lead[..., 0] - logits.max(axis=2)
-        toward = -params["wte"][part[:, 1:]]
-        if mode == "next_best":
-            toward = toward + params["wte"][best]
+        toward = params["wte"][best] - params["wte"][part[:, 1:]]
         v, _, _ = layernorm_backward(np, toward, c_lnf)
         L, C, G = cfg.n_layers, cfg.d_model, cfg.n_shared
         parts.append((post.reshape(L, -1, G), v.reshape(-1, C), lead.ravel()))
@@ -124,8 +120,8 @@ def output_edits(
 
     The neurons are located by the first of the scores. `once` are sequences seen once.
     """
-    at = directions(params, cfg, tokens, "next_best")
-    usual = directions(params, cfg, once, "next_best").post
+    at = directions(params, cfg, tokens)
+    usual = directions(params, cfg, once).post
     score = next(iter(scores.values()))
     edits = {}
     for fraction, ridge, keep in SETTINGS[:1] if quick else SETTINGS:

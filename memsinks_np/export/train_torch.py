@@ -269,7 +269,8 @@ def tabulate(results: dict[str, Any]) -> str:
     """Return the losses as a table, and what the pool costs under DDP."""
     methods, columns = results["methods"], ("repeated, own sinks", "repeated, removed", "held-out")
     rows = [[name, *(number(row[column]) for column in columns)] for name, row in methods.items()]
-    standard, retrained, sinks = (methods[name]["repeated, removed"] for name in methods)
+    names = ("standard", "retrained", "sinks")
+    standard, retrained, sinks = (methods[name]["repeated, removed"] for name in names)
     gap = retrained - standard
     closed = number((sinks - standard) / gap if gap > 0 else None)
     n, plain = methods["sinks"]["parameters"], methods["standard"]["parameters"]["all"]
@@ -295,6 +296,8 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--steps", type=int, help="of each method")
     parser.add_argument("--out", type=Path, help="write all numbers to this JSON file")
     a = parser.parse_args(argv)
+    if a.out and not os.access(a.out.parent, os.W_OK):  # before the training, not after it
+        parser.error(f"--out {a.out}: cannot write there; choose another folder")
     sizes = QUICK if a.quick else FULL
     steps = sizes.steps if a.steps is None else a.steps
     try:

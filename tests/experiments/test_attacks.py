@@ -13,7 +13,7 @@ from memsinks_np.experiments.attacks import BITS, CUT, PROMPTS, REMOVALS, WEIGHT
 from memsinks_np.experiments.methods import PRESETS, job, methods_of, quick, with_settings
 from memsinks_np.experiments.registry import Context
 from memsinks_np.metrics import mean_loss
-from memsinks_np.sinks import NO_SINKS, own
+from memsinks_np.sinks import NO_SINKS, active, own
 from memsinks_np.train import train
 
 QUICK = with_settings(quick(PRESETS["stories"], steps=3), d_model=8, n_layers=1)
@@ -53,8 +53,20 @@ def test_a_file_with_sinks_gives_its_memories_to_who_has_it():
     loss = mean_loss(model.params, model.cfg, corpus.repeated, own(model.cfg.sinks, ids))
     assert got.named == pytest.approx(loss, rel=1e-5)
     assert got.rounded[0].repeated > got.named
-    assert 0 <= got.found <= 1
     assert got.guided != got.all_on or np.ptp(got.guided) == 0
+
+
+def test_the_id_with_the_lowest_loss_is_found(monkeypatch):
+    model = trained("sinks")
+    mine = active(model.cfg.sinks, model.corpus.repeated_ids[: attacks.STORIES])
+
+    def planted(params, cfg, tokens, selection):  # 0 with the sinks of a story's own ID
+        (rows,) = selection
+        same = rows.shape == mine.shape
+        return (rows != mine).any(axis=1).astype(float) if same else np.zeros(len(tokens))
+
+    monkeypatch.setattr(attacks, "sequence_losses", planted)
+    assert attacks.attack_sinks(model).found == 1
 
 
 # Claims

@@ -98,3 +98,9 @@ def test_compute_penalty_is_the_part_not_needed(loss, want):
     losses = {0: 5.0, 20: 3.0, 60: 2.0, 80: 1.0, 90: 1.5, 100: 1.25}  # rises again at the end
     history = [HistoryRow(s, None, none, BySinks(None, x)) for s, x in losses.items()]
     assert compute_penalty(history, loss) == pytest.approx(want)
+
+
+def test_compute_penalty_follows_a_rise_before_the_crossing():
+    none, losses = BySinks(None, None), {20: 3.0, 40: 4.5, 60: 2.0, 100: 1.0}
+    history = [HistoryRow(s, None, none, BySinks(None, x)) for s, x in losses.items()]
+    assert compute_penalty(history, 2.5) == pytest.approx(1 - 0.56)

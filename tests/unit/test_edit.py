@@ -3,7 +3,6 @@
 from dataclasses import replace
 
 import numpy as np
-import pytest
 
 from memsinks_np.baselines.edit import SETTINGS, directions, edited, output_edit, output_edits
 from memsinks_np.config import ModelConfig
@@ -18,7 +17,7 @@ TOKENS = np.random.default_rng(6).integers(CFG.n_vocab, size=(2, 6))
 SCORES = np.array([[0.1, 9.0, 0.3, 0.2], [-4.0, -3.0, -2.0, -1.0]])
 
 
-def leads(params, mode, tokens=TOKENS):
+def leads(params, tokens=TOKENS):
     """How far the true word is ahead of the one that is best before the edit, (N*T,)."""
     first, now = (
         model_forward(np, p, make_batch(CFG, tokens, NO_SINKS, np.float64), CFG)[0].reshape(-1, 7)
@@ -27,23 +26,21 @@ def leads(params, mode, tokens=TOKENS):
     true, rows = tokens[:, 1:].ravel(), np.arange(tokens[:, 1:].size)
     first[rows, true] = -np.inf
     d = first.argmax(axis=1)
-    return now[rows, true] - (now[rows, d] if mode == "next_best" else 0), first[rows, d]
+    return now[rows, true] - now[rows, d]
 
 
-@pytest.mark.parametrize("mode", ["next_best", "suppress"])
-def test_directions_are_the_slopes_of_the_last_layer(mode):
-    at = directions(PARAMS, CFG, TOKENS, mode)
-    before, best = leads(PARAMS, mode)
-    np.testing.assert_allclose(at.lead, before - (0 if mode == "next_best" else best))
+def test_directions_are_the_slopes_of_the_last_layer():
+    at = directions(PARAMS, CFG, TOKENS)
+    np.testing.assert_allclose(at.lead, leads(PARAMS))
     change = np.zeros((2, 4, 4))
     change[1] = np.random.default_rng(0).normal(size=(4, 4))
-    up, down = (leads(edited(PARAMS, change, s), mode)[0] for s in (1e-6, -1e-6))
+    up, down = (leads(edited(PARAMS, change, s)) for s in (1e-6, -1e-6))
     slope = np.einsum("tg,gc,tc->t", at.post[1], change[1], at.v)
     np.testing.assert_allclose(slope, (down - up) / 2e-6, rtol=1e-6, atol=1e-8)
 
 
 def test_the_edit_is_the_smallest_that_draws_level():
-    at = directions(PARAMS, CFG, TOKENS, "next_best")
+    at = directions(PARAMS, CFG, TOKENS)
     edit = output_edit(at, SCORES, 0.5, ridge=1e-13)
     located = [[1, 2], [2, 3]]
     a = np.concatenate([at.post[layer][:, j] for layer, j in enumerate(located)], axis=1)
@@ -56,9 +53,9 @@ def test_the_edit_is_the_smallest_that_draws_level():
 
 
 def test_an_edit_can_change_least_on_other_text():
-    at = directions(PARAMS, CFG, TOKENS[:1, :4], "next_best")  # few enough to be met exactly
+    at = directions(PARAMS, CFG, TOKENS[:1, :4])  # few enough to be met exactly
     other = np.random.default_rng(1).integers(CFG.n_vocab, size=(9, 6))
-    keep = directions(PARAMS, CFG, other, "next_best").post
+    keep = directions(PARAMS, CFG, other).post
     changes = {}
     for name, usual in (("smallest", None), ("least change", keep)):
         edit = output_edit(at, SCORES, 1.0, 1e-12, usual)
@@ -74,7 +71,7 @@ def test_all_edits_are_those_of_their_settings():
     params, once = strong_params(cfg, 1), np.random.default_rng(1).integers(7, size=(9, 6))
     first, other = np.random.default_rng(2).normal(size=(2, 2, 8))
     got = output_edits(params, cfg, TOKENS, once, {"first": first, "other": other})
-    at, keep = (directions(params, cfg, t, "next_best") for t in (TOKENS, once))
+    at, keep = (directions(params, cfg, t) for t in (TOKENS, once))
     assert len(got) == len(SETTINGS)
     for edit, (fraction, ridge, least) in zip(got.values(), SETTINGS, strict=True):
         want = output_edit(at, first, fraction, ridge, keep.post if least else None)
