@@ -2,7 +2,7 @@
 
 Only active sinks are computed, where their number is fixed. Both layers' sinks are the columns of
 one matrix and one of biases, so that one lookup gathers them and one update changes them. AdamW is
-fused; that of a pool changes only active rows, as in optim.py, whose rule it repeats. All sequences
+fused; for a pool it repeats the rule of optim.py and changes only active rows. All sequences
 that are evaluated without sinks go through the model together.
 """
 

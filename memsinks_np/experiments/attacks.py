@@ -222,7 +222,7 @@ def claims(result: Attacks) -> list[Claim]:
     guessed = [max(max(each) for each in guided or []) for guided in all_on]
     return [
         Claim(
-            "rounding to 8 bits brings nothing back, whatever the removal",
+            "rounding to 8 bits brings nothing back after any removal",
             "DurableUn: INT8 is benign",
             f"memory that returns: {each(8)}",
             all(abs(fmean(back[m, 8])) <= 0.02 for m in REMOVALS),

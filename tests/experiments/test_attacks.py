@@ -46,7 +46,7 @@ def test_a_removal_is_rounded_and_guided_by_the_model_from_before(standard, upda
     assert got.guided[0][2] == want
 
 
-def test_a_file_with_sinks_gives_its_memories_to_who_has_it():
+def test_a_file_with_sinks_gives_its_memories_to_its_holder():
     model = trained("sinks")
     corpus, ids = model.corpus, model.corpus.repeated_ids
     got = attacks.attack_sinks(model)
