@@ -192,7 +192,8 @@ def make_optimizer(model: nn.Module, lr: float) -> torch.optim.Optimizer:
 
 def train(sizes: Sizes, corpus: Corpus, method: Method) -> tuple[nn.Module, list[float]]:
     """Train a model with the Trainer; return it, and the loss of each step over all processes."""
-    model, places = make_model(sizes, method), Places(corpus, method, sizes.steps)
+    model: nn.Module = make_model(sizes, method)
+    places = Places(corpus, method, sizes.steps)
     require(sizes.steps > 0, f"--steps {sizes.steps} is below 1")
     n_processes, on_gpu = int(os.environ.get("WORLD_SIZE", 1)), torch.cuda.is_available()
     require(places.n % n_processes == 0, f"{n_processes} processes do not divide {places.n}")
