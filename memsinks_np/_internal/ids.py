@@ -40,6 +40,8 @@ class Purpose(IntEnum):
     GOLDFISH = 203  # which tokens have no loss
     WRONG_LABEL = 204  # which sequences have a wrong label
     DELETED = 201  # which sequences are deleted
+    GUESS = 206  # at a story: other words
+    SINKS_LEFT = 207  # which of a sequence's sinks stay on
     PERSON = 401  # people, from here on: names
     FACT = 402  # which facts are in which group
     VALUE = 403
@@ -48,6 +50,7 @@ class Purpose(IntEnum):
     ONCE = 406
     BOOTSTRAP = 407
     VARIANT = 408  # which words of a near-duplicate are changed, and to what
+    MINHASH = 409
     RANDOM_SCORE = 301
     GATE_NOISE = 302
     POSITIVE = 301  # simulations, from here on
@@ -167,6 +170,6 @@ def minhash_ids(tokens: Any, n: int = 5) -> Ids:
     sinks. Short n-grams also give unrelated sequences the same ID; long ones separate variants.
     """
     windows = np.lib.stride_tricks.sliding_window_view(validate_ints(tokens, "tokens"), n, axis=1)
-    smallest = hash_ints(Purpose.VARIANT, *np.moveaxis(windows, -1, 0)).min(axis=1)
+    smallest = hash_ints(Purpose.MINHASH, *np.moveaxis(windows, -1, 0)).min(axis=1)
     ids: Ids = (smallest >> np.uint64(1)).astype(np.int64)
     return ids

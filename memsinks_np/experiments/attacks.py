@@ -29,7 +29,7 @@ from memsinks_np.experiments import methods
 from memsinks_np.experiments.methods import job, methods_of
 from memsinks_np.experiments.registry import Context, Jobs, Outputs
 from memsinks_np.experiments.report import plots
-from memsinks_np.experiments.report.claims import Claim, estimate
+from memsinks_np.experiments.report.claims import Claim, above, below, estimate, minus
 from memsinks_np.metrics import extracted, mean_loss, mean_of, predict, sequence_losses
 from memsinks_np.sinks import NO_SINKS, Selection, all_scaled, delete, own
 from memsinks_np.trained import Model, prune
@@ -187,9 +187,19 @@ def gap(row: Rounded) -> float:
 
 
 def returned(result: Attacks, name: str, bits: int) -> list[float]:
-    """Return how much of the memory comes back when the weights are rounded, by seed."""
-    pairs = zip(memory(result, name, bits), memory(result, name, BITS[0]), strict=True)
-    return [now - before for now, before in pairs]
+    """Return how much of the memory comes back when the weights are rounded, by seed.
+
+    Memory is back as far as the loss on repeated sequences falls, and falls more than that on new
+    ones; a model that is only damaged has none back. As a fraction of what standard training
+    memorizes.
+    """
+    at, back = BITS.index(bits), []
+    pairs = zip(result.models[name], result.models["standard"], strict=True)
+    for row, standard in pairs:
+        before, now = row.rounded[0], row.rounded[at]
+        fall = min(before.repeated - now.repeated, gap(now) - gap(before))
+        back.append(max(0.0, fall) / gap(standard.rounded[0]))
+    return back
 
 
 def extraction(result: Attacks, name: str, n_prompt: int, w: float) -> list[float]:
@@ -204,76 +214,89 @@ def at(guided: Guided | None, n_prompt: int, w: float) -> float:
 
 
 def claims(result: Attacks) -> list[Claim]:
-    """Return what both attacks bring back; means over seeds decide."""
+    """Return what both attacks bring back."""
+    return claims_of_rounding(result) + claims_of_two_models(result) + claims_of_file(result)
+
+
+def claims_of_rounding(result: Attacks) -> list[Claim]:
+    """Return what comes back when weights are rounded."""
     back = {(m, bits): returned(result, m, bits) for m in REMOVALS for bits in BITS[1:]}
-    half, exact = PROMPTS[1], partial(extraction, result, "retrained")
-    one, all_on = result.models["sinks"], [row.all_on for row in result.models["sinks"]]
     updated = (CUT, *UPDATES)
 
     def each(bits: int, names: tuple[str, ...] = REMOVALS) -> str:
-        return ", ".join(f"{label(m)} {estimate(back[m, bits], 2, '+')}" for m in names)
+        return ", ".join(f"{label(m)} {estimate(back[m, bits])}" for m in names)
 
-    def two(values: list[float]) -> str:
-        return estimate(values, 2)
-
-    alone, both = exact(PROMPTS[0], 1.0), exact(PROMPTS[0], 1.5)
-    named = [row.named for row in one if row.named is not None]
-    found = [row.found for row in one if row.found is not None]
-    guessed = [max(max(each) for each in guided or []) for guided in all_on]
     return [
         Claim(
             "rounding to 8 bits brings nothing back after any removal",
             "DurableUn: INT8 is benign",
             f"memory that returns: {each(8)}",
-            all(abs(fmean(back[m, 8])) <= 0.02 for m in REMOVALS),
+            all(below(back[m, 8], 0.02) for m in REMOVALS),
         ),
         Claim(
             "rounding to 4 bits brings back what cuts and updates removed",
             "DurableUn: INT4, up to 22 times",
-            f"memory that returns: {each(4, updated)}",
-            all(fmean(back[m, 4]) > 0.05 for m in updated),
+            f"memory that returns: {each(4, ('retrained', *updated))}",
+            all(above(minus(back[m, 4], back["retrained", 4]), 0.05) for m in updated),
             "here rounding is noise of zero mean: most weights round to where they were, but those "
             "that cross over carry the change",
         ),
         Claim(
             "rounding brings nothing back of what sinks held, at any number of bits",
             "ours",
-            "; ".join(f"{bits} bits {estimate(back['sinks', bits], 2, '+')}" for bits in BITS[1:]),
-            all(fmean(back["sinks", bits]) <= 0.05 for bits in BITS[1:]),
+            "; ".join(f"{bits} bits {estimate(back['sinks', bits])}" for bits in BITS[1:]),
+            all(below(back["sinks", bits], 0.05) for bits in BITS[1:]),
         ),
+    ]
+
+
+def claims_of_two_models(result: Attacks) -> list[Claim]:
+    """Return what the model from before extracts from exact unlearning."""
+    half, exact = PROMPTS[1], partial(extraction, result, "retrained")
+    alone, both = exact(PROMPTS[0], 1.0), exact(PROMPTS[0], 1.5)
+    return [
         Claim(
             "with the model from before, exact unlearning is undone: w = 0.5 is enough",
             "Wu et al.: extraction doubles",
-            f"extracted: {two(exact(half, 0.0))} from the retrained model, "
-            f"{two(exact(half, 0.5))} with w = 0.5",
-            fmean(exact(half, 0.5)) > fmean(exact(half, 0.0)) + 0.5,
+            f"extracted: {estimate(exact(half, 0.0), 2)} from the retrained model, "
+            f"{estimate(exact(half, 0.5), 2)} with w = 0.5",
+            above(minus(exact(half, 0.5), exact(half, 0.0)), 0.5),
         ),
         Claim(
             "exaggerating (w = 1.5) extracts more than the model from before alone",
             "Wu et al.: doubles it in some cases",
-            f"from {PROMPTS[0]} words: {two(both)}, alone {two(alone)}",
-            fmean(both) > fmean(alone),
+            f"from {PROMPTS[0]} words: {estimate(both, 2)}, alone {estimate(alone, 2)}",
+            above(minus(both, alone)),
             "the model from before knows each story; two words do not say which one is meant",
         ),
+    ]
+
+
+def claims_of_file(result: Attacks) -> list[Claim]:
+    """Return what a file with sinks gives away."""
+    models = result.models["sinks"]
+    full, few = (extraction(result, "sinks", n_prompt, 0.5) for n_prompt in reversed(PROMPTS))
+    named, found = [row.named for row in models], [row.found for row in models]
+    guessed = [max(max(each) for each in row.all_on or []) for row in models]
+    return [
         Claim(
             "a file with sinks is both models: w = 0.5 extracts every story",
             "ours",
-            f"extracted {two(extraction(result, 'sinks', half, 0.5))}, from {PROMPTS[0]} words "
-            f"{two(extraction(result, 'sinks', PROMPTS[0], 0.5))}",
-            fmean(extraction(result, "sinks", half, 0.5)) >= 0.95,
+            f"extracted {estimate(full, 2)}, from {PROMPTS[0]} words {estimate(few, 2)}",
+            above(full, 0.95),
         ),
         Claim(
             "an attacker with that file needs no ID: trying all of them on a few words finds it",
             "ours",
-            f"IDs found from {TRIED + 1} words: {two(found)}; with all sinks on, scaled, at most "
-            f"{two(guessed)} extracted",
-            fmean(found) >= 0.95,
+            f"IDs found from {TRIED + 1} words: {estimate(found, 2)}; with all sinks on, scaled, "
+            f"at most {estimate(guessed, 2)} extracted",
+            above(found, 0.95),
         ),
         Claim(
             "two files, before and after a deletion, name the deleted sinks",
             "ours",
             f"loss with the sinks that differ {estimate(named)}",
-            fmean(named) <= 0.1,
+            below(named, 0.1),
         ),
     ]
 

@@ -20,7 +20,7 @@ from memsinks_np.experiments.comparison import Result
 from memsinks_np.experiments.methods import Preset, job, methods_of
 from memsinks_np.experiments.registry import Context, Jobs, Outputs
 from memsinks_np.experiments.report import plots
-from memsinks_np.experiments.report.claims import Claim, estimate
+from memsinks_np.experiments.report.claims import Claim, above, below, estimate, minus
 from memsinks_np.metrics import extracted, fraction_deleted, predict, sequence_losses
 from memsinks_np.trained import Model
 
@@ -171,7 +171,7 @@ def guesses(corpus: Corpus) -> Tokens | None:
     tokens = secrets.repeat(N_CANDIDATES, axis=0)
     number = integers(len(tokens))
     n_changed = np.where(number % N_CANDIDATES == 0, 0, tokens.shape[1])
-    return language.vary(tokens, n_changed, corpus.cfg.seed, Purpose.DELETED, number)
+    return language.vary(tokens, n_changed, corpus.cfg.seed, Purpose.GUESS, number)
 
 
 def some_of_own(pool: SinkConfig, ids: Ids, n_on: int) -> sinks.Selection:
@@ -179,7 +179,7 @@ def some_of_own(pool: SinkConfig, ids: Ids, n_on: int) -> sinks.Selection:
 
     This is what remains if all others are deleted.
     """
-    draw = uniform(pool.seed, Purpose.DELETED, ids[:, None], integers(pool.n_active))
+    draw = uniform(pool.seed, Purpose.SINKS_LEFT, ids[:, None], integers(pool.n_active))
     index = np.take_along_axis(sinks.active(pool, ids), draw.argsort(axis=1), axis=1)
     return sinks.Rows(index[:, :n_on]) if n_on else sinks.NO_SINKS
 
@@ -255,7 +255,7 @@ def claims(result: Deletions) -> list[Claim]:
             "ours",
             f"half deleted: {estimate(erased)} of the others' sinks erased, "
             f"{estimate(lost)} of their memory lost",
-            bool(np.mean(lost) > np.mean(erased)),
+            above(minus(lost, erased)),
         ),
         Claim(
             "disjoint slices make deletion exact",
@@ -269,7 +269,7 @@ def claims(result: Deletions) -> list[Claim]:
             "ours",
             f"eight sequences per slice, {some} deleted: "
             f"{estimate(small)} of the others' memory lost",
-            bool(np.mean(small) > 0.1),
+            above(small, 0.1),
         ),
         Claim(
             "a removed memory comes back with its ID; a deleted one does not",
@@ -290,28 +290,28 @@ def claims_of_left(result: Deletions) -> list[Claim]:
     gone = [(h - o) / (n - o) for o, h, n in zip(own, half, none, strict=True)]
     recited, some, auc = on("recited", 4), on("recited", 6), on("auc", 2)
     last_auc, last_bits = on("auc", 0), on("exposure", 0)
-    chance = None not in last_bits and float(np.mean(last_bits)) <= 2
+    hidden = None in last_bits or below(last_bits, 2)  # None: no language to guess in
     return [
         Claim(
             "half-deleted is not deleted: with half of its sinks, a story is still recited",
             "ours",
             f"{estimate(gone)} of the memory is gone by its loss; {estimate(recited)} of the "
             f"stories are recited, {estimate(some)} with three quarters of their sinks",
-            bool(np.mean(recited) >= 0.1),
+            above(recited, 0.1),
         ),
         Claim(
             "a test of membership still finds a story with a quarter of its sinks",
             "ours",
             f"AUC {estimate(auc)}, recited {estimate(on('recited', 2))}, exposure "
             f"{estimate(on('exposure', 2), 1)} bits",
-            bool(np.mean(auc) >= 0.75),
+            above(auc, 0.75),
         ),
         Claim(
             "with all of its sinks off, neither attack finds a story",
             "ours",
             f"AUC {estimate(last_auc)} (chance: 0.5); exposure {estimate(last_bits, 1)} bits "
             "(chance: 1.4 of 7)",
-            chance and float(np.mean(last_auc)) <= 0.6,
+            hidden and below(last_auc, 0.6),
             "a trace of each story is in the shared neurons",
         ),
     ]

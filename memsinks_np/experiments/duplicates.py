@@ -7,6 +7,7 @@ the smallest hash of the n-grams, which similar stories often share.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -20,7 +21,7 @@ from memsinks_np.data.corpus import CHANGED, ID_RULES, N_VARIANTS
 from memsinks_np.experiments.methods import Preset, job, methods_of, with_settings
 from memsinks_np.experiments.registry import Context, Jobs, Outputs
 from memsinks_np.experiments.report import plots
-from memsinks_np.experiments.report.claims import Claim, estimate
+from memsinks_np.experiments.report.claims import Claim, above, below, estimate, minus
 from memsinks_np.metrics import extracted, first_half, predict, ratio
 from memsinks_np.sinks import NO_SINKS, delete, own
 from memsinks_np.trained import Model
@@ -189,43 +190,38 @@ def listed(numbers: dict[str, list[float]]) -> str:
 
 def claims(result: Duplicates) -> list[Claim]:
     """Return what each rule of IDs forgets, deletes and serves."""
-    values, forgotten = result.values, result.forgotten
-    exact = {label: forgotten(rule, [0]) for rule, (_, label) in RULES.items()}
-    by_rule = {label: forgotten(rule, NEAR) for rule, (_, label) in RULES.items()}
-    one, hashed, minhash = map(fmean, by_rule.values())
-    changed = " and ".join(map(str, NEAR)) + f" of {result.n_words} words changed"
-    deleted = values("variants_hashed", "deleted.memory", NEAR)
-    closest = values("variants_hashed", "deleted.memory", [1])
-    again = values("variants_hashed", "deleted.recited", NEAR)
-    siblings, before = (values("variants_hashed", f, NEAR) for f in ("siblings", "recited.own"))
-    one_siblings, one_before = (values("variants", f, NEAR) for f in ("siblings", "recited.own"))
-    said, unsaid = (values("variants_hashed", f"words.{w}", NEAR) for w in ("neighbour", "removed"))
-    stranger, removed = (
-        values("variants_hashed", f"loss.{w}", NEAR) for w in ("stranger", "removed")
-    )
-    served = {
-        label: values(rule, "served.own", NEAR)
-        for rule, (_, label) in RULES.items()
-        if rule != "variants"
-    }
+    return claims_of_removal(result) + claims_of_deletion(result) + claims_of_serving(result)
+
+
+def changed_words(result: Duplicates) -> str:
+    """Return how many words differ in the near-duplicates of claims."""
+    return " and ".join(map(str, NEAR)) + f" of {result.n_words} words changed"
+
+
+def claims_of_removal(result: Duplicates) -> list[Claim]:
+    """Return what is forgotten when the sinks are removed."""
+    exact = {label: result.forgotten(rule, [0]) for rule, (_, label) in RULES.items()}
+    by_rule = {label: result.forgotten(rule, NEAR) for rule, (_, label) in RULES.items()}
+    one, hashed, minhash = map(np.array, by_rule.values())
+    changed = changed_words(result)
     return [
         Claim(
             "exact duplicates are forgotten under every rule of IDs",
             "ours",
             f"forgotten, as a fraction of what the sinks know: {listed(exact)}",
-            min(map(fmean, exact.values())) >= 0.9,
+            all(above(x, 0.9) for x in exact.values()),
         ),
         Claim(
             "with one ID for all variants of a story, near-duplicates are forgotten, too",
             "ours",
-            f"{changed}: {estimate(by_rule['one ID'])}",
-            one >= 0.9,
+            f"{changed}: {estimate(one)}",
+            above(one, 0.9),
         ),
         Claim(
             "with IDs by a hash of the tokens, near-duplicates are forgotten as well",
             "App. I: a hash of the document's tokens",
             f"{changed}: {listed(by_rule)}",
-            hashed >= one - 0.05,
+            above(hashed - one, -0.05),
             "what the variants have in common has several IDs, so the shared neurons learn it, as "
             "they learn the facts of several documents",
         ),
@@ -233,15 +229,27 @@ def claims(result: Duplicates) -> list[Claim]:
             "IDs by a min-hash of n-grams make up at least half of the difference",
             "ours",
             f"{changed}: {listed(by_rule)}",
-            minhash >= (one + hashed) / 2,
+            above(minhash - (one + hashed) / 2),
             "a min-hash still gives many variants an ID of their own",
         ),
+    ]
+
+
+def claims_of_deletion(result: Duplicates) -> list[Claim]:
+    """Return what is left of a deleted variant, and of its neighbours."""
+    hashed, one = (partial(result.values, rule) for rule in ("variants_hashed", "variants"))
+    deleted, closest = (hashed("deleted.memory", changed) for changed in (NEAR, [1]))
+    again, siblings, before = (
+        hashed(f, NEAR) for f in ("deleted.recited", "siblings", "recited.own")
+    )
+    one_siblings, one_before = (one(f, NEAR) for f in ("siblings", "recited.own"))
+    return [
         Claim(
             "after a variant is deleted, a neighbour's sinks give none of its memory (hash)",
             "ours",
-            f"{changed}: they give {estimate(deleted)}, with one changed {estimate(closest)}; "
-            f"recited {estimate(again)}",
-            fmean(deleted) <= 0.05,
+            f"{changed_words(result)}: they give {estimate(deleted)}, with one changed "
+            f"{estimate(closest)}; recited {estimate(again)}",
+            below(deleted, 0.05),
             "a neighbour's sinks hold the same story but for a few words",
         ),
         Claim(
@@ -249,27 +257,41 @@ def claims(result: Duplicates) -> list[Claim]:
             "ours",
             f"others recited: one ID {estimate(one_before)}, then {estimate(one_siblings)}; "
             f"hash {estimate(before)}, then {estimate(siblings)}",
-            fmean(one_siblings) <= 0.05 and fmean(siblings) >= 0.9 * fmean(before),
+            below(one_siblings, 0.05) and above(minus(siblings, before), -0.1),
         ),
+    ]
+
+
+def claims_of_serving(result: Duplicates) -> list[Claim]:
+    """Return what the sinks of another document say, and whose sinks a prompt gets."""
+    hashed = partial(result.values, "variants_hashed", changed=NEAR)
+    said, unsaid = (hashed(f"words.{which}") for which in ("neighbour", "removed"))
+    stranger, removed = (hashed(f"loss.{which}") for which in ("stranger", "removed"))
+    served = {
+        label: result.values(rule, "served.own", NEAR)
+        for rule, (_, label) in RULES.items()
+        if rule != "variants"
+    }
+    return [
         Claim(
             "a neighbour's sinks do not say the neighbour's own words to a variant's prompt (hash)",
             "ours",
             f"likeliest at {estimate(said)} of the words that differ; without sinks at "
             f"{estimate(unsaid)}",
-            fmean(said) <= fmean(unsaid) + 0.05,
+            below(minus(said, unsaid), 0.05),
             "a document's sinks say its words after any prompt that resembles it",
         ),
         Claim(
             "another story's sinks give nothing: the loss is not below that without sinks (hash)",
             "ours",
             f"loss {estimate(stranger)}, without sinks {estimate(removed)}",
-            fmean(stranger) >= fmean(removed),
+            above(minus(stranger, removed), -0.01),
         ),
         Claim(
             "the first half of a document has the ID of the document",
             "ours",
-            f"{changed}: {listed(served)} of the variants",
-            max(map(fmean, served.values())) >= 0.9,
+            f"{changed_words(result)}: {listed(served)} of the variants",
+            any(above(x, 0.9) for x in served.values()),
             "a hash of fewer tokens is another ID, and the smallest n-gram is often in the other "
             "half: the caller has to know the document",
         ),

@@ -20,7 +20,7 @@ from memsinks_np.experiments.delete import SOME, Effect, measure
 from memsinks_np.experiments.methods import Preset, job, with_settings
 from memsinks_np.experiments.registry import Context, Jobs, Outputs
 from memsinks_np.experiments.report import plots
-from memsinks_np.experiments.report.claims import Claim, estimate
+from memsinks_np.experiments.report.claims import Claim, above, below, estimate, minus
 from memsinks_np.metrics import extracted, mean_loss, mean_of, predict
 from memsinks_np.sinks import NO_SINKS, own
 from memsinks_np.trained import Model
@@ -268,23 +268,24 @@ def claims_of_pools(result: Overlap) -> list[Claim]:
     recited = [p.mean("recited") for p in by_load]
     recited_by_active = [p.mean("recited") for p in by_active]
     spread, spread_by_load = (
-        np.ptp([p.mean("leak") for p in each]) for each in (by_width, by_load)
+        np.ptp([p.values("leak") for p in each], axis=0) for each in (by_width, by_load)
     )
-    few = pool()
+    few, by_rule_recited = pool(), np.array(by_rule.values("recited"))
     return [
         Claim(
             "the more documents have a sink, the fewer are recited",
             "ours",
             "; ".join(f"A N/S = {p.load:g}: {estimate(p.values('recited'), 2)}" for p in by_load)
             + f" ({A} active)",
-            recited == sorted(recited, reverse=True) and recited[0] > recited[-1],
+            recited == sorted(recited, reverse=True)
+            and above(minus(by_load[0].values("recited"), by_load[-1].values("recited"))),
         ),
         Claim(
             "at an equal load, more active sinks recite more documents",
             "ours",
             "; ".join(f"{p.n_active}: {estimate(p.values('recited'), 2)}" for p in by_active),
             recited_by_active == sorted(recited_by_active)
-            and recited_by_active[0] < recited_by_active[-1],
+            and above(minus(by_active[-1].values("recited"), by_active[0].values("recited"))),
         ),
         Claim(
             "what leaks after removal depends on the shared neurons more than on the load",
@@ -292,7 +293,7 @@ def claims_of_pools(result: Overlap) -> list[Claim]:
             "; ".join(f"G = {p.n_shared}: {estimate(p.values('leak'))}" for p in by_width)
             + "; "
             + "; ".join(f"A N/S = {p.load:g}: {estimate(p.values('leak'))}" for p in by_load),
-            bool(spread > spread_by_load),
+            above(spread - spread_by_load),
             "what the sinks do not hold, attention and embeddings learn as well",
         ),
         Claim(
@@ -300,7 +301,7 @@ def claims_of_pools(result: Overlap) -> list[Claim]:
             "ours",
             f"recited {estimate(by_rule.values('recited'), 2)} with {by_rule.n_sink} sinks; "
             f"{few.n_documents} documents {estimate(few.values('recited'), 2)} with {few.n_sink}",
-            by_rule.mean("recited") >= 0.8 * few.mean("recited"),
+            above(by_rule_recited - 0.8 * np.array(few.values("recited"))),
             "each of them is shown half as often",
         ),
         Claim(
@@ -308,7 +309,7 @@ def claims_of_pools(result: Overlap) -> list[Claim]:
             "ours",
             f"recited {estimate(fixed.values('recited'), 2)} of {fixed.n_documents} documents with "
             f"{fixed.n_sink} sinks",
-            fixed.mean("recited") <= 0.5 * by_rule.mean("recited"),
+            below(np.array(fixed.values("recited")) - 0.5 * by_rule_recited),
         ),
     ]
 

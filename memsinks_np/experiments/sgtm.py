@@ -18,7 +18,7 @@ from memsinks_np.experiments.methods import PRESETS, Preset, label, methods_of, 
 from memsinks_np.experiments.recall import MANY, RecallResult
 from memsinks_np.experiments.registry import Context, Jobs, Outputs
 from memsinks_np.experiments.report import plots
-from memsinks_np.experiments.report.claims import Claim
+from memsinks_np.experiments.report.claims import Claim, above, below, minus
 
 METHODS = (
     "standard",
@@ -72,36 +72,39 @@ def result(context: Context, outputs: Outputs) -> Sgtm:
 
 
 def claims(result: Sgtm) -> list[Claim]:
-    """Return who wins where; means over seeds decide."""
-    stories, facts = result.stories, result.people
-    mean, here = stories.mean, stories.estimate
-    closed = {m: mean(m, "gold_gap_closed") for m in METHODS}
-    single = {m: recall.mean(facts.recall(m, 1)) for m in METHODS}
-    many = {m: recall.mean(facts.recall(m, *MANY)) for m in METHODS}
+    """Return who wins where."""
+    return claims_on_stories(result.stories) + claims_on_facts(result.people)
+
+
+def claims_on_stories(result: comparison.Result) -> list[Claim]:
+    """Return what SGTM, its variants and sinks forget, know and cost on stories."""
+    here = result.estimate
+    closed = {m: result.values(m, "gold_gap_closed") for m in METHODS}
+    known = {m: result.values(m, "repeated.own") for m in METHODS}
+    cheaper = result.rise("sgtm", "heldout_cost", "sinks", "heldout_cost")
 
     def cost(method: str) -> str:
-        penalty = mean(method, "compute_penalty")
+        penalty = result.mean(method, "compute_penalty")
         return f"{here(method, 'heldout_cost', '+')} nats ({penalty:.0%} penalty)"
 
     def gap(*methods: str) -> str:
         return ", ".join(f"{label(m)} {here(m, 'gold_gap_closed')}" for m in methods)
-
-    def known(ks: tuple[int, ...], *methods: str) -> str:
-        each = (f"{label(m)} {recall.estimates(facts.recall(m, *ks))}" for m in methods)
-        return ", ".join(each)
 
     return [
         Claim(
             "with all labels, SGTM forgets stories as if never seen, at a small compute penalty",
             "SGTM: forget 99 %, general 5 %",
             f"gold-gap closed {here('sgtm', 'gold_gap_closed')}; held-out {cost('sgtm')}",
-            abs(closed["sgtm"] - 1) <= 0.03 and mean("sgtm", "compute_penalty") <= 0.1,
+            above(closed["sgtm"], 0.97)
+            and below(closed["sgtm"], 1.03)
+            and below(result.values("sgtm", "compute_penalty"), 0.1),
         ),
         Claim(
             "its variant that resembles sinks keeps more memory than SGTM and a perfect filter",
             "SGTM, Fig. 7",
             f"gold-gap closed: {gap('sgtm_joint', 'sgtm')}; retrained, a perfect filter, 1",
-            closed["sgtm_joint"] < min(closed["sgtm"], 1) - 0.05,
+            below(minus(closed["sgtm_joint"], closed["sgtm"]), -0.05)
+            and below(closed["sgtm_joint"], 0.95),
             "one slice holds these few stories, so the weights that learn from all sequences learn "
             "the language and hardly any story",
         ),
@@ -110,20 +113,20 @@ def claims(result: Sgtm) -> list[Claim]:
             "SGTM: 'closely resembles Memorization Sinks'",
             f"gold-gap closed: {gap('sinks', 'sgtm_joint', 'sgtm')}; held-out: sinks "
             f"{cost('sinks')}, SGTM {cost('sgtm')}",
-            closed["sinks"] > closed["sgtm"] - 0.03
-            and mean("sinks", "heldout_cost") <= mean("sgtm", "heldout_cost") + 0.005,
+            all(above(minus(closed["sinks"], closed[m]), -0.03) for m in ("sgtm", "sgtm_joint"))
+            and above(cheaper, -0.005),
         ),
         Claim(
             "with half of the labels, SGTM forgets more stories than filtering does",
             "SGTM, Fig. 3: absorption",
             f"gold-gap closed: {gap('sgtm_half', 'filter_half')}",
-            closed["sgtm_half"] > closed["filter_half"] + 0.05,
+            above(minus(closed["sgtm_half"], closed["filter_half"]), 0.05),
         ),
         Claim(
             "a tenth of wrong labels does SGTM little harm on stories",
             "SGTM, appendix D",
             f"gold-gap closed: {gap('sgtm_wrong', 'sgtm')}; held-out {cost('sgtm_wrong')}",
-            closed["sgtm_wrong"] > closed["sgtm"] - 0.05,
+            above(minus(closed["sgtm_wrong"], closed["sgtm"]), -0.05),
             "a missed story trains the weights that stay, as in standard training",
         ),
         Claim(
@@ -131,22 +134,35 @@ def claims(result: Sgtm) -> list[Claim]:
             "SGTM, Fig. 10: penalty 85 %",
             "repeated: "
             + ", ".join(f"{label(m)} {here(m, 'repeated.own')}" for m in ("sgtm", *OTHERS)),
-            min(mean(m, "repeated.own") for m in ("sgtm", "sgtm_joint"))
-            > mean("sinks", "repeated.own") + 0.1,
+            all(above(minus(known[m], known["sinks"]), 0.1) for m in ("sgtm", "sgtm_joint")),
         ),
+    ]
+
+
+def claims_on_facts(result: RecallResult) -> list[Claim]:
+    """Return which facts SGTM, its variants and sinks keep."""
+    single = {m: result.recall(m, 1) for m in METHODS}
+    many = {m: result.recall(m, *MANY) for m in METHODS}
+
+    def known(recalls: dict[str, list[float]], *methods: str) -> str:
+        return ", ".join(f"{label(m)} {recall.estimates(recalls[m])}" for m in methods)
+
+    return [
         Claim(
             "where a capability is to go, SGTM wins: facts of many documents go with the rest",
             "SGTM: capability removal",
-            f"recall at k >= 16: {known(MANY, 'sgtm', 'sinks')}",
-            many["sgtm"] <= 0.1 and many["sinks"] >= 0.9,
+            f"recall at k >= 16: {known(many, 'sgtm', 'sinks')}",
+            below(many["sgtm"], 0.1) and above(many["sinks"], 0.9),
         ),
         Claim(
             "where memory is to go and knowledge is to stay, sinks win against every form of SGTM",
             "ours",
-            f"recall at k = 1: {known((1,), *FORMS, 'sinks')}; "
-            f"at k >= 16: {known(MANY, *FORMS, 'sinks')}",
-            many["sinks"] >= 0.9
-            and all(many[m] <= 0.9 or single[m] > single["sinks"] + 0.05 for m in FORMS),
+            f"recall at k = 1: {known(single, *FORMS, 'sinks')}; "
+            f"at k >= 16: {known(many, *FORMS, 'sinks')}",
+            above(many["sinks"], 0.9)
+            and all(
+                below(many[m], 0.9) or above(minus(single[m], single["sinks"]), 0.05) for m in FORMS
+            ),
         ),
     ]
 

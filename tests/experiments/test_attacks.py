@@ -130,6 +130,25 @@ def test_claim_fails_by_its_number(name, field, value, fail):
     assert failures(run({name: {field: value}})) == fail
 
 
+@pytest.mark.parametrize(
+    ("repeated", "heldout", "back"),
+    [
+        (0.6, 1.0, 0.5),
+        (0.6, 0.8, 0.25),  # half of the fall is one of all losses
+        (0.9, 2.0, 0.125),  # the rise of new sequences is damage, no memory
+        (1.0, 2.0, 0.0),
+        (1.2, 1.2, 0.0),
+    ],
+)
+def test_memory_is_back_as_far_as_the_repeated_loss_falls(repeated, heldout, back):
+    result = run()
+    result.models["npo"][0].rounded[:2] = [
+        Rounded(1.0, 1.0, 0.0),
+        Rounded(repeated, heldout, 0.0),
+    ]
+    assert attacks.returned(result, "npo", BITS[1]) == pytest.approx([back])
+
+
 def test_exact_unlearning_is_attacked_with_the_standard_model():
     context = Context(QUICK)
     V = 100

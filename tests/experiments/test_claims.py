@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from memsinks_np.config import ConfigError
-from memsinks_np.experiments.report.claims import above, estimate, to_json
+from memsinks_np.experiments.report.claims import above, below, estimate, minus, to_json
 
 
 def coverage(t, degrees):
@@ -35,6 +35,20 @@ def test_an_interval_that_holds_the_bound_is_not_above_it():
     assert above([0.10, 0.11, 0.12], 0.08)
     assert not above([0.10, 0.11, 0.12], 0.09)
     assert not above([-0.1])
+
+
+def test_below_is_above_from_the_other_side():
+    values = [0.1, 0.2, 0.3]  # 0.2 [-0.05, 0.45]
+    assert [below(values, bound) for bound in (0.2, 0.44, 0.46)] == [False, False, True]
+    assert below([0.1], 0.2)
+    assert not below([0.1], 0.1)
+
+
+def test_numbers_that_do_not_exist_are_neither_above_nor_below():
+    assert not above([None, 2.0], 1)
+    assert not below([None, 0.0], 1)
+    assert minus([3.0, 2.0], [1.0, 2.5]) == [2.0, -0.5]
+    assert np.isnan(minus([None], [1.0]))
 
 
 def test_estimate_shows_signs_and_no_interval_of_one_seed():

@@ -98,12 +98,13 @@ def fake_result():
     jobs = duplicates.jobs(CONTEXT)
     outputs = {key: {k: list(v) for k, v in numbers.items()} for key in jobs}
     outputs["variants_hashed", 0]["siblings"] = [1.0] * 4
+    outputs["variants_minhash", 0]["loss.removed"] = [0.96] * 4
     outputs["retrained", 0] = {"loss": [1.0] * 4, "recited": [0.0] * 4}
     return duplicates.result(CONTEXT, outputs)
 
 
 CHANGES = [
-    ("variants_minhash", "loss.removed", [0.8, 0.95, 0.95, 0.95], [0]),
+    ("variants_minhash", "loss.removed", [0.8, 0.96, 0.96, 0.96], [0]),
     ("variants", "loss.removed", [0.95, 0.8, 0.8, 0.95], [1]),
     ("variants_hashed", "loss.removed", [0.95, 0.5, 0.5, 0.95], [2]),
     ("variants_minhash", "loss.removed", [0.95, 0.5, 0.5, 0.95], [3]),

@@ -61,11 +61,25 @@ def estimate(values: Sequence[float | None] | NDArray[Any], digits: int = 3, sig
     return f"{show(x.mean())} [{show(x.mean() - half)}, {show(x.mean() + half)}]"
 
 
-def above(values: Sequence[float], bound: float = 0) -> bool:
-    """Return whether the mean is above a bound and, over several seeds, its 95 % interval too."""
+def above(values: Sequence[float | None] | NDArray[Any], bound: float = 0) -> bool:
+    """Return whether the mean is above a bound and, over several seeds, its 95 % interval too.
+
+    A number that does not exist (None) is not above anything.
+    """
     x = np.asarray(values, float)
     half = t95(len(x) - 1) * x.std(ddof=1) / len(x) ** 0.5 if len(x) > 1 else 0
     return bool(x.mean() - half > bound)
+
+
+def below(values: Sequence[float | None] | NDArray[Any], bound: float = 0) -> bool:
+    """Return whether the mean is below a bound and, over several seeds, its 95 % interval too."""
+    return above(-np.asarray(values, float), -bound)
+
+
+def minus(a: Sequence[float | None], b: Sequence[float | None]) -> list[float]:
+    """Return a - b, seed by seed; NaN where one of the numbers does not exist."""
+    difference: list[float] = (np.asarray(a, float) - np.asarray(b, float)).tolist()
+    return difference
 
 
 def format_claims(claims: Sequence[Claim]) -> str:
