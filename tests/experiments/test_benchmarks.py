@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from benchmarks import breakdown, job, report, size, step
+from benchmarks import breakdown, job, pools, report, size, step
 from benchmarks.floor import multiply_adds, products
 from benchmarks.peers import autograd_peer, ours
 from memsinks_np.data.batches import make_batch
@@ -193,3 +193,18 @@ def test_job_without_torch_names_the_extra(capsys, monkeypatch):
     with pytest.raises(SystemExit, match="2"):
         job.main(["--quick"])
     assert ".[bench]" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_pools_are_measured_for_every_number_of_documents(tmp_path, capsys):
+    args = ["8", "16", "--showings", "10", "--seeds", "2", "--out", str(tmp_path)]
+    assert pools.main(args) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split("|")[1:3] for line in lines[-2:]] == [
+        [" 8         ", "    64 "],
+        [" 16        ", "   128 "],
+    ]
+    for bad in (["0"], ["8", "--seeds", "0"]):
+        with pytest.raises(SystemExit) as stopped:
+            pools.main([*bad, "--out", str(tmp_path)])
+        assert stopped.value.code == 2

@@ -1,0 +1,64 @@
+"""How far does the rule for a pool's size carry? Small models that memorize many documents.
+
+    python -m benchmarks.pools                      1,024, 4,096 and 10,000 documents, seed 0
+    python -m benchmarks.pools 1024 --seeds 3
+
+The models are those of `overlap`, with A N / 2 sinks for N documents. Each document is shown 64
+times, so time grows with N: about a minute for 1,024 documents, 10 for 10,000.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+from memsinks_np._internal.tables import number, table
+from memsinks_np.config import ConfigError, require, require_sinks
+from memsinks_np.experiments.methods import PRESETS
+from memsinks_np.experiments.overlap import Kept, by_rule, pool_job
+from memsinks_np.experiments.report.claims import estimate
+from memsinks_np.experiments.runner.grid import Grid
+
+
+def tabulate(kept: dict[int, list[Kept]]) -> str:
+    """Return a row for each number of documents: mean over seeds, with the interval of recital."""
+    rows = []
+    for n, each in kept.items():
+        own, leak = (sum(getattr(k, f) for k in each) / len(each) for f in ("own", "leak"))
+        recited = estimate([k.recited for k in each], 2)
+        rows.append([f"{n:,}", f"{require_sinks(by_rule(n)).n_sink:,}", number(own), recited])
+        rows[-1].append(number(leak))
+    return table(["documents", "sinks", "own", "recited", "leak"], rows)
+
+
+def run(documents: list[int], seeds: int, showings: int, out: Path) -> dict[int, list[Kept]]:
+    """Train and measure, and return what is kept by number of documents and seed."""
+    require(min(seeds, showings) > 0, "--seeds and --showings must be positive")
+    jobs = {
+        (n, seed): pool_job(PRESETS["stories"], n, by_rule(n), seed, showings)
+        for n in documents
+        for seed in range(seeds)
+    }
+    results = Grid(out / "cache")(jobs)
+    return {n: [Kept(*results[n, seed]) for seed in range(seeds)] for n in documents}
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command."""
+    p = argparse.ArgumentParser(
+        prog="python -m benchmarks.pools", description=(__doc__ or "").split("\n")[0]
+    )
+    p.add_argument("documents", nargs="*", type=int, default=[1024, 4096, 10_000])
+    p.add_argument("--seeds", type=int, default=1, help="seeds 0 to N-1 (default 1)")
+    p.add_argument("--showings", type=int, default=64, help="of each document (default 64)")
+    p.add_argument("--out", type=Path, default=Path("runs"), help="has the cache (default runs)")
+    a = p.parse_args(argv)
+    try:
+        kept = run(a.documents, a.seeds, a.showings, a.out)
+    except ConfigError as e:
+        p.error(str(e))
+    print(tabulate(kept))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
