@@ -8,6 +8,7 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 MAX_SIZE = 1 << 24  # of one dimension
 MAX_NUMBERS = 1 << 32  # parameters of a model, or stored tokens of a corpus
+DOCUMENTS_PER_SINK = 2  # A n / S of a pool for n documents
 
 
 class ConfigError(ValueError):
@@ -114,13 +115,13 @@ class SinkConfig:
 
     @classmethod
     def for_documents(cls, n: int, *, n_active: int = 32, **settings: Any) -> "SinkConfig":
-        """Return a pool for n repeated documents: two of them have each sink, on average.
+        """Return a pool for n repeated documents: DOCUMENTS_PER_SINK have each sink, on average.
 
         A rule of thumb, S = A n / 2; `overlap` in docs/experiments.md says how it was found.
         `settings` are further fields.
         """
         require(n > 0, f"n={n} documents; give at least 1")
-        return cls(n_sink=n_active * -(-n // 2), n_active=n_active, **settings)
+        return cls(n_sink=n_active * -(-n // DOCUMENTS_PER_SINK), n_active=n_active, **settings)
 
     @property
     def is_random(self) -> bool:

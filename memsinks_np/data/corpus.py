@@ -383,19 +383,21 @@ def text_corpus(cfg: DataConfig) -> Corpus:
     content = read_text(cfg.corpus)
     vocab, tokens = encode(content)
     check_unusual(cfg.corpus, content, tokens)
-    return windows_corpus(cfg, tokens, vocab)
+    return windows_corpus(cfg, tokens, vocab, "characters")
 
 
 def windows_corpus(
-    cfg: DataConfig, tokens: NDArray[np.integer[Any]], vocab: tuple[str, ...]
+    cfg: DataConfig,
+    tokens: NDArray[np.integer[Any]],
+    vocab: tuple[str, ...],
+    unit: str = "tokens",
 ) -> Corpus:
     """Return windows of T+1 tokens of a text; an ID is the hash of the tokens (App. I).
 
     Repeated and held-out windows are cut out; once-seen ones start anywhere in the rest. Raises
-    ConfigError if the text is too short.
+    ConfigError, which counts in `unit`, if the text is too short.
     """
     width, n = cfg.n_ctx + 1, cfg.n_repeated + cfg.n_heldout
-    unit = "characters" if max(map(len, vocab), default=0) <= 1 else "tokens"
     need = 2 * n * width
     require(
         len(tokens) >= need,

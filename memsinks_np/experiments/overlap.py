@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from memsinks_np._internal.tables import number, table
-from memsinks_np.config import Method, SinkConfig, require, require_sinks
+from memsinks_np.config import DOCUMENTS_PER_SINK, Method, SinkConfig, require, require_sinks
 from memsinks_np.experiments.comparison import compare
 from memsinks_np.experiments.delete import SOME, Effect, measure
 from memsinks_np.experiments.methods import Preset, job, with_settings
@@ -32,7 +32,7 @@ LINES = {0.25: ":", 1: "--", 4: "-"}  # active sinks, as multiples of the preset
 SMALL = {"d_model": 32, "n_layers": 1}  # the model in which a pool is chosen, on short stories
 FEW, MANY = 64, 256  # documents, to find the rule on and to test it
 SHOWINGS = 64  # of each document
-LOADS, LOAD = (0.5, 2.0, 8.0, 32.0), 2.0  # documents that have a sink, A N / S; those of the rule
+LOADS, LOAD = (0.5, 2.0, 8.0, 32.0), float(DOCUMENTS_PER_SINK)  # A N / S; that of the rule
 N_ACTIVE, WIDTHS = (4, 16, 64), (32, 64, 128)  # A, G; the middle ones if another size varies
 
 
