@@ -293,8 +293,10 @@ def main(argv: list[str] | None = None) -> None:
     """Run the command."""
     parser = argparse.ArgumentParser(prog="python -m memsinks_np.export.train_torch")
     parser.add_argument("--quick", action="store_true", help="tiny: its numbers mean nothing")
-    parser.add_argument("--seed", type=int, default=0, help="of windows, weights and sinks")
-    parser.add_argument("--steps", type=int, help="of each method")
+    seed_help = "of windows, weights and sinks (default: 0)"
+    parser.add_argument("--seed", type=int, default=0, help=seed_help)
+    steps_help = f"of each method (default: {FULL.steps}, with --quick {QUICK.steps})"
+    parser.add_argument("--steps", type=int, help=steps_help)
     parser.add_argument("--out", type=Path, help="write all numbers to this JSON file")
     a = parser.parse_args(argv)
     if a.out and not os.access(a.out.parent, os.W_OK):  # before the training, not after it
@@ -306,9 +308,9 @@ def main(argv: list[str] | None = None) -> None:
         results = compare(sizes)
     except ConfigError as e:
         parser.error(str(e))
-    say(tabulate(results))
     if a.out and int(os.environ.get("RANK", 0)) == 0:
         write_atomic(a.out, json.dumps(results, indent=1) + "\n")
+    say(tabulate(results))
     if torch.distributed.is_initialized():
         torch.distributed.destroy_process_group()
 
