@@ -46,7 +46,7 @@ PRESETS = {
 }
 
 
-def quick(preset: Preset, steps: int = 40) -> Preset:
+def quick(preset: Preset, steps: int = 20) -> Preset:
     """Return a small and short preset, which shows that everything works."""
     s = preset.settings
     people = s.data.corpus == "people"
