@@ -195,10 +195,10 @@ def draw(result: Sgtm, folder: Path) -> list[Path]:
 def draw_plane(ax: Any, result: Sgtm) -> None:
     """Draw how much of the gold gap a method closes against what it knew before, on stories."""
     points = []
-    for method in METHODS:
+    for method in reversed(METHODS):
         x, y = (result.stories.mean(method, f) for f in ("repeated.own", "gold_gap_closed"))
         ax.plot(x, y, "o", color=plots.color_of(method), markersize=9)
-        points.append((x, y, label(method).replace(", ", ",\n"), method))
+        points.append((x, y, label(method), method))
     xlabel = "loss on repeated stories before removal (nats per word)"
     ax.set(title="Stories: known before, forgotten after?", xlabel=xlabel)
     ax.set(ylabel="gold gap closed after removal", xlim=(-0.15, 1.2), ylim=(-0.1, 1.3))

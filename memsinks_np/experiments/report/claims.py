@@ -54,7 +54,7 @@ def estimate(values: Sequence[float | None] | NDArray[Any], digits: int = 3, sig
     x, n = np.asarray(values, float), len(values)
     if np.isnan(x).any():
         return "-"
-    show: Callable[[float], str] = lambda v: f"{v:{sign}.{digits}f}"
+    show: Callable[[float], str] = lambda v: f"{v:{sign}z.{digits}f}"  # z: no "-0.000"
     if n == 1:
         return show(x[0])
     half = t95(n - 1) * x.std(ddof=1) / n**0.5
