@@ -115,10 +115,10 @@ class SinkConfig:
 
     @classmethod
     def for_documents(cls, n: int, *, n_active: int = 32, **settings: Any) -> "SinkConfig":
-        """Return a pool for n repeated documents: DOCUMENTS_PER_SINK have each sink, on average.
+        """Return a pool for n repeated documents: two of them have each sink, on average.
 
-        A rule of thumb, S = A n / 2; `overlap` in docs/experiments.md says how it was found.
-        `settings` are further fields.
+        A rule of thumb, S = A n / 2 (DOCUMENTS_PER_SINK); `overlap` in docs/experiments.md says how
+        it was found. `settings` are further fields.
         """
         require(n > 0, f"n={n} documents; give at least 1")
         return cls(n_sink=n_active * -(-n // DOCUMENTS_PER_SINK), n_active=n_active, **settings)
