@@ -56,6 +56,8 @@ def test_estimate_shows_signs_and_no_interval_of_one_seed():
     assert estimate([0.1234], 2, "+") == "+0.12"
     assert estimate([1.0, -1.0], 1, "+") == "+0.0 [-12.7, +12.7]"
     assert estimate([0.5, None]) == "-"
+    assert estimate([-0.0001]) == "0.000"
+    assert estimate([-0.0001], sign="+") == "+0.000"
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])

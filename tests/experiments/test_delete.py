@@ -159,6 +159,15 @@ def test_every_claim_of_half_a_deletion_can_fail(which):
     assert failures(delete, result) == [6 + which]
 
 
+def test_without_guesses_the_test_of_membership_decides():
+    """A text has no exposure."""
+    result = fake_result(delete)
+    for auc, fails in ((0.5, []), (0.7, [8])):
+        left = result.left[0][0]
+        result.left[0][0] = left._replace(exposure=None, auc=auc)
+        assert failures(delete, result) == fails
+
+
 @pytest.mark.parametrize("which", range(6))
 def test_every_claim_of_deletion_can_fail(which):
     result, (field, value, pool) = fake_result(delete), CHANGES[which]
