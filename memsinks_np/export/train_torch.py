@@ -31,6 +31,7 @@ import transformers
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.utils.data import Dataset
+from tqdm import tqdm
 from transformers import GPT2Config, GPT2LMHeadModel, Trainer, TrainingArguments
 
 from memsinks_np._internal.files import write_atomic
@@ -147,6 +148,29 @@ class IdTrainer(Trainer):
             return super().compute_loss(model, others, *args, **kwargs)
 
 
+class Bar(transformers.TrainerCallback):
+    """A progress bar with the loss of the last step, in the first process."""
+
+    def __init__(self, name: str, steps: int) -> None:
+        self.bar = tqdm(total=steps, desc=name, unit="step", disable=rank() > 0)
+
+    def on_log(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Move on by a step, since every step is logged."""
+        logs = kwargs["logs"]
+        if "loss" in logs:  # else a summary
+            self.bar.set_postfix_str(f"loss {logs['loss']:.2f}")
+            self.bar.update()
+
+    def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """End the bar."""
+        self.bar.close()
+
+
+def rank() -> int:
+    """Return the number of this process under torchrun, or 0."""
+    return int(os.environ.get("RANK", 0))
+
+
 def has_sinks(model: nn.Module) -> bool:
     """Return whether a model has sinks; it may be wrapped by DDP."""
     return any(isinstance(w, SinkParameter) for w in model.parameters())
@@ -224,6 +248,7 @@ def train(sizes: Sizes, corpus: Corpus, method: Method) -> tuple[nn.Module, list
             train_dataset=places,
             data_collator=collate,
             optimizers=(make_optimizer(model, sizes.lr), None),
+            callbacks=[Bar(method.name, sizes.steps)],
         )
         trainer.remove_callback(transformers.PrinterCallback)
         trainer.train()
@@ -285,7 +310,7 @@ def tabulate(results: dict[str, Any]) -> str:
 
 def say(text: str) -> None:
     """Print a text in the first process only."""
-    if int(os.environ.get("RANK", 0)) == 0:
+    if rank() == 0:
         print(text, flush=True)
 
 
@@ -308,7 +333,7 @@ def main(argv: list[str] | None = None) -> None:
         results = compare(sizes)
     except ConfigError as e:
         parser.error(str(e))
-    if a.out and int(os.environ.get("RANK", 0)) == 0:
+    if a.out and rank() == 0:
         write_atomic(a.out, json.dumps(results, indent=1) + "\n")
     say(tabulate(results))
     if torch.distributed.is_initialized():
