@@ -10,28 +10,30 @@ times, so time grows with N: 4 minutes for 1,024 documents and 33 for 10,000 on 
 import argparse
 import sys
 from pathlib import Path
+from statistics import fmean
 
 from memsinks_np._internal.tables import number, table
 from memsinks_np.config import ConfigError, require, require_sinks
 from memsinks_np.experiments.methods import PRESETS
-from memsinks_np.experiments.overlap import Kept, by_rule, pool_job
+from memsinks_np.experiments.overlap import SHOWINGS, Kept, by_rule, pool_job
 from memsinks_np.experiments.report.claims import estimate
 from memsinks_np.experiments.runner.grid import Grid
 
 
 def tabulate(kept: dict[int, list[Kept]]) -> str:
-    """Return a row for each number of documents: mean over seeds, with the interval of recital."""
+    """Return a table with a row for each number of documents, mean over seeds."""
     rows = []
     for n, each in kept.items():
-        own, leak = (sum(getattr(k, f) for k in each) / len(each) for f in ("own", "leak"))
-        recited = estimate([k.recited for k in each], 2)
-        rows.append([f"{n:,}", f"{require_sinks(by_rule(n)).n_sink:,}", number(own), recited])
-        rows[-1].append(number(leak))
+        own, recited, leak = zip(*each, strict=True)
+        sinks = f"{require_sinks(by_rule(n)).n_sink:,}"
+        rows.append(
+            [f"{n:,}", sinks, number(fmean(own)), estimate(recited, 2), number(fmean(leak))]
+        )
     return table(["documents", "sinks", "own", "recited", "leak"], rows)
 
 
 def run(documents: list[int], seeds: int, showings: int, out: Path) -> dict[int, list[Kept]]:
-    """Train and measure, and return what is kept by number of documents and seed."""
+    """Train the models, and return what each keeps, by number of documents."""
     require(min(seeds, showings) > 0, "--seeds and --showings must be positive")
     jobs = {
         (n, seed): pool_job(PRESETS["stories"], n, by_rule(n), seed, showings)
@@ -49,7 +51,8 @@ def main(argv: list[str] | None = None) -> int:
     )
     p.add_argument("documents", nargs="*", type=int, default=[1024, 4096, 10_000])
     p.add_argument("--seeds", type=int, default=1, help="seeds 0 to N-1 (default 1)")
-    p.add_argument("--showings", type=int, default=64, help="of each document (default 64)")
+    showings_help = f"of each document (default {SHOWINGS})"
+    p.add_argument("--showings", type=int, default=SHOWINGS, help=showings_help)
     p.add_argument("--out", type=Path, default=Path("runs"), help="has the cache (default runs)")
     a = p.parse_args(argv)
     try:

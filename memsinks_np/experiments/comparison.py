@@ -13,7 +13,7 @@ from memsinks_np._internal.tables import spread
 from memsinks_np.config import Method
 from memsinks_np.experiments.methods import Preset, job
 from memsinks_np.experiments.registry import Context, Jobs, Outputs
-from memsinks_np.experiments.report.claims import estimate
+from memsinks_np.experiments.report.claims import estimate, minus
 from memsinks_np.metrics import BySinks, Deletion, HistoryRow
 from memsinks_np.trained import Model
 
@@ -70,8 +70,7 @@ class Result:
 
     def rise(self, method: str, field: str, base: str, base_field: str) -> list[float]:
         """Return a method's number minus that of a base method, seed by seed."""
-        values, base_values = self.values(method, field), self.values(base, base_field)
-        return [a - b for a, b in zip(values, base_values, strict=True)]
+        return minus(self.values(method, field), self.values(base, base_field))
 
     def curve(self, method: str, field: str) -> dict[int, list[float]]:
         """Return {step: values over seeds} from the training history."""

@@ -290,7 +290,12 @@ def claims_of_left(result: Deletions) -> list[Claim]:
     gone = [(h - o) / (n - o) for o, h, n in zip(own, half, none, strict=True)]
     recited, some, auc = on("recited", 4), on("recited", 6), on("auc", 2)
     last_auc, last_bits = on("auc", 0), on("exposure", 0)
-    hidden = None in last_bits or below(last_bits, 2)  # None: no language to guess in
+    what, bits, hidden = "neither attack finds a story", "", True
+    if None in last_bits:  # a text: there is no language to guess in
+        what = "a test of membership does not find a story"
+    else:
+        bits = f"; exposure {estimate(last_bits, 1)} bits (chance: 1.4 of 7)"
+        hidden = below(last_bits, 2)
     return [
         Claim(
             "half-deleted is not deleted: with half of its sinks, a story is still recited",
@@ -307,10 +312,9 @@ def claims_of_left(result: Deletions) -> list[Claim]:
             above(auc, 0.75),
         ),
         Claim(
-            "with all of its sinks off, neither attack finds a story",
+            f"with all of its sinks off, {what}",
             "ours",
-            f"AUC {estimate(last_auc)} (chance: 0.5); exposure {estimate(last_bits, 1)} bits "
-            "(chance: 1.4 of 7)",
+            f"AUC {estimate(last_auc)} (chance: 0.5){bits}",
             hidden and below(last_auc, 0.6),
             "a trace of each story is in the shared neurons",
         ),

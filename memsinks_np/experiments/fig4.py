@@ -12,7 +12,7 @@ from memsinks_np.experiments.comparison import SETTINGS, Result, compare, compar
 from memsinks_np.experiments.methods import PLANE, label, methods_of
 from memsinks_np.experiments.registry import Context, Jobs, Outputs
 from memsinks_np.experiments.report import plots
-from memsinks_np.experiments.report.claims import Claim, above, estimate
+from memsinks_np.experiments.report.claims import Claim, above, below, estimate, minus
 
 METHODS = PLANE
 CUTS = ("gates", "integrated_gradients", "output_edit")
@@ -97,7 +97,7 @@ def claims(result: Fig4) -> list[Claim]:
                 f"({text})",
                 "Fig. 4a: 2.67 against 2.90",
                 f"held-out {estimate(over_retrained, sign='+')} against retrained",
-                above([-loss for loss in over_retrained]),
+                below(over_retrained),
                 "once-seen stories are unlimited here and teach everything; repeats add nothing "
                 "(in fig6 they do)",
             ),
@@ -111,7 +111,7 @@ def claims(result: Fig4) -> list[Claim]:
                 f"the repeated loss dips, then rises: shared neurons learn, then forget ({text})",
                 "Fig. 4b: 1.10, then 1.83",
                 f"{estimate(lowest)} at its lowest, {estimate(removed)} at the end",
-                above([r - low for r, low in zip(removed, lowest, strict=True)], 0.01),
+                above(minus(removed, lowest), 0.01),
                 "so few sequences share a sink that the shared neurons hardly memorize at all",
             ),
             Claim(
@@ -119,9 +119,7 @@ def claims(result: Fig4) -> list[Claim]:
                 "Fig. 4c",
                 f"at a cost of {estimate(cost, 2, '+')}: sinks {estimate(forgotten, 2)}; "
                 + ", ".join(f"{label(m)} {estimate(b, 2)}" for m, b in cuts.items()),
-                all(
-                    above([f - c for f, c in zip(forgotten, b, strict=True)]) for b in cuts.values()
-                ),
+                all(above(minus(forgotten, b)) for b in cuts.values()),
             ),
         ]
     return claims

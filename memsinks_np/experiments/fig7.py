@@ -12,7 +12,7 @@ from memsinks_np.experiments.comparison import SETTINGS
 from memsinks_np.experiments.methods import job, label, methods_of, with_settings
 from memsinks_np.experiments.registry import Context, Jobs, Outputs
 from memsinks_np.experiments.report import plots
-from memsinks_np.experiments.report.claims import Claim, above, estimate
+from memsinks_np.experiments.report.claims import Claim, below, estimate, minus
 from memsinks_np.trained import Model
 
 METHODS = ("standard", "paper_sinks", "sinks")
@@ -107,13 +107,13 @@ def claims_of(result: Forgetting, method: str, setting: str) -> list[Claim]:
             f"sinks forget less between two showings than standard training ({setting})",
             "Fig. 7: lower amplitude",
             f"{estimate(rise, sign='+')} against {estimate(standard_rise, sign='+')}",
-            above([s - r for s, r in zip(standard_rise, rise, strict=True)]),
+            below(minus(rise, standard_rise)),
         ),
         Claim(
             f"with sinks, the loss ends lower than in standard training ({setting})",
             "Fig. 7: 0.04 against 0.10",
             f"{estimate(last)} against {estimate(standard_last)} over the last cycle",
-            above([s - r for s, r in zip(standard_last, last, strict=True)]),
+            below(minus(last, standard_last)),
         ),
     ]
 

@@ -147,7 +147,7 @@ def pools(quick: bool) -> list[tuple[int, Method]]:
 
 
 def by_rule(n: int) -> Method:
-    """Return the method whose pool has the size by the rule for n documents."""
+    """Return sinks with the pool size that the rule gives for n documents."""
     sinks = SinkConfig.for_documents(n, n_active=N_ACTIVE[1])
     return Method(name="sinks", n_shared=WIDTHS[1], sinks=sinks)
 
@@ -309,8 +309,8 @@ def claims_of_pools(result: Overlap) -> list[Claim]:
             "what the sinks do not hold, attention and embeddings learn as well",
         ),
         Claim(
-            f"a pool by the rule A N/S = {LOAD:g} holds {large.n_documents} documents as well as "
-            f"{few.n_documents}",
+            f"a pool sized by the rule A N/S = {LOAD:g} holds {large.n_documents} documents as "
+            f"well as {few.n_documents}",
             "ours",
             f"recited {estimate(large.values('recited'), 2)} with {large.n_sink} sinks; "
             f"{few.n_documents} documents {estimate(few.values('recited'), 2)} with {few.n_sink}",
@@ -322,7 +322,7 @@ def claims_of_pools(result: Overlap) -> list[Claim]:
             f"recited {estimate(fixed.values('recited'), 2)} of {fixed.n_documents} documents with "
             f"{fixed.n_sink} sinks",
             below(np.array(fixed.values("recited")) - 0.5 * np.array(large.values("recited"))),
-            "more documents are a longer training, which makes up for some of the overlap",
+            "with more documents training is longer, which makes up for some of the overlap",
         ),
     ]
 

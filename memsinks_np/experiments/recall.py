@@ -14,7 +14,7 @@ from memsinks_np.config import Method, require
 from memsinks_np.data.people import GROUPS
 from memsinks_np.experiments.methods import Preset, job
 from memsinks_np.experiments.registry import Context, Jobs, Outputs
-from memsinks_np.experiments.report.claims import estimate
+from memsinks_np.experiments.report.claims import estimate, minus
 from memsinks_np.metrics import HistoryRow, predict
 from memsinks_np.sinks import own
 from memsinks_np.trained import Model
@@ -111,8 +111,7 @@ class RecallResult:
 
     def rise(self, method: str, base: str, *ks: int) -> list[float]:
         """Return a method's recall minus that of a base method, by seed."""
-        pairs = zip(self.recall(method, *ks), self.recall(base, *ks), strict=True)
-        return [a - b for a, b in pairs]
+        return minus(self.recall(method, *ks), self.recall(base, *ks))
 
 
 def recall_jobs(context: Context, preset: Preset, methods: Mapping[str, Method]) -> Jobs:

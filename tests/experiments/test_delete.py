@@ -166,6 +166,9 @@ def test_without_guesses_the_test_of_membership_decides():
         left = result.left[0][0]
         result.left[0][0] = left._replace(exposure=None, auc=auc)
         assert failures(delete, result) == fails
+        last = delete.claims(result)[8]
+        assert "membership" in last.text
+        assert "exposure" not in last.here
 
 
 @pytest.mark.parametrize("which", range(6))
